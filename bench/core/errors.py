@@ -1,0 +1,51 @@
+"""What can go wrong, each as one line that says what failed, where, what was expected and what to do next."""
+
+from __future__ import annotations
+
+
+class BenchError(Exception):
+    """A failure that the user can act on; `exit_code` is what the command line returns for it."""
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, where: object = "", expected: object = "", found: object = "", fix: str = ""):
+        parts = [what]
+        if where != "":
+            parts.append(f"in {where}")
+        if found != "":
+            parts.append(f"found {found}")
+        if expected != "":
+            parts.append(f"expected {expected}")
+        if fix:
+            parts.append(f"next: {fix}")
+        super().__init__(" ".join("; ".join(str(part) for part in parts).split()))
+
+
+class SpecError(BenchError):
+    """An unknown paper, variant, task, scale, field or profile key."""
+
+
+class ClaimError(BenchError):
+    """A ledger entry that does not mean anything."""
+
+
+class RecordError(BenchError):
+    """A record that cannot be read, or a results folder that cannot be written."""
+
+
+class DataError(BenchError):
+    """Data that is missing, malformed or not what its task says."""
+
+
+class ModelError(BenchError):
+    """A checkpoint that is missing, unsafe, corrupt, of the wrong size, or not good enough to be a teacher."""
+
+
+class DeviceError(BenchError):
+    """A device, precision or backend that was asked for and is not there."""
+
+
+class TrainError(BenchError):
+    """A run that started well and then failed, for example on a non-finite loss."""
+
+    exit_code = 1

@@ -1,0 +1,96 @@
+"""A record: everything that one run asked for, did and measured. results/README.md lists every key.
+
+A record is written once and never changed. Scores are fractions, times are seconds, sizes are bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+FORMAT = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RunSpec(_Part):
+    paper: str
+    variant: str
+    task: str
+    scale: Literal["smoke", "small", "full", "shape"]
+    seed: int
+
+
+class Code(_Part):
+    commit: str
+    dirty: bool
+    stage_hashes: dict[str, str] = Field(default_factory=dict)
+
+
+class Data(_Part):
+    source: str
+    revision: str
+    sha256: str
+    rows: dict[str, int]
+    partial: bool
+
+
+class TeacherLink(_Part):
+    record: str
+    score: float | None = None
+
+
+class StageEntry(_Part):
+    name: str
+    seconds: float
+    steps: int = 0
+    examples: int = 0
+    first_loss: float | None = None
+    last_loss: float | None = None
+    peak_bytes: int = 0
+    cached: bool = False
+
+
+class Measurement(_Part):
+    metric: str
+    split: str
+    value: float | None
+    """None when the metric is undefined on this run, for example a correlation of constant predictions."""
+    unit: str
+    n: int
+    samples: list[float] = Field(default_factory=list)
+
+
+class Artefact(_Part):
+    name: str
+    sha256: str
+    bytes: int
+
+
+class Record(_Part):
+    format: Literal[1] = FORMAT
+    id: str
+    status: Literal["ok", "failed"]
+    reason: str = ""
+    spec: RunSpec
+    tier: Literal["exact", "checkpoint", "reduced", "proxy"]
+    hyper: dict[str, Any]
+    hash: str
+    overrides: dict[str, Any] = Field(default_factory=dict)
+    code: Code
+    environment: dict[str, Any]
+    data: Data | None = None
+    teacher: TeacherLink | None = None
+    stages: list[StageEntry] = Field(default_factory=list)
+    dev_looks: int = 0
+    measurements: list[Measurement] = Field(default_factory=list)
+    artefacts: list[Artefact] = Field(default_factory=list)
+    started: str
+    seconds: float
+
+    def value(self, metric: str, split: str) -> float | None:
+        """The value of a measurement, or None when it was not made or is undefined."""
+        return next((m.value for m in self.measurements if m.metric == metric and m.split == split), None)
