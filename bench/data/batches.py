@@ -1,0 +1,141 @@
+"""Batches: text is tokenised once into flat arrays; order and padding are pure functions of (seed, epoch)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.data.sources import Rows
+
+Batch = dict[str, Tensor]
+"""`input_ids, attention_mask, token_type_ids` [B, L] int64; `labels` [B]; `example_id` [B]."""
+
+BUCKET = 4
+"""Width of a length bin in tokens (DistilBERT's grouped sampler uses the same step)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Tokenised examples as flat arrays: example i is tokens[offsets[i]:offsets[i + 1]]."""
+
+    tokens: np.ndarray
+    """int32 [total]"""
+    segments: np.ndarray
+    """uint8 [total]: the token types"""
+    offsets: np.ndarray
+    """int64 [N + 1]"""
+    labels: np.ndarray
+    """int64 or float32 [N]; empty for a corpus"""
+    ids: np.ndarray
+    """int64 [N]: the example's id in its split"""
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.offsets)
+
+    @classmethod
+    def from_lists(cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray, ids: np.ndarray):
+        lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
+        offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        flat = np.fromiter((t for row in tokens for t in row), dtype=np.int32, count=int(offsets[-1]))
+        types = np.fromiter((s for row in segments for s in row), dtype=np.uint8, count=int(offsets[-1]))
+        return cls(flat, types, offsets, labels, ids)
+
+
+def encode(rows: Rows, tokenizer: Callable, max_length: int) -> Encoded:
+    """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
+    texts = [list(column) for column in rows.texts]
+    out = tokenizer(
+        *texts, truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,
+        return_attention_mask=False, return_token_type_ids=True,
+    )  # fmt: skip
+    return Encoded.from_lists(out["input_ids"], out["token_type_ids"], rows.labels, rows.ids)
+
+
+def pad(encoded: Encoded, indices: np.ndarray, pad_id: int) -> Batch:
+    """The chosen examples as tensors, padded to the longest of them."""
+    lengths = encoded.offsets[indices + 1] - encoded.offsets[indices]
+    columns = np.arange(lengths.max())
+    mask = columns[None, :] < lengths[:, None]
+    source = np.where(mask, encoded.offsets[indices][:, None] + columns[None, :], 0)
+    batch = {
+        "input_ids": torch.from_numpy(np.where(mask, encoded.tokens[source], pad_id).astype(np.int64)),
+        "attention_mask": torch.from_numpy(mask.astype(np.int64)),
+        "token_type_ids": torch.from_numpy(np.where(mask, encoded.segments[source], 0).astype(np.int64)),
+        "example_id": torch.from_numpy(encoded.ids[indices]),
+    }
+    if len(encoded.labels):
+        batch["labels"] = torch.from_numpy(encoded.labels[indices])
+    return batch
+
+
+Transform = Callable[[Batch, np.random.Generator], Batch]
+
+
+@dataclass(frozen=True, slots=True)
+class Batches:
+    """Length-bucketed training batches.
+
+    `size` counts examples; with `tokens` set, a batch holds as many examples of similar length as fit that many
+    padded tokens. `transform` (masking, for example) is applied to each whole batch with its own generator, so a
+    batch is the same however many processes share it and wherever a run resumes.
+    """
+
+    encoded: Encoded
+    size: int
+    pad_id: int
+    seed: int
+    tokens: int | None = None
+    transform: Transform | None = None
+    bucket: bool = True
+
+    def __post_init__(self) -> None:
+        assert len(self.encoded) > 0, "no examples to train on"
+        assert self.size > 0
+
+    def order(self, epoch: int) -> list[np.ndarray]:
+        """The batches of an epoch as arrays of example positions: every example once, shuffled, alike in length.
+
+        Examples are shuffled, sorted by length bin (stable, so a bin stays shuffled), cut into batches and the
+        batches shuffled. Leftovers of a bin fill up with neighbours of the next one.
+        """
+        rng = np.random.default_rng([self.seed, epoch, 0])
+        order = rng.permutation(len(self.encoded))
+        if self.bucket:
+            order = order[np.argsort(self.encoded.lengths[order] // BUCKET, kind="stable")]
+        batches = list(self._cut(order))
+        return [batches[i] for i in rng.permutation(len(batches))] if self.bucket else batches
+
+    def _cut(self, order: np.ndarray) -> Iterator[np.ndarray]:
+        if self.tokens is None:
+            for start in range(0, len(order), self.size):
+                yield order[start : start + self.size]
+            return
+        lengths, start, longest = self.encoded.lengths, 0, 0
+        for stop, index in enumerate(order):
+            longest = max(longest, int(lengths[index]))
+            if stop > start and longest * (stop + 1 - start) > self.tokens:
+                yield order[start:stop]
+                start, longest = stop, int(lengths[index])
+        yield order[start:]
+
+    def batch(self, epoch: int, position: int, indices: np.ndarray) -> Batch:
+        """The batch at a position of an epoch, a pure function of (seed, epoch, position)."""
+        batch = pad(self.encoded, indices, self.pad_id)
+        if self.transform is not None:
+            batch = self.transform(batch, np.random.default_rng([self.seed, epoch, 1, position]))
+        return batch
+
+
+def in_order(encoded: Encoded, size: int, pad_id: int) -> Iterator[Batch]:
+    """All examples once, sorted by length (longest first, so memory peaks at once), for evaluation."""
+    order = np.argsort(-encoded.lengths, kind="stable")
+    for start in range(0, len(order), size):
+        yield pad(encoded, order[start : start + size], pad_id)

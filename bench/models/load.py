@@ -1,0 +1,209 @@
+"""Checkpoints in and out: safetensors only, nothing unpickled, no remote code, and every doubt is an error."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.core.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.bin")
+
+_OWN: dict[str, type[PreTrainedModel]] = {}
+
+
+def register(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+    """Make a paper's own model class loadable by the name in its config's `architectures`."""
+    known = _OWN.get(model_class.__name__)
+    if known is not None and known.__module__ != model_class.__module__:
+        raise ModelError("two model classes have the same name", found=model_class.__name__, fix="rename one of them")
+    _OWN[model_class.__name__] = model_class
+    return model_class
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A folder on this disk that was checked: its config, its architecture and the sha256-able weight files."""
+
+    folder: Path
+    config: PreTrainedConfig
+    architecture: str
+
+    @property
+    def is_classifier(self) -> bool:
+        return self.architecture.endswith("ForSequenceClassification")
+
+    @property
+    def has_lm_head(self) -> bool:
+        """Whether the weights hold a masked-LM head (its bias is the one tensor that is never tied)."""
+        names = {key for file in weight_files(self.folder) for key in _keys(file)}
+        return any(name.endswith(("predictions.bias", "vocab_projector.bias", "lm_head.bias")) for name in names)
+
+
+def find(name: str, revision: str | None = None) -> Path:
+    """The local folder of a checkpoint, given a folder or a hub id; the hub's files are fetched at a revision.
+
+    Raises ModelError when neither the folder exists nor the hub can be reached.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
+        raise ModelError("the checkpoint folder does not exist", where=name, fix="give an existing folder or a hub id")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    files = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab.txt", "special_tokens*"]
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise ModelError(
+            f"the checkpoint {name} is neither a folder nor reachable on the hub ({type(error).__name__})",
+            fix=f"connect, or give a folder: --teacher FOLDER (hf download {name} --local-dir FOLDER)",
+        ) from error
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The safetensors files of a checkpoint folder. Raises ModelError for pickles or nothing."""
+    if (folder / INDEX).is_file():
+        shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
+        if any(Path(shard).name != shard for shard in shards):
+            raise ModelError("the weight index names a file outside its folder", where=folder / INDEX)
+        files = [folder / shard for shard in shards]
+    else:
+        files = [folder / WEIGHTS]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        pickled = [name for name in PICKLES if (folder / name).exists()]
+        raise ModelError(
+            "the checkpoint has no safetensors weights",
+            where=folder,
+            found=f"only pickled weights {', '.join(pickled)}, which are never opened" if pickled else "no weight file",
+            expected=", ".join(missing),
+            fix="convert the checkpoint to safetensors where it was made",
+        )
+    return files
+
+
+def _keys(file: Path) -> list[str]:
+    try:
+        with safe_open(file, framework="pt") as tensors:
+            return list(tensors.keys())
+    except (SafetensorError, OSError) as error:
+        raise ModelError(
+            "the weight file cannot be read", where=file, found=f"{type(error).__name__}: {error}",
+            expected="a whole safetensors file", fix="copy the file again and compare its sha256",
+        ) from error  # fmt: skip
+
+
+def check(folder: Path) -> Checkpoint:
+    """Verify a checkpoint folder before anything is built from it.
+
+    Raises ModelError: no config, an unknown architecture, pickled or corrupt weights, NaN or infinite weights,
+    a word embedding or a tokenizer that does not fit the config's vocabulary.
+    """
+    if not (folder / "config.json").is_file():
+        raise ModelError("the checkpoint has no config", where=folder, expected="config.json", fix="check the folder")
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except (ValueError, OSError, KeyError) as error:
+        raise ModelError("the config cannot be read", where=folder / "config.json", found=error) from error
+    vocabulary = getattr(config, "vocab_size", None)
+    for file in weight_files(folder):
+        names = _keys(file)
+        with safe_open(file, framework="pt") as tensors:
+            for name in names:
+                tensor = tensors.get_tensor(name)
+                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+                    raise ModelError(
+                        "the weights are not finite", where=f"{file}: {name}", found="NaN or infinity",
+                        fix="use another checkpoint",
+                    )  # fmt: skip
+                if name.endswith("word_embeddings.weight") and tensor.shape[0] != vocabulary:
+                    raise ModelError(
+                        "the vocabulary size is wrong", where=f"{file}: {name}", found=f"{tensor.shape[0]} rows",
+                        expected=f"vocab_size {vocabulary} of config.json", fix="use a matching config and weights",
+                    )  # fmt: skip
+    tokens = len(tokenizer(folder))
+    if vocabulary is not None and tokens > vocabulary:
+        raise ModelError(
+            "the tokenizer does not fit the model", where=folder, found=f"{tokens} tokens",
+            expected=f"at most vocab_size {vocabulary}", fix="use the tokenizer that the model was trained with",
+        )  # fmt: skip
+    architecture = (config.architectures or [""])[0]
+    return Checkpoint(folder, config, architecture)
+
+
+def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a checkpoint folder. Raises ModelError when there is none."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
+        raise ModelError("the checkpoint has no tokenizer", where=folder, expected="tokenizer.json or vocab.txt",
+                         fix="copy the tokenizer files beside the weights")  # fmt: skip
+    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+
+
+def architecture(name: str) -> type[PreTrainedModel]:
+    """The model class of an architecture name: a paper's registered class, or one of transformers."""
+    found = _OWN.get(name) or getattr(transformers, name, None)
+    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+        raise ModelError("the architecture is not known", found=name or "no `architectures` in config.json",
+                         fix="use a checkpoint of a class that transformers or a paper defines")  # fmt: skip
+    return found
+
+
+def load(folder: Path, model_class: type[PreTrainedModel], **overrides: Any) -> PreTrainedModel:
+    """A model in fp32 from a checked folder. `overrides` are config fields, for example `num_labels`."""
+    return model_class.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **overrides)
+
+
+def load_saved(folder: Path) -> PreTrainedModel:
+    """A model that `save` wrote, in the class that wrote it."""
+    names = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
+    return load(folder, architecture(names[0]))
+
+
+def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBase | None = None) -> None:
+    """Write a model (safetensors, config) and its tokenizer into a new folder."""
+    assert isinstance(model, PreTrainedModel), f"cannot save a {type(model).__name__}"
+    model.save_pretrained(folder)
+    if tokenizer_files is not None:
+        tokenizer_files.save_pretrained(folder)
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def realign(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
+    """Reorder a classifier's outputs so that they follow the task's label names.
+
+    Raises ModelError when the model's names are real names and not the task's: position is never guessed.
+    """
+    names = [str(model.config.id2label[i]).lower() for i in range(model.config.num_labels)]
+    wanted = [label.lower() for label in labels]
+    if names == wanted or all(name == f"label_{i}" for i, name in enumerate(names)):
+        return model
+    if sorted(names) != sorted(wanted):
+        raise ModelError("the teacher's labels are not the task's", found=", ".join(names), expected=", ".join(wanted),
+                         fix="fine-tune a teacher for this task, or rename id2label in its config.json")  # fmt: skip
+    order = torch.tensor([names.index(name) for name in wanted])
+    head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
+    assert head.out_features == len(wanted), "the last linear layer is the classifier"
+    with torch.no_grad():
+        head.weight.copy_(head.weight[order])
+        if head.bias is not None:
+            head.bias.copy_(head.bias[order])
+    model.config.id2label = dict(enumerate(labels))
+    model.config.label2id = {label: i for i, label in enumerate(labels)}
+    return model

@@ -1,0 +1,69 @@
+"""One shape of input and output for every model, whatever its architecture."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+INPUTS = ("input_ids", "attention_mask", "token_type_ids")
+"""What a batch offers a model; each is [B, L]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """`logits` is [B, C] of a classifier or [B, L, V] of a masked LM; `hidden` holds K+1 tensors [B, L, H]."""
+
+    logits: Tensor
+    hidden: tuple[Tensor, ...] = ()
+
+
+@functools.cache
+def _accepted(model_class: type[nn.Module]) -> frozenset[str]:
+    return frozenset(inspect.signature(model_class.forward).parameters)
+
+
+def bare(model: nn.Module) -> nn.Module:
+    """The model without the wrappers of data parallelism and compilation."""
+    while True:
+        if isinstance(model, nn.parallel.DistributedDataParallel):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod  # pyright: ignore[reportAssignmentType]
+        else:
+            return model
+
+
+def inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a batch that this model takes (a DistilBERT, for example, has no token types)."""
+    accepted = _accepted(type(bare(model)))
+    return {name: batch[name] for name in INPUTS if name in batch and name in accepted}
+
+
+def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:
+    """Run a model on a batch.
+
+    Raises AssertionError when hidden states were asked for and the model returned none: a loss over an empty
+    list would be zero without a word.
+    """
+    extra = {"output_hidden_states": True} if hidden else {}
+    out = model(**inputs(model, batch), **extra)
+    states = tuple(out.hidden_states) if hidden else ()
+    assert not hidden or states, f"{type(bare(model)).__name__} returned no hidden states"
+    return Outputs(out.logits if "logits" in out else out.last_hidden_state, states)
+
+
+class Frozen:
+    """A model that only answers: eval mode, no gradient. Teachers are used through this."""
+
+    def __init__(self, model: nn.Module):
+        self.model = model.eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def __call__(self, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:
+        assert not self.model.training, "a teacher answers in eval mode"
+        return forward(self.model, batch, hidden=hidden)
