@@ -31,7 +31,7 @@ class Encoded:
     labels: np.ndarray
     """int64 or float32 [N]; empty for a corpus"""
     ids: np.ndarray
-    """int64 [N]: the example's id in its split"""
+    """int64 [N]: the example's position in its split"""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -41,12 +41,12 @@ class Encoded:
         return np.diff(self.offsets)
 
     @classmethod
-    def from_lists(cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray, ids: np.ndarray):
+    def from_lists(cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray) -> Encoded:
         lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         flat = np.fromiter((t for row in tokens for t in row), dtype=np.int32, count=int(offsets[-1]))
         types = np.fromiter((s for row in segments for s in row), dtype=np.uint8, count=int(offsets[-1]))
-        return cls(flat, types, offsets, labels, ids)
+        return cls(flat, types, offsets, labels, np.arange(len(tokens)))
 
 
 def encode(rows: Rows, tokenizer: Callable, max_length: int) -> Encoded:
@@ -56,7 +56,7 @@ def encode(rows: Rows, tokenizer: Callable, max_length: int) -> Encoded:
         *texts, truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,
         return_attention_mask=False, return_token_type_ids=True,
     )  # fmt: skip
-    return Encoded.from_lists(out["input_ids"], out["token_type_ids"], rows.labels, rows.ids)
+    return Encoded.from_lists(out["input_ids"], out["token_type_ids"], rows.labels)
 
 
 def pad(encoded: Encoded, indices: np.ndarray, pad_id: int) -> Batch:

@@ -17,7 +17,7 @@ IGNORED = -100
 def smoothed(encoded: Encoded, vocabulary: int, special: Collection[int], exponent: float = 0.7) -> np.ndarray:
     """The draw weight of every token id: max(count, 1) ** -exponent, zero for special tokens. [V] float64.
 
-    Source: DistilBERT's official training script (methods: frequency smoothing of Lample & Conneau 2019).
+    Source: the official DistilBERT training script (after XLM, Lample & Conneau 2019, arXiv 1901.07291v1).
     """
     counts = np.bincount(encoded.tokens, minlength=vocabulary)
     weights = np.maximum(counts, 1).astype(np.float64) ** -exponent
@@ -43,32 +43,22 @@ class Masking:
     def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
         ids = batch["input_ids"].numpy()
         real = batch["attention_mask"].numpy().astype(bool)
-        eligible = real & ~np.isin(ids, list(self.special))
-        chosen = self._over_batch(ids, real) if self.weights is not None else None
-        if chosen is None:
-            chosen = eligible & (rng_uniform(rng, ids.shape) < self.probability)
-        else:
-            chosen = self._draw(chosen, real, rng)
-        labels = np.where(chosen, ids, IGNORED)
-        fate = rng_uniform(rng, ids.shape)
+        chosen = self._each(ids, real, rng) if self.weights is None else self._over_batch(ids, real, rng)
+        fate = rng.random(ids.shape)
         corrupted = np.where(chosen & (fate < 0.8), self.mask_id, ids)
-        random_ids = rng.integers(0, self.vocabulary, ids.shape)
-        corrupted = np.where(chosen & (fate >= 0.9), random_ids, corrupted)
+        corrupted = np.where(chosen & (fate >= 0.9), rng.integers(0, self.vocabulary, ids.shape), corrupted)
+        labels = np.where(chosen, ids, IGNORED)
         return {**batch, "input_ids": torch.from_numpy(corrupted), "labels": torch.from_numpy(labels)}
 
-    def _over_batch(self, ids: np.ndarray, real: np.ndarray) -> np.ndarray:
-        """The draw weight of every position, zero at pads. [B, L]"""
-        assert self.weights is not None
-        return np.where(real, self.weights[ids], 0.0)
+    def _each(self, ids: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        eligible = real & ~np.isin(ids, list(self.special))
+        return eligible & (rng.random(ids.shape) < self.probability)
 
-    def _draw(self, weights: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _over_batch(self, ids: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        assert self.weights is not None
+        weights = np.where(real, self.weights[ids], 0.0).ravel()
         count = min(int(np.ceil(self.probability * real.sum())), int((weights > 0).sum()))
         chosen = np.zeros(weights.size, dtype=bool)
         if count:
-            share = weights.ravel() / weights.sum()
-            chosen[rng.choice(weights.size, size=count, replace=False, p=share)] = True
-        return chosen.reshape(weights.shape)
-
-
-def rng_uniform(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    return rng.random(shape)
+            chosen[rng.choice(weights.size, size=count, replace=False, p=weights / weights.sum())] = True
+        return chosen.reshape(ids.shape)

@@ -1,0 +1,210 @@
+"""The only training loop. Papers differ by their losses, batches and settings, never by a loop of their own.
+
+One code path for one process and many: every batch is the same global batch whatever the number of processes,
+each process takes its share of the rows, and gradients are summed. Refuses to go on after a non-finite loss.
+"""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast
+from torch import Tensor, nn
+
+from bench.core.errors import TrainError
+from bench.data.batches import Batch, Batches
+from bench.train.checkpoint import Checkpointer, Position
+from bench.train.precision import Precision, choose
+from bench.train.progress import Advance, Progress, silent
+from bench.train.settings import Training
+
+Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
+"""(model, batch) -> named, already weighted scalar terms; what is minimised is their sum."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitLog:
+    """What a training stage did; losses are those of the first and the last optimiser step."""
+
+    steps: int
+    examples: int
+    seconds: float
+    first_loss: float
+    last_loss: float
+    peak_bytes: int
+    """Peak memory: of the device's allocator on a GPU, of the process (resident) on a CPU."""
+    precision: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What does not change while a loop runs."""
+
+    model: nn.Module
+    runner: nn.Module
+    """The model as it is called: itself, or its compiled form."""
+    loss: Loss
+    batches: Batches
+    training: Training
+    accelerator: Accelerator
+    precision: Precision
+    steps: int
+
+
+def fit(
+    model: nn.Module,
+    loss: Loss,
+    batches: Batches,
+    training: Training,
+    accelerator: Accelerator,
+    *,
+    checkpointer: Checkpointer | None = None,
+    progress: Progress = silent,
+) -> FitLog:
+    """Train `model` in place and say what was done.
+
+    With a checkpointer that holds a checkpoint, training resumes there and ends bit for bit as an uninterrupted
+    run would on the same machine. Only parameters that require a gradient are trained.
+
+    Raises TrainError at the first non-finite loss, naming the step and the loss terms.
+    """
+    model.to(accelerator.device).train()
+    _same_start(model, accelerator)
+    optimizer = _adamw(model, training, accelerator.device)
+    at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
+    steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
+    runner = torch.compile(model, dynamic=True) if training.compile else model
+    precision = choose(training.precision, accelerator.device)
+    job = _Job(model, runner, loss, batches, training, accelerator, precision, steps)
+    if accelerator.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(accelerator.device)
+    with progress(steps, at.step) as advance:
+        _train(job, optimizer, at, checkpointer, advance)
+    assert at.step == steps, f"{at.step} optimiser steps were made, {steps} were planned"
+    assert at.first_loss is not None and at.last_loss is not None
+    peak = peak_bytes(accelerator.device)
+    return FitLog(steps, at.examples, at.seconds, at.first_loss, at.last_loss, peak, job.precision.name)
+
+
+def peak_bytes(device: torch.device) -> int:
+    """Peak memory so far: of the device's allocator on a GPU, of the resident process on a CPU."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _adamw(model: nn.Module, training: Training, device: torch.device) -> torch.optim.AdamW:
+    """Fused AdamW; vectors (biases, LayerNorms) are not decayed."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=training.lr, betas=training.betas, eps=training.eps, fused=fused
+    )
+
+
+def _train(
+    job: _Job, optimizer: torch.optim.Optimizer, at: Position, checkpointer: Checkpointer | None, advance: Advance
+) -> None:
+    """Go from `at` to the end; `at` always says what is done, so a checkpoint of it is exact."""
+    before, started = at.seconds, time.monotonic()
+    if checkpointer:
+        checkpointer.written(started)
+    size = job.training.accumulation
+    for at.epoch in range(at.epoch, job.training.epochs):
+        order = job.batches.order(at.epoch)
+        for start in range(at.position, len(order), size):
+            micro = order[start : start + size]
+            value = _step(job, optimizer, at, start, micro)
+            at.step, at.position = at.step + 1, start + len(micro)
+            at.examples += sum(len(indices) for indices in micro)
+            at.first_loss = value if at.first_loss is None else at.first_loss
+            at.last_loss, at.seconds = value, before + time.monotonic() - started
+            advance(1, f"loss {value:.4f}")
+            if checkpointer and _agreed(job.accelerator, checkpointer.due(time.monotonic())):
+                checkpointer.save(job.accelerator, job.model, optimizer, at)
+                checkpointer.written(time.monotonic())
+        at.position = 0
+
+
+def _step(
+    job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int, micro: list[np.ndarray]
+) -> float:
+    """One optimiser step over the batches from position `start` of the epoch; returns the loss."""
+    training, accelerator = job.training, job.accelerator
+    for group in optimizer.param_groups:
+        group["lr"] = training.lr_at(at.step, job.steps)
+    total = torch.zeros((), device=accelerator.device)
+    for offset, indices in enumerate(micro):
+        batch, weight = _share(job.batches.batch(at.epoch, start + offset, indices), accelerator)
+        with job.precision.autocast(accelerator.device):
+            terms = job.loss(job.runner, batch)
+        loss = sum(terms.values(), start=torch.zeros((), device=accelerator.device)) * (weight / len(micro))
+        if not bool(torch.isfinite(loss)):
+            shown = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+            raise TrainError(f"the loss is not finite at step {at.step} of {job.steps}", found=shown,
+                             expected="finite terms", fix="lower the learning rate or use fp32")  # fmt: skip
+        accelerator.backward(loss)
+        total += loss.detach()
+    parameters = [p for p in job.model.parameters() if p.requires_grad]
+    if accelerator.num_processes > 1:
+        total = _sum_over_processes(total, parameters, accelerator)
+    if training.clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, training.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return float(total)
+
+
+def _sum_over_processes(loss: Tensor, parameters: list[nn.Parameter], accelerator: Accelerator) -> Tensor:
+    """Sum the loss and every gradient over the processes, in one message."""
+    for p in parameters:
+        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([loss.reshape(1), *[g.reshape(-1) for g in grads]])
+    summed = accelerator.reduce(flat, reduction="sum")
+    assert isinstance(summed, Tensor)
+    done = 1
+    for g in grads:
+        g.copy_(summed[done : done + g.numel()].view_as(g))
+        done += g.numel()
+    return summed[0]
+
+
+def _agreed(accelerator: Accelerator, due: bool) -> bool:
+    """The main process's answer, so that all processes write a checkpoint at the same step."""
+    if accelerator.num_processes == 1:
+        return due
+    answer = broadcast(torch.tensor([float(due)], device=accelerator.device), from_process=0)
+    assert isinstance(answer, Tensor)
+    return bool(answer.item())
+
+
+def _same_start(model: nn.Module, accelerator: Accelerator) -> None:
+    """Give every process the main process's parameters and buffers."""
+    if accelerator.num_processes > 1:
+        with torch.no_grad():
+            for tensor in model.state_dict().values():
+                broadcast(tensor, from_process=0)
+
+
+def _share(batch: Batch, accelerator: Accelerator) -> tuple[Batch, float]:
+    """This process's rows of a batch, and the weight that makes the sum over processes the batch's mean."""
+    if accelerator.num_processes == 1:
+        return {name: tensor.to(accelerator.device) for name, tensor in batch.items()}, 1.0
+    rows = len(batch["input_ids"])
+    mine = torch.arange(accelerator.process_index, rows, accelerator.num_processes)
+    weight = len(mine) / rows
+    if len(mine) == 0:
+        mine = torch.zeros(1, dtype=torch.long)  # a row that counts nothing keeps the processes in step
+    return {name: tensor[mine].to(accelerator.device) for name, tensor in batch.items()}, weight

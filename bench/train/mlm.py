@@ -1,0 +1,53 @@
+"""A masked-LM head for an encoder that came without one: several methods need a teacher that predicts words."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
+
+from bench.data.batches import Batch, Batches
+from bench.data.masking import Masking
+from bench.models.outputs import Frozen
+from bench.train.losses import masked_lm
+from bench.train.recipe import Context
+from bench.train.settings import Settings, Training
+
+
+class HeadTraining(Settings):
+    """How the missing head is trained; the encoder and the word embeddings stay as they are."""
+
+    corpus_tokens: int = Field(1_000_000, ge=100)
+    """Tokens of corpus per pass."""
+    max_length: int = Field(128, ge=8, le=512)
+    """Tokens per sequence."""
+    training: Training = Training(epochs=1, batch_size=32, batch_tokens=4096, lr=1e-3, weight_decay=0.0, warmup=0.05)
+
+
+def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
+    """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus.
+
+    Only the transform, its LayerNorm and the output bias are trained, on masked positions, with BERT's masking.
+    """
+    if isinstance(encoder, BertForMaskedLM):
+        return encoder
+    config = encoder.config
+    assert isinstance(config, BertConfig), f"no masked-LM head is known for {type(encoder).__name__}"
+    model = BertForMaskedLM(config)
+    model.bert.load_state_dict(
+        {k: v for k, v in encoder.base_model.state_dict().items() if not k.startswith("pooler.")}, strict=True
+    )
+    model.bert.requires_grad_(False)
+    frozen = Frozen(model.bert.to(ctx.device))
+    tokenizer = ctx.tokenizer
+    batches = Batches(
+        ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training.batch_size,
+        int(tokenizer.pad_token_id or 0), ctx.seed, tokens=settings.training.batch_tokens,
+        transform=Masking(int(tokenizer.mask_token_id or 0), config.vocab_size, frozenset(tokenizer.all_special_ids)),
+    )  # fmt: skip
+
+    def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return {"mlm": masked_lm(frozen(batch).logits, batch["labels"], head)}
+
+    ctx.fit(model.cls, loss, batches, settings.training)
+    return model

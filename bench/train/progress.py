@@ -1,0 +1,39 @@
+"""Progress of a long loop: a bar on a terminal, nothing elsewhere, never more than one owner."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+
+Advance = Callable[[int, str], None]
+"""(steps done now, short text) -> None"""
+
+Progress = Callable[[int, int], AbstractContextManager[Advance]]
+"""(total steps, steps done before) -> a context that yields an Advance."""
+
+
+@contextmanager
+def silent(total: int, done: int) -> Iterator[Advance]:
+    """Shows nothing."""
+    yield lambda steps, text: None
+
+
+def bar(label: str, main_process: bool = True) -> Progress:
+    """A rich progress bar on stderr, shown by the main process of a terminal only."""
+    if not (main_process and sys.stderr.isatty()):
+        return silent
+
+    @contextmanager
+    def shown(total: int, done: int) -> Iterator[Advance]:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as RichProgress
+
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+                   TextColumn("{task.fields[text]}"))  # fmt: skip
+        with RichProgress(*columns, console=Console(stderr=True), transient=True) as progress:
+            task = progress.add_task(label, total=total, completed=done, text="")
+            yield lambda steps, text: progress.update(task, advance=steps, text=text)
+
+    return shown

@@ -1,0 +1,140 @@
+"""What a paper package offers: a frozen recipe, whose tuple of stages is the method's table of contents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.data.batches import Batches, Encoded
+from bench.data.tasks import Task
+from bench.models.load import Checkpoint
+from bench.train.fit import FitLog, Loss
+from bench.train.settings import Settings, Training
+
+Need = Literal["task", "corpus"]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What travels from stage to stage: models by name (the last stage leaves "model") and small facts."""
+
+    models: Mapping[str, PreTrainedModel] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def model(self) -> PreTrainedModel:
+        """The model that the stages build."""
+        return self.models["model"]
+
+
+@dataclass(frozen=True, slots=True)
+class TeacherFacts:
+    """What a recipe may know of the pre-trained teacher before anything is loaded."""
+
+    layers: int
+    hidden: int
+    heads: int
+    vocabulary: int
+
+
+class Context(Protocol):
+    """All that a stage sees of the bench."""
+
+    @property
+    def task(self) -> Task: ...
+    @property
+    def scale(self) -> str: ...
+    @property
+    def seed(self) -> int:
+        """The stage's seed: the run's, or 0 in a stage that all seeds share."""
+        ...
+
+    @property
+    def device(self) -> torch.device: ...
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The pre-trained encoder given by the user, checked; None where the teacher makes its own (smoke)."""
+        ...
+
+    def released(self, name: str, revision: str | None = None) -> Checkpoint:
+        """A checkpoint that the authors released, from the hub or a folder, checked."""
+        ...
+
+    def train_rows(self, max_length: int) -> Encoded:
+        """The task's training rows, tokenised, at most the user's limit of them."""
+        ...
+
+    def corpus(self, max_tokens: int, max_length: int) -> Encoded:
+        """Text for masked-LM training: pieces of at most `max_length` tokens, `max_tokens` in all."""
+        ...
+
+    def teacher(self) -> PreTrainedModel:
+        """The pre-trained teacher: the user's encoder, or the one that the teacher's recipe made."""
+        ...
+
+    def fine_tuned_teacher(self) -> PreTrainedModel:
+        """The teacher fine-tuned on this task with this seed, over its floor."""
+        ...
+
+    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
+        """Train with the one loop; checkpointed, resumed and logged by the bench."""
+        ...
+
+    def dev_score(self, model: nn.Module) -> float:
+        """The task's primary metric on its first scored split; every use is counted and recorded."""
+        ...
+
+
+StageFunction = Callable[[State, Any, Context], State]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A named step of a method.
+
+    `uses` are the hyper-parameter fields that the stage sees (and that its cache key holds); a `task_free` stage
+    is made once for all tasks and seeds; `needs` is the data it reads.
+    """
+
+    run: StageFunction
+    uses: tuple[str, ...]
+    task_free: bool = False
+    needs: Need | None = "task"
+
+    @property
+    def name(self) -> str:
+        return self.run.__name__  # pyright: ignore[reportFunctionMemberAccess]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How one paper makes its variants."""
+
+    name: str
+    variants: Mapping[str, str]
+    """name -> what it is, in one line; the first one is what `bench run` makes when no variant is named."""
+    tasks: tuple[str, ...]
+    hyper: Callable[[str, str, str, TeacherFacts | None], Settings]
+    """(variant, task, scale, teacher) -> frozen hyper-parameters"""
+    stages: Callable[[str], tuple[Stage, ...]]
+    """variant -> its stages"""
+    smoke_tasks: tuple[str, ...]
+    """The tasks of the main job on embedded data."""
+    teacher: str | None = None
+    """The paper whose model is the teacher; None for the reference itself."""
+    checkpoints: Mapping[str, str] = field(default_factory=dict)
+    """variant -> the released checkpoint it starts from (its tier is then `checkpoint`)"""
+    default_teacher: tuple[str, str] | None = None
+    """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
+
+    @property
+    def main_variant(self) -> str:
+        return next(iter(self.variants))

@@ -1,0 +1,102 @@
+"""Hyper-parameters as frozen data: what a recipe declares, `--set` may change, and a record keeps whole."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bench.core.errors import SpecError
+
+BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation"})
+"""Fields that say how much a run may use; runs with different ones are not compared in an ordering."""
+
+
+class Settings(BaseModel):
+    """Base of every hyper-parameter model: frozen, strict about names, documented per field."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    def budget(self) -> dict[str, Any]:
+        """The budget fields by dotted name, at any depth."""
+        found: dict[str, Any] = {}
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            if isinstance(value, Settings):
+                found |= {f"{name}.{inner}": v for inner, v in value.budget().items()}
+            elif name in BUDGET_FIELDS:
+                found[name] = value
+        return found
+
+    def override(self, changes: dict[str, str]) -> Self:
+        """The same settings with `dotted.field = text` changes applied and checked.
+
+        Raises SpecError naming the fields there are, or what the field takes.
+        """
+        if not changes:
+            return self
+        content = self.model_dump()
+        for path, text in changes.items():
+            *parents, last = path.split(".")
+            node: Any = content
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            if not isinstance(node, dict) or last not in node:
+                raise SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(self.names())}")
+            node[last] = None if text.lower() in ("none", "null") else text
+        try:
+            return type(self).model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SpecError(
+                "a value in --set does not fit its field", where=".".join(map(str, first["loc"])),
+                found=first.get("input"), expected=first["msg"],
+            ) from error  # fmt: skip
+
+    def names(self) -> list[str]:
+        """Every settable field by dotted name."""
+        out: list[str] = []
+        for name in type(self).model_fields:
+            value = getattr(self, name)
+            out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
+        return out
+
+
+class Training(Settings):
+    """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
+
+    epochs: int = Field(3, ge=1)
+    """Passes over the data."""
+    batch_size: int = Field(32, ge=1)
+    """Examples per batch."""
+    batch_tokens: int | None = Field(None, ge=8)
+    """Padded tokens per batch; replaces `batch_size` when set."""
+    accumulation: int = Field(1, ge=1)
+    """Batches per optimiser step."""
+    lr: float = Field(2e-5, gt=0)
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's decay rates of the two moments."""
+    eps: float = Field(1e-8, gt=0)
+    """AdamW's epsilon."""
+    weight_decay: float = Field(0.01, ge=0)
+    """Decoupled decay of weight matrices; biases and LayerNorms are not decayed."""
+    warmup: float = Field(0.1, ge=0, lt=1)
+    """Share of the optimiser steps over which the learning rate rises linearly."""
+    schedule: Literal["linear", "constant"] = "linear"
+    """What follows warm-up: linear decay to zero, or the peak kept."""
+    clip: float | None = Field(1.0, gt=0)
+    """Largest norm of the whole gradient; None does not clip."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """`auto` is bf16 where the device has it natively."""
+    compile: bool = False
+    """Compile the model with torch.compile (dynamic shapes)."""
+
+    def lr_at(self, step: int, steps: int) -> float:
+        """The learning rate of optimiser step `step` (from 0) of `steps`."""
+        rise = int(self.warmup * steps)
+        if step < rise:
+            return self.lr * (step + 1) / (rise + 1)
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * max(0.0, (steps - step) / max(1, steps - rise))

@@ -1,0 +1,125 @@
+"""BERT, the teacher and the reference: any BERT from a folder or the hub, fine-tuned per task.
+
+    bench run full --paper bert --task rte        about 10 minutes a seed on one GPU
+    bench run small --paper bert --teacher FOLDER --data FOLDER --task rte
+
+At smoke scale it first pre-trains a little BERT of its own by masked LM on the synthetic corpus.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
+
+from bench.core.errors import ModelError
+from bench.data.batches import Batches
+from bench.data.masking import Masking
+from bench.models import load
+from bench.models.lm import parts
+from bench.train.losses import masked_lm, supervised
+from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
+from bench.train.settings import Settings, Training
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+class Pretraining(Settings):
+    """The little BERT that smoke scale makes for itself (ours, see D1)."""
+
+    layers: int = 4
+    hidden: int = 128
+    heads: int = 4
+    ffn: int = 512
+    max_positions: int = 128
+    corpus_tokens: int = Field(400_000, ge=1000)
+    """Tokens of corpus per pass."""
+    max_length: int = 64
+    training: Training = Training(epochs=4, batch_size=64, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1)
+
+
+class Hyper(Settings):
+    """Devlin et al. 2019 (arXiv 1810.04805v2), appendix A.3, and the GLUE scripts of its users."""
+
+    pretrain: Pretraining | None = None
+    """Set at smoke scale only; elsewhere the encoder is given."""
+    max_length: int = Field(128, ge=8, le=512)
+    """Word pieces per example; 128 in the reference GLUE runs."""
+    fine_tune: Training = Training(epochs=3, batch_size=32, lr=2e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
+    """Batch 32, 2e-5, 3 epochs: the setting of the reference dev rows; warm-up and decay of the BERT paper."""
+
+
+def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+    """The reference runs give MRPC and WNLI 5 epochs; a narrow encoder takes a larger step (D2)."""
+    epochs = 5 if task in ("mrpc", "wnli") else 3
+    if scale == "smoke":
+        training = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
+        return Hyper(pretrain=Pretraining(), max_length=64, fine_tune=training)
+    base = Hyper().fine_tune.model_copy(update={"epochs": epochs})
+    if scale == "small":
+        base = base.model_copy(update={"epochs": 3, "lr": 1e-4})
+    return Hyper(max_length=256 if task == "imdb" else 128, fine_tune=base)
+
+
+def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The pre-trained encoder: the one that was given, or at smoke scale a little one of our own."""
+    if ctx.checkpoint is not None:
+        given = load.architecture(ctx.checkpoint.architecture or "BertModel")
+        if ctx.checkpoint.config.model_type != "bert":
+            raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
+                             found=f"model_type {ctx.checkpoint.config.model_type}", fix="give a BERT")  # fmt: skip
+        if issubclass(given, BertForPreTraining) and ctx.checkpoint.has_lm_head:
+            given = BertForMaskedLM
+        return State({"model": load.load(ctx.checkpoint.folder, given)})
+    settings = hyper.pretrain
+    assert settings is not None, "smoke scale pre-trains its own encoder"
+    tokenizer = ctx.tokenizer
+    model = BertForMaskedLM(
+        BertConfig(
+            vocab_size=len(tokenizer), num_hidden_layers=settings.layers, hidden_size=settings.hidden,
+            num_attention_heads=settings.heads, intermediate_size=settings.ffn,
+            max_position_embeddings=settings.max_positions,
+        )
+    )  # fmt: skip
+    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
+    masking = Masking(int(tokenizer.mask_token_id or 0), len(tokenizer), frozenset(tokenizer.all_special_ids))
+    batches = Batches(corpus, settings.training.batch_size, int(tokenizer.pad_token_id or 0), ctx.seed,
+                      tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
+
+    def loss(model, batch):  # noqa: ANN001, ANN202
+        lm = parts(model)
+        return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
+
+    ctx.fit(model, loss, batches, settings.training)
+    return State({"model": model})
+
+
+def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
+    if isinstance(state.model, BertForSequenceClassification):
+        return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
+    names = ctx.task.labels or ("score",)
+    config = state.model.config.__class__.from_dict(state.model.config.to_dict())
+    config.num_labels, config.id2label = len(names), dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    model = BertForSequenceClassification(config)
+    encoder = getattr(state.model, "bert", state.model)
+    missing, unexpected = model.bert.load_state_dict(encoder.state_dict(), strict=False)
+    assert not unexpected and all(name.startswith("pooler.") for name in missing), (missing, unexpected)
+    batches = Batches(ctx.train_rows(hyper.max_length), hyper.fine_tune.batch_size, int(ctx.tokenizer.pad_token_id or 0),
+                      ctx.seed, tokens=hyper.fine_tune.batch_tokens)  # fmt: skip
+    ctx.fit(model, supervised(ctx.task.regression), batches, hyper.fine_tune)
+    return State({"model": model})
+
+
+RECIPE = Recipe(
+    name="bert",
+    variants={"bert": "the pre-trained encoder at hand (BERT-base at full scale), fine-tuned"},
+    tasks=(*GLUE, "imdb"),
+    smoke_tasks=("cola", "sst2", "mrpc", "stsb", "rte"),
+    hyper=hyper,
+    stages=lambda variant: (
+        Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus"),
+        Stage(fine_tune, uses=("max_length", "fine_tune")),
+    ),
+    default_teacher=("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+)

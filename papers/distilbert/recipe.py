@@ -1,0 +1,220 @@
+"""DistilBERT (Sanh et al. 2019, arXiv 1910.01108v4): half a BERT, distilled while it pre-trains, then fine-tuned.
+
+    bench run small --paper distilbert --teacher FOLDER --data FOLDER --corpus FOLDER --task sst2
+    bench run full  --paper distilbert --variant distilbert-released --task sst2
+
+Pre-training took the authors 8 V100 for about 90 hours; the small scale is a declared fraction of it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from transformers import DistilBertForMaskedLM, DistilBertForSequenceClassification
+
+from bench.data.batches import Batch, Batches
+from bench.data.masking import Masking, smoothed
+from bench.models import load
+from bench.models.lm import parts
+from bench.models.outputs import Frozen
+from bench.train.losses import masked_lm, soft_targets, supervised
+from bench.train.mlm import HeadTraining, with_lm_head
+from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
+from bench.train.settings import Settings, Training
+from papers.distilbert.losses import cosine
+from papers.distilbert.student import config, copy_layers
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+class Distillation(Settings):
+    """Pre-training by distillation; values of the official script's main command unless said."""
+
+    weight_ce: float = Field(5.0, ge=0)
+    """Weight of the soft-target term L_ce."""
+    weight_mlm: float = Field(2.0, ge=0)
+    """Weight of the masked-LM term L_mlm."""
+    weight_cos: float = Field(1.0, ge=0)
+    """Weight of the cosine term L_cos."""
+    temperature: float = Field(2.0, gt=0)
+    """T of the soft targets; the paper gives no value, the script's default is 2."""
+    positions: Literal["attended", "masked"] = "attended"
+    """Where L_ce is taken; `masked` is the script's restrict_ce_to_mask."""
+    mask_probability: float = Field(0.15, gt=0, lt=1)
+    smoothing: float = Field(0.7, ge=0)
+    """Exponent of the frequency-smoothed mask draw."""
+    corpus_tokens: int = Field(3_300_000_000, ge=100)
+    """Tokens of corpus per pass (Wikipedia and the Toronto books at full scale)."""
+    max_length: int = Field(512, ge=8, le=512)
+    training: Training = Training(
+        epochs=3, batch_size=5, accumulation=50, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0,
+        warmup=0.05, clip=5.0,
+    )  # fmt: skip
+
+
+class Hyper(Settings):
+    """All of DistilBERT's choices."""
+
+    head: HeadTraining = HeadTraining()
+    """For a teacher without a masked-LM head (D3)."""
+    initialisation: Literal["teacher", "random"] = "teacher"
+    """Every second teacher layer, or random (an ablation)."""
+    copy_transform: bool = True
+    """Whether the masked-LM head's transform is copied too (a switch of the extraction script)."""
+    general: Distillation = Distillation()
+    max_length: int = Field(128, ge=8, le=512)
+    fine_tune: Training = Training(epochs=3, batch_size=32, lr=5e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
+    """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
+
+
+_OFF = {
+    "distilbert-no-ce": {"weight_ce": 0.0},
+    "distilbert-no-cos": {"weight_cos": 0.0},
+    "distilbert-no-mlm": {"weight_mlm": 0.0},
+}
+"""The ablation rows of Table 4 that drop a term of the loss."""
+
+
+def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+    """The paper's settings at full scale; declared fractions of them elsewhere (README, D5)."""
+    general, head, fine_tune = Distillation(), HeadTraining(), Hyper().fine_tune
+    if scale == "smoke":
+        general = general.model_copy(update={
+            "corpus_tokens": 200_000, "max_length": 64,
+            "training": general.training.model_copy(update={"epochs": 1, "batch_size": 32, "accumulation": 1}),
+        })  # fmt: skip
+        fine_tune = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
+    if scale == "small":
+        general = general.model_copy(update={
+            "corpus_tokens": 250_000, "max_length": 64,
+            "training": general.training.model_copy(
+                update={"epochs": 1, "batch_tokens": 1024, "accumulation": 1, "lr": 3e-4}),
+        })  # fmt: skip
+        head = head.model_copy(update={"corpus_tokens": 400_000, "max_length": 64})
+        fine_tune = fine_tune.model_copy(update={"lr": 1e-4})
+    return Hyper(
+        head=head,
+        general=general.model_copy(update=_OFF.get(variant, {})),
+        initialisation="random" if variant == "distilbert-random-init" else "teacher",
+        max_length=64 if scale == "smoke" else 256 if task == "imdb" else 128,
+        fine_tune=fine_tune,
+    )
+
+
+def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The pre-trained teacher as a masked LM; a head is trained where it came without one."""
+    return State({"teacher": with_lm_head(ctx.teacher(), hyper.head, ctx)})
+
+
+def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Half the teacher's layers, from the teacher or random."""
+    teacher = state.models["teacher"]
+    student = DistilBertForMaskedLM(config(teacher.config))
+    if hyper.initialisation == "teacher":
+        copy_layers(student, teacher, hyper.copy_transform)
+    return State({"teacher": teacher, "model": student})
+
+
+def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Masked-LM pre-training of the student with the triple loss; task-free."""
+    settings, tokenizer = hyper.general, ctx.tokenizer
+    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
+    special = frozenset(tokenizer.all_special_ids)
+    vocabulary = state.model.config.vocab_size
+    masking = Masking(
+        int(tokenizer.mask_token_id or 0), vocabulary, special, settings.mask_probability,
+        smoothed(corpus, vocabulary, special, settings.smoothing),
+    )  # fmt: skip
+    batches = Batches(corpus, settings.training.batch_size, int(tokenizer.pad_token_id or 0), ctx.seed,
+                      tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
+    teacher = state.models["teacher"].to(ctx.device)
+    ctx.fit(state.model, triple_loss(teacher, settings), batches, settings.training)
+    return State({"model": state.model})
+
+
+def triple_loss(teacher: nn.Module, settings: Distillation):  # noqa: ANN201
+    """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed."""
+    lm_teacher = parts(teacher)
+    answer = Frozen(teacher)
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        lm = parts(model)
+        hidden = lm.hidden(batch)
+        attended = batch["attention_mask"].bool()
+        terms: dict[str, Tensor] = {}
+        if settings.weight_mlm:
+            terms["mlm"] = settings.weight_mlm * masked_lm(hidden, batch["labels"], lm.logits)
+        if not (settings.weight_ce or settings.weight_cos):
+            return terms
+        with torch.no_grad():
+            assert not answer.model.training
+            teacher_hidden = lm_teacher.hidden(batch)
+        if settings.weight_ce:
+            chosen = attended if settings.positions == "attended" else batch["labels"] >= 0
+            with torch.no_grad():
+                prepared = lm_teacher.transform(teacher_hidden[chosen])
+            ce = soft_targets(lm.transform(hidden[chosen]), prepared, lm.projection, lm_teacher.projection,
+                              settings.temperature)  # fmt: skip
+            terms["ce"] = settings.weight_ce * ce
+        if settings.weight_cos:
+            terms["cos"] = settings.weight_cos * cosine(hidden[attended], teacher_hidden[attended])
+        return terms
+
+    return loss
+
+
+def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The authors' released student instead of our own pre-training."""
+    checkpoint = ctx.released(RECIPE.checkpoints["distilbert-released"], "12040accade4e8a0f71eabdb258fecc2e7e948be")
+    return State({"model": load.load(checkpoint.folder, DistilBertForMaskedLM)})
+
+
+def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE."""
+    names = ctx.task.labels or ("score",)
+    student_config = state.model.config.__class__.from_dict(state.model.config.to_dict())
+    student_config.num_labels, student_config.id2label = len(names), dict(enumerate(names))
+    student_config.label2id = {name: i for i, name in enumerate(names)}
+    model = DistilBertForSequenceClassification(student_config)
+    model.distilbert.load_state_dict(state.model.base_model.state_dict(), strict=True)
+    batches = Batches(ctx.train_rows(hyper.max_length), hyper.fine_tune.batch_size, int(ctx.tokenizer.pad_token_id or 0),
+                      ctx.seed, tokens=hyper.fine_tune.batch_tokens)  # fmt: skip
+    ctx.fit(model, supervised(ctx.task.regression), batches, hyper.fine_tune)
+    return State({"model": model})
+
+
+_FINE_TUNE = Stage(fine_tune, uses=("max_length", "fine_tune"))
+
+
+def stages(variant: str) -> tuple[Stage, ...]:
+    """The method's table of contents."""
+    if variant == "distilbert-released":
+        return (Stage(load_released, uses=(), task_free=True, needs=None), _FINE_TUNE)
+    return (
+        Stage(prepare_teacher, uses=("head",), task_free=True, needs="corpus"),
+        Stage(initialise_student, uses=("initialisation", "copy_transform"), task_free=True, needs=None),
+        Stage(distil_general, uses=("general",), task_free=True, needs="corpus"),
+        _FINE_TUNE,
+    )
+
+
+RECIPE = Recipe(
+    name="distilbert",
+    variants={
+        "distilbert": "triple loss, initialised from every second teacher layer",
+        "distilbert-no-ce": "without the soft-target term (Table 4)",
+        "distilbert-no-cos": "without the cosine term (Table 4)",
+        "distilbert-no-mlm": "without the masked-LM term (Table 4)",
+        "distilbert-random-init": "triple loss from a random initialisation (Table 4)",
+        "distilbert-released": "the authors' released checkpoint, fine-tuned by us",
+    },
+    tasks=(*GLUE, "imdb"),
+    smoke_tasks=("cola", "sst2", "mrpc", "stsb", "rte"),
+    hyper=hyper,
+    stages=stages,
+    teacher="bert",
+    checkpoints={"distilbert-released": "distilbert/distilbert-base-uncased"},
+)
