@@ -51,6 +51,7 @@ class StageEntry(_Part):
     first_loss: float | None = None
     last_loss: float | None = None
     peak_bytes: int = 0
+    precision: str | None = None
     cached: bool = False
 
 

@@ -64,16 +64,17 @@ class Context(Protocol):
         """The pre-trained encoder given by the user, checked; None where the teacher makes its own (smoke)."""
         ...
 
-    def released(self, name: str, revision: str | None = None) -> Checkpoint:
-        """A checkpoint that the authors released, from the hub or a folder, checked."""
+    @property
+    def released(self) -> Checkpoint | None:
+        """The checkpoint that the authors released, checked, for a variant that starts from it."""
         ...
 
     def train_rows(self, max_length: int) -> Encoded:
         """The task's training rows, tokenised, at most the user's limit of them."""
         ...
 
-    def corpus(self, max_tokens: int, max_length: int) -> Encoded:
-        """Text for masked-LM training: pieces of at most `max_length` tokens, `max_tokens` in all."""
+    def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
+        """Text for masked-LM training: pieces of `min_length` to `max_length` tokens, `max_tokens` in all."""
         ...
 
     def teacher(self) -> PreTrainedModel:
@@ -101,13 +102,14 @@ class Stage:
     """A named step of a method.
 
     `uses` are the hyper-parameter fields that the stage sees (and that its cache key holds); a `task_free` stage
-    is made once for all tasks and seeds; `needs` is the data it reads.
+    is made once for all tasks and seeds; `needs` is the data it reads; `teacher` which teacher it asks for.
     """
 
     run: StageFunction
     uses: tuple[str, ...]
     task_free: bool = False
     needs: Need | None = "task"
+    teacher: Literal["pretrained", "fine_tuned"] | None = None
 
     @property
     def name(self) -> str:
@@ -124,14 +126,14 @@ class Recipe:
     tasks: tuple[str, ...]
     hyper: Callable[[str, str, str, TeacherFacts | None], Settings]
     """(variant, task, scale, teacher) -> frozen hyper-parameters"""
-    stages: Callable[[str], tuple[Stage, ...]]
-    """variant -> its stages"""
+    stages: Callable[[str, TeacherFacts | None], tuple[Stage, ...]]
+    """(variant, teacher given or None) -> its stages"""
     smoke_tasks: tuple[str, ...]
     """The tasks of the main job on embedded data."""
     teacher: str | None = None
     """The paper whose model is the teacher; None for the reference itself."""
     checkpoints: Mapping[str, str] = field(default_factory=dict)
-    """variant -> the released checkpoint it starts from (its tier is then `checkpoint`)"""
+    """variant -> the hyper-parameter that names its released checkpoint, a hub id or folder (tier `checkpoint`)"""
     default_teacher: tuple[str, str] | None = None
     """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
 

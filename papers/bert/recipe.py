@@ -9,16 +9,17 @@ At smoke scale it first pre-trains a little BERT of its own by masked LM on the 
 from __future__ import annotations
 
 from pydantic import Field
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification
+from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
 
 from bench.core.errors import ModelError
 from bench.data.batches import Batches
 from bench.data.masking import Masking
 from bench.models import load
 from bench.models.lm import parts
-from bench.train.losses import masked_lm, supervised
+from bench.train.losses import masked_lm
 from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
 from bench.train.settings import Settings, Training
+from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -53,23 +54,27 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
     epochs = 5 if task in ("mrpc", "wnli") else 3
     if scale == "smoke":
         training = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
-        return Hyper(pretrain=Pretraining(), max_length=64, fine_tune=training)
+        return Hyper(pretrain=None if teacher else Pretraining(), max_length=64, fine_tune=training)
     base = Hyper().fine_tune.model_copy(update={"epochs": epochs})
     if scale == "small":
         base = base.model_copy(update={"epochs": 3, "lr": 1e-4})
     return Hyper(max_length=256 if task == "imdb" else 128, fine_tune=base)
 
 
+def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The pre-trained encoder that was given, with its masked-LM head where it has one."""
+    assert ctx.checkpoint is not None, "planned for a given encoder"
+    if ctx.checkpoint.config.model_type != "bert":
+        raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
+                         found=f"model_type {ctx.checkpoint.config.model_type}", fix="give a BERT")  # fmt: skip
+    given = load.architecture(ctx.checkpoint.architecture or "BertModel")
+    if issubclass(given, BertForPreTraining):
+        given = BertForMaskedLM if ctx.checkpoint.has_lm_head else BertModel
+    return State({"model": load.load(ctx.checkpoint.folder, given)})
+
+
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The pre-trained encoder: the one that was given, or at smoke scale a little one of our own."""
-    if ctx.checkpoint is not None:
-        given = load.architecture(ctx.checkpoint.architecture or "BertModel")
-        if ctx.checkpoint.config.model_type != "bert":
-            raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
-                             found=f"model_type {ctx.checkpoint.config.model_type}", fix="give a BERT")  # fmt: skip
-        if issubclass(given, BertForPreTraining) and ctx.checkpoint.has_lm_head:
-            given = BertForMaskedLM
-        return State({"model": load.load(ctx.checkpoint.folder, given)})
+    """A little BERT of our own, by masked LM on the corpus (smoke scale)."""
     settings = hyper.pretrain
     assert settings is not None, "smoke scale pre-trains its own encoder"
     tokenizer = ctx.tokenizer
@@ -97,18 +102,18 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
     if isinstance(state.model, BertForSequenceClassification):
         return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
-    names = ctx.task.labels or ("score",)
-    config = state.model.config.__class__.from_dict(state.model.config.to_dict())
-    config.num_labels, config.id2label = len(names), dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
-    model = BertForSequenceClassification(config)
-    encoder = getattr(state.model, "bert", state.model)
-    missing, unexpected = model.bert.load_state_dict(encoder.state_dict(), strict=False)
-    assert not unexpected and all(name.startswith("pooler.") for name in missing), (missing, unexpected)
-    batches = Batches(ctx.train_rows(hyper.max_length), hyper.fine_tune.batch_size, int(ctx.tokenizer.pad_token_id or 0),
-                      ctx.seed, tokens=hyper.fine_tune.batch_tokens)  # fmt: skip
-    ctx.fit(model, supervised(ctx.task.regression), batches, hyper.fine_tune)
+    model = BertForSequenceClassification(classifier_config(state.model.config, ctx.task))
+    load_encoder(model, state.model)
+    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
     return State({"model": model})
+
+
+def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
+    """The method's table of contents."""
+    tune = Stage(fine_tune, uses=("max_length", "fine_tune"))
+    if teacher is not None:
+        return (Stage(load_checkpoint, uses=(), task_free=True, needs=None), tune)
+    return (Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus"), tune)
 
 
 RECIPE = Recipe(
@@ -117,9 +122,6 @@ RECIPE = Recipe(
     tasks=(*GLUE, "imdb"),
     smoke_tasks=("cola", "sst2", "mrpc", "stsb", "rte"),
     hyper=hyper,
-    stages=lambda variant: (
-        Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus"),
-        Stage(fine_tune, uses=("max_length", "fine_tune")),
-    ),
+    stages=stages,
     default_teacher=("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
 )

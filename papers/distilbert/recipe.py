@@ -20,10 +20,11 @@ from bench.data.masking import Masking, smoothed
 from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import Frozen
-from bench.train.losses import masked_lm, soft_targets, supervised
+from bench.train.losses import masked_lm, soft_targets
 from bench.train.mlm import HeadTraining, with_lm_head
 from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
 from bench.train.settings import Settings, Training
+from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine
 from papers.distilbert.student import config, copy_layers
 
@@ -49,6 +50,9 @@ class Distillation(Settings):
     corpus_tokens: int = Field(3_300_000_000, ge=100)
     """Tokens of corpus per pass (Wikipedia and the Toronto books at full scale)."""
     max_length: int = Field(512, ge=8, le=512)
+    """Longer lines are cut into pieces of this many tokens."""
+    min_length: int = Field(12, ge=1)
+    """Shorter lines are dropped (the script drops 11 tokens and fewer)."""
     training: Training = Training(
         epochs=3, batch_size=5, accumulation=50, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0,
         warmup=0.05, clip=5.0,
@@ -65,6 +69,8 @@ class Hyper(Settings):
     copy_transform: bool = True
     """Whether the masked-LM head's transform is copied too (a switch of the extraction script)."""
     general: Distillation = Distillation()
+    released: str = "distilbert/distilbert-base-uncased"
+    """The authors' checkpoint, a hub id or a folder (variant distilbert-released only)."""
     max_length: int = Field(128, ge=8, le=512)
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=5e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
@@ -83,7 +89,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
     general, head, fine_tune = Distillation(), HeadTraining(), Hyper().fine_tune
     if scale == "smoke":
         general = general.model_copy(update={
-            "corpus_tokens": 200_000, "max_length": 64,
+            "corpus_tokens": 200_000, "max_length": 64, "min_length": 1,
             "training": general.training.model_copy(update={"epochs": 1, "batch_size": 32, "accumulation": 1}),
         })  # fmt: skip
         fine_tune = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
@@ -121,7 +127,7 @@ def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
 def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     """Masked-LM pre-training of the student with the triple loss; task-free."""
     settings, tokenizer = hyper.general, ctx.tokenizer
-    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
+    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length, settings.min_length)
     special = frozenset(tokenizer.all_special_ids)
     vocabulary = state.model.config.vocab_size
     masking = Masking(
@@ -137,8 +143,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def triple_loss(teacher: nn.Module, settings: Distillation):  # noqa: ANN201
     """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed."""
-    lm_teacher = parts(teacher)
-    answer = Frozen(teacher)
+    lm_teacher = parts(Frozen(teacher).model)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)
@@ -150,7 +155,6 @@ def triple_loss(teacher: nn.Module, settings: Distillation):  # noqa: ANN201
         if not (settings.weight_ce or settings.weight_cos):
             return terms
         with torch.no_grad():
-            assert not answer.model.training
             teacher_hidden = lm_teacher.hidden(batch)
         if settings.weight_ce:
             chosen = attended if settings.positions == "attended" else batch["labels"] >= 0
@@ -168,33 +172,27 @@ def triple_loss(teacher: nn.Module, settings: Distillation):  # noqa: ANN201
 
 def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
     """The authors' released student instead of our own pre-training."""
-    checkpoint = ctx.released(RECIPE.checkpoints["distilbert-released"], "12040accade4e8a0f71eabdb258fecc2e7e948be")
-    return State({"model": load.load(checkpoint.folder, DistilBertForMaskedLM)})
+    assert ctx.released is not None, "planned for a released checkpoint"
+    return State({"model": load.load(ctx.released.folder, DistilBertForMaskedLM)})
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE."""
-    names = ctx.task.labels or ("score",)
-    student_config = state.model.config.__class__.from_dict(state.model.config.to_dict())
-    student_config.num_labels, student_config.id2label = len(names), dict(enumerate(names))
-    student_config.label2id = {name: i for i, name in enumerate(names)}
-    model = DistilBertForSequenceClassification(student_config)
-    model.distilbert.load_state_dict(state.model.base_model.state_dict(), strict=True)
-    batches = Batches(ctx.train_rows(hyper.max_length), hyper.fine_tune.batch_size, int(ctx.tokenizer.pad_token_id or 0),
-                      ctx.seed, tokens=hyper.fine_tune.batch_tokens)  # fmt: skip
-    ctx.fit(model, supervised(ctx.task.regression), batches, hyper.fine_tune)
+    model = DistilBertForSequenceClassification(classifier_config(state.model.config, ctx.task))
+    load_encoder(model, state.model)
+    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
     return State({"model": model})
 
 
 _FINE_TUNE = Stage(fine_tune, uses=("max_length", "fine_tune"))
 
 
-def stages(variant: str) -> tuple[Stage, ...]:
+def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
     """The method's table of contents."""
     if variant == "distilbert-released":
-        return (Stage(load_released, uses=(), task_free=True, needs=None), _FINE_TUNE)
+        return (Stage(load_released, uses=("released",), task_free=True, needs=None), _FINE_TUNE)
     return (
-        Stage(prepare_teacher, uses=("head",), task_free=True, needs="corpus"),
+        Stage(prepare_teacher, uses=("head",), task_free=True, needs="corpus", teacher="pretrained"),
         Stage(initialise_student, uses=("initialisation", "copy_transform"), task_free=True, needs=None),
         Stage(distil_general, uses=("general",), task_free=True, needs="corpus"),
         _FINE_TUNE,
@@ -216,5 +214,5 @@ RECIPE = Recipe(
     hyper=hyper,
     stages=stages,
     teacher="bert",
-    checkpoints={"distilbert-released": "distilbert/distilbert-base-uncased"},
+    checkpoints={"distilbert-released": "released"},
 )

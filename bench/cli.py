@@ -1,0 +1,225 @@
+"""The commands. Results go to stdout, log and progress to stderr; a command's modules are imported when it runs."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.core.errors import BenchError
+
+app = typer.Typer(
+    name="bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    help="Re-runs the papers that compressed BERT and says of every printed number whether it holds.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Papers = Annotated[list[str] | None, typer.Option("--paper", help="A paper; repeatable. All by default.")]
+Variants = Annotated[list[str] | None, typer.Option("--variant", help="A variant; repeatable. The main one by default.")]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds per run: smoke 1, small 3, full 5 by default.")]
+Teacher = Annotated[str | None, typer.Option("--teacher", help="A pre-trained BERT: a folder or a hub id.")]
+DataOption = Annotated[str | None, typer.Option("--data", help="hub, synthetic, or a folder with TASK/SPLIT.parquet.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="Plain text (.txt, .parquet or a folder of them).")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Training rows per task at most; recorded.")]
+Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
+Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
+ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
+
+
+def _say(text: str = "") -> None:
+    sys.stdout.write(text + "\n")
+
+
+def _json(content: Any) -> None:
+    _say(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def _table(rows: list[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _plan(scale: str, given: dict[str, Any]):  # noqa: ANN202 - the plan's type would import torch here
+    _quiet_libraries()
+    from bench.run import plan, request
+
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given["set"] = request.parse_set(list(given.pop("set") or ()))
+    return plan.make(request.read(scale, given))
+
+
+@app.command("list")
+def list_papers(as_json: Json = False) -> None:
+    """Papers, variants, tasks and scales; broken plug-ins with the reason."""
+    _quiet_libraries()
+    from bench.core import registry
+    from bench.core.spec import SCALES
+    from bench.data.tasks import TASKS
+
+    papers, broken = registry.find()
+    listed: dict[str, Any] = {}
+    for name in sorted(papers):
+        if not registry.has_recipe(name):
+            listed[name] = {"variants": {}, "tasks": [], "recipe": False}
+            continue
+        try:
+            recipe = registry.load_recipe(name)
+        except BenchError as error:
+            broken[name] = str(error)
+            continue
+        listed[name] = {"variants": dict(recipe.variants), "tasks": list(recipe.tasks), "recipe": True}
+    if as_json:
+        return _json({"papers": listed, "tasks": sorted(TASKS), "scales": list(SCALES), "broken": broken})
+    for name, entry in listed.items():
+        _say(f"{name}  (tasks: {', '.join(entry['tasks']) or 'claims only, no recipe yet'})")
+        for variant, says in entry["variants"].items():
+            _say(f"  {variant:28} {says}")
+    for name, reason in sorted(broken.items()):
+        _say(f"{name}  BROKEN: {reason}")
+    _say(f"scales: {', '.join(SCALES)}")
+
+
+@app.command()
+def claims(
+    paper: Papers = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="quality, retention, size, flops, speed, cost, ordering.")] = None,
+    verdict: Annotated[str | None, typer.Option("--verdict", help="Only claims with this verdict.")] = None,
+    results: Results = None,
+    as_json: Json = False,
+) -> None:
+    """The ledger, with the present verdict of each claim."""
+    from bench.report.ledger import judged_rows
+
+    rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict)
+    if as_json:
+        return _json(rows)
+    _table([{k: row[k] for k in ("id", "value", "unit", "split", "measured", "verdict", "why")} for row in rows])
+    _say(f"{len(rows)} claims")
+
+
+@app.command("plan")
+def show_plan(
+    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None, seeds: Seeds = None,
+    teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
+    set_: Set = None, results: Results = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """The jobs, what is cached, expected time, memory and disk; runs nothing."""
+    plan = _plan(scale, {"paper": paper, "variant": variant, "task": task, "seeds": seeds, "teacher": teacher, "data": data,
+                         "corpus": corpus, "limit": limit, "set": set_, "results": results})  # fmt: skip
+    from bench.run.forecast import forecast
+
+    rows, total = forecast(plan)
+    if as_json:
+        return _json({"jobs": rows, "total": total})
+    _table([{**row, "stages": ", ".join(f"{s['name']}{' (cached)' if s['cached'] else ''}" for s in row["stages"])}
+            for row in rows])  # fmt: skip
+    _say("  ".join(f"{name}: {value}" for name, value in total.items()))
+
+
+@app.command()
+def run(
+    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None, seeds: Seeds = None,
+    teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
+    set_: Set = None, results: Results = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Run the plan: every job ends in one record; what is done already is not done again."""
+    plan = _plan(scale, {"paper": paper, "variant": variant, "task": task, "seeds": seeds, "teacher": teacher, "data": data,
+                         "corpus": corpus, "limit": limit, "set": set_, "results": results})  # fmt: skip
+    from bench.run import execute
+
+    records = execute.run(plan)
+    if as_json:
+        _json([record.model_dump(mode="json") for record in records])
+    else:
+        _table([_line(record) for record in records])
+    failed = [record for record in records if record.status == "failed"]
+    if failed:
+        sys.stderr.write(f"bench: {len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}\n")
+        raise typer.Exit(1)
+
+
+def _line(record: Any) -> dict[str, Any]:
+    scores = [f"{m.metric} {m.value:.4f}" for m in record.measurements if m.unit == "fraction" and m.value is not None]
+    return {"paper": record.spec.paper, "variant": record.spec.variant, "task": record.spec.task,
+            "seed": record.spec.seed, "status": record.status, "scores": ", ".join(scores) or record.reason,
+            "seconds": round(record.seconds, 1)}  # fmt: skip
+
+
+@app.command()
+def report(
+    check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a report is stale.")] = False,
+    scale: Annotated[str, typer.Option("--scale", help="smoke writes reports/smoke; else small, full and shape.")] = "",
+    results: Results = None,
+    reports: Annotated[str, typer.Option("--reports", help="Where reports are written.")] = "reports",
+) -> None:
+    """Write reports/ from records and claims."""
+    from bench.report import build
+
+    root, out = Path(results or "results"), Path(reports)
+    if check:
+        stale = build.stale(root, out, scale)
+        for path in stale:
+            _say(f"stale: {path}")
+        raise typer.Exit(1 if stale else 0)
+    for path in build.write(root, out, scale):
+        _say(str(path))
+
+
+@app.command()
+def export(run_id: str, folder: str, results: Results = None) -> None:
+    """The compressed model of a run as a folder that loads with from_pretrained, with a model card."""
+    _quiet_libraries()
+    from bench.run.exports import export_run
+
+    _say(str(export_run(Path(results or "results"), run_id, Path(folder))))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """What this machine can run, what is missing, and the command that mends it."""
+    from bench.core.doctor import checks
+
+    rows = checks()
+    if as_json:
+        return _json(rows)
+    for row in rows:
+        _say(f"{'ok     ' if row['ok'] else 'missing'} {row['name']:28} {row['found']}" + (f"  -> {row['fix']}" if row["fix"] else ""))
+
+
+def _quiet_libraries() -> None:
+    """One owner of progress and log: libraries keep to warnings and draw no bars."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+
+
+def main() -> None:
+    """Run a command; an error the user can act on is one line on stderr and its exit code."""
+    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("bench").setLevel(level)
+    try:
+        app(standalone_mode=True)
+    except BenchError as error:
+        sys.stderr.write(f"bench: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The hash of the code that a stage runs: its own module and every module of the project that it imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+
+@functools.cache
+def _source(module: str) -> Path | None:
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError:
+        return None
+    return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
+
+
+@functools.cache
+def _imports(module: str, roots: tuple[str, ...]) -> frozenset[str]:
+    """The project modules that a module names in its imports, wherever in the file they stand."""
+    path = _source(module)
+    if path is None:
+        return frozenset()
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return frozenset(name for name in found if name.split(".")[0] in roots and _source(name) is not None)
+
+
+@functools.cache
+def closure(module: str) -> tuple[str, ...]:
+    """The module and every project module reachable from it by imports, sorted."""
+    roots = ("bench", module.split(".")[0])
+    seen: set[str] = set()
+    todo = [module]
+    while todo:
+        name = todo.pop()
+        if name not in seen and _source(name) is not None:
+            seen.add(name)
+            todo += _imports(name, roots)
+    return tuple(sorted(seen))
+
+
+@functools.cache
+def code_hash(function: Callable) -> str:
+    """sha256 over the sources of everything that a stage function can reach in the project."""
+    total = hashlib.sha256()
+    for name in closure(function.__module__):
+        path = _source(name)
+        assert path is not None
+        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+    return total.hexdigest()

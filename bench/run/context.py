@@ -1,0 +1,82 @@
+"""What a stage sees of the bench: the one implementation of `bench.train.recipe.Context`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from bench.core.errors import SpecError
+from bench.data.batches import Batches, Encoded
+from bench.data.metrics import compute
+from bench.data.tasks import Task
+from bench.models.load import Checkpoint
+from bench.run.inputs import Inputs
+from bench.train.checkpoint import Checkpointer
+from bench.train.fit import FitLog, Loss, fit
+from bench.train.predict import predict
+from bench.train.progress import bar
+from bench.train.settings import Training
+
+
+class StageContext:
+    """One stage's view; it also collects what the stage trained and how often it looked at the dev set."""
+
+    def __init__(
+        self, *, task: Task, scale: str, seed: int, inputs: Inputs, accelerator: Accelerator, tokenizer_folder: Path,
+        checkpoint: Checkpoint | None, released: Checkpoint | None, max_length: int, progress_folder: Path,
+        teachers: dict[str, Callable[[], PreTrainedModel]], label: str,
+    ):  # fmt: skip
+        self.task, self.scale, self.seed = task, scale, seed
+        self.checkpoint, self.released = checkpoint, released
+        self.logs: list[FitLog] = []
+        self.dev_looks = 0
+        self._inputs, self._accelerator, self._tokenizer_folder = inputs, accelerator, tokenizer_folder
+        self._max_length, self._progress_folder, self._teachers, self._label = max_length, progress_folder, teachers, label
+
+    @property
+    def device(self) -> torch.device:
+        return self._accelerator.device
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._inputs.tokenizer(self._tokenizer_folder)
+
+    def train_rows(self, max_length: int) -> Encoded:
+        return self._inputs.encoded(self.task, self.task.train, self._tokenizer_folder, max_length)
+
+    def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
+        if self._inputs.corpus_identity is None:
+            raise SpecError("a stage needs a corpus and there is none", where=self._label,
+                            fix="add --corpus FILE_OR_FOLDER")  # fmt: skip
+        return self._inputs.corpus(self._tokenizer_folder, max_tokens, max_length, min_length)
+
+    def teacher(self) -> PreTrainedModel:
+        return self._teachers["pretrained"]()
+
+    def fine_tuned_teacher(self) -> PreTrainedModel:
+        return self._teachers["fine_tuned"]()
+
+    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
+        """Each fit of a stage has its own checkpoint folder, numbered in order."""
+        folder = self._progress_folder / f"fit-{len(self.logs)}"
+        minutes = self._inputs.request.checkpoint_minutes
+        log = fit(
+            model, loss, batches, training, self._accelerator,
+            checkpointer=Checkpointer(folder, minutes * 60.0),
+            progress=bar(self._label, self._accelerator.is_main_process),
+        )  # fmt: skip
+        self.logs.append(log)
+        return log
+
+    def dev_score(self, model: nn.Module) -> float:
+        self.dev_looks += 1
+        split = self.task.scored[0]
+        encoded = self._inputs.encoded(self.task, split, self._tokenizer_folder, self._max_length)
+        logits = predict(model, encoded, int(self.tokenizer.pad_token_id or 0), self._accelerator)
+        score = compute(self.task, logits, encoded.labels)[self.task.primary]
+        return float("nan") if score is None else score

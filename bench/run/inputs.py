@@ -1,0 +1,144 @@
+"""What the jobs of a plan read: data, corpus, teacher checkpoint and tokenizers, verified before anything runs."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from pathlib import Path
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from bench.core.errors import DataError, ModelError, SpecError
+from bench.core.spec import digest
+from bench.data import synthetic
+from bench.data.batches import Encoded, encode
+from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
+from bench.data.tasks import Task
+from bench.models import load
+from bench.models.size import file_sha256
+from bench.run.cache import home
+from bench.run.request import Request
+from bench.train.recipe import TeacherFacts
+
+SYNTHETIC_SENTENCES = 60_000
+
+
+class Inputs:
+    """Everything that is read, read once."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.source = open_source(request.source)
+        self._rows: dict[tuple[str, str], Rows] = {}
+        if request.scale == "smoke" and request.source != "synthetic" and not request.teacher:
+            raise SpecError("smoke scale pre-trains on the made-up language", found=f"--data {request.source}",
+                            fix="add --teacher FOLDER_OR_HUB_ID, or leave --data out")  # fmt: skip
+
+    def rows(self, task: Task, split: str) -> Rows:
+        """The whole split, verified."""
+        key = (task.name, split)
+        if key not in self._rows:
+            self._rows[key] = self.source.rows(task, split)
+        return self._rows[key]
+
+    def train(self, task: Task) -> Rows:
+        return self.rows(task, task.train).take(self.request.limit)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
+    def encoded(self, task: Task, split: str, tokenizer_folder: Path, max_length: int) -> Encoded:
+        """A split as the model reads it; the training split is cut to the user's limit."""
+        rows = self.train(task) if split == task.train else self.rows(task, split)
+        return encode(rows, self.tokenizer(tokenizer_folder), max_length)
+
+    def data_identity(self, task: Task) -> str:
+        """A hash of every row that a run of this task can see."""
+        parts = {split: self.rows(task, split).sha256 for split in (task.train, *task.scored)}
+        return digest({"source": self.source.identity(), "sha256": parts, "limit": self.request.limit})
+
+    @functools.cached_property
+    def corpus_identity(self) -> str | None:
+        """A hash of the corpus, or None when there is none."""
+        if self.request.corpus:
+            return corpus_sha256(Path(self.request.corpus))
+        if self.request.source == "synthetic":
+            return f"synthetic-{synthetic.VERSION}-{SYNTHETIC_SENTENCES}"
+        return None
+
+    def _documents(self) -> list[str]:
+        if self.request.corpus:
+            return [line for text in corpus_texts(Path(self.request.corpus)) for line in text.split("\n") if line.strip()]
+        return synthetic.corpus(SYNTHETIC_SENTENCES)
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def corpus(self, tokenizer_folder: Path, max_tokens: int, max_length: int, min_length: int) -> Encoded:
+        """Lines of the corpus in a fixed random order, cut into pieces, until `max_tokens` are gathered.
+
+        Pieces of which half or more is unknown are dropped, as the official DistilBERT script does.
+        """
+        tokenizer = self.tokenizer(tokenizer_folder)
+        lines = self._documents()
+        order = np.random.default_rng(0).permutation(len(lines))
+        cls, sep, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
+        pieces: list[list[int]] = []
+        total = 0
+        for start in range(0, len(order), 1000):
+            chosen = [lines[i] for i in order[start : start + 1000]]
+            for ids in tokenizer(chosen, add_special_tokens=False, verbose=False)["input_ids"]:
+                for cut in range(0, len(ids), max_length - 2):
+                    body = ids[cut : cut + max_length - 2]
+                    if len(body) + 2 >= min_length and 2 * sum(i == unknown for i in body) < len(body):
+                        pieces.append([cls, *body, sep])
+                        total += len(body) + 2
+                if total >= max_tokens:
+                    return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
+        if not pieces:
+            raise DataError("the corpus holds no usable text", where=self.request.corpus, expected="lines of text")
+        return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
+        return load.tokenizer(folder)
+
+    @functools.cached_property
+    def synthetic_tokenizer(self) -> Path:
+        """The folder of the made-up language's tokenizer, trained on first use."""
+        folder = home() / "tokenizers" / f"synthetic-{synthetic.VERSION}"
+        if not (folder / "tokenizer.json").is_file():
+            import os
+            import tempfile
+
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
+            synthetic.write_tokenizer(staging)
+            try:
+                os.rename(staging, folder)
+            except OSError:  # another process was first; its files are the same
+                assert (folder / "tokenizer.json").is_file()
+        return folder
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def checkpoint(self, name: str, revision: str | None = None) -> load.Checkpoint:
+        """A checked checkpoint by folder or hub id."""
+        return load.check(load.find(name, revision))
+
+
+@functools.cache
+def checkpoint_identity(checkpoint: load.Checkpoint) -> str:
+    """A hash of a checkpoint's weights, config and tokenizer: names and places do not matter."""
+    total = hashlib.sha256()
+    names = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json")
+    files = [*load.weight_files(checkpoint.folder), *(checkpoint.folder / name for name in names)]
+    for file in files:
+        if file.is_file():
+            total.update(f"{file.name} {file_sha256(file)}\n".encode())
+    return total.hexdigest()
+
+
+def teacher_facts(checkpoint: load.Checkpoint) -> TeacherFacts:
+    """What a recipe may know of a checkpoint. Raises ModelError when its config does not say."""
+    config = checkpoint.config
+    try:
+        return TeacherFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size)
+    except AttributeError as error:
+        raise ModelError("the teacher's config is not an encoder's", where=checkpoint.folder, found=error) from error

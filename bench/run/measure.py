@@ -1,0 +1,117 @@
+"""What a run measures of its finished model: quality, size, FLOPs and speed, on the very artefact it saved.
+
+Teacher and student go through the same functions, and their timing rounds are interleaved.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accelerate import Accelerator
+from torch import nn
+
+from bench.core.record import Artefact, Measurement, StageEntry
+from bench.data.metrics import compute
+from bench.measure.latency import Protocol, inference, interleaved, speedup
+from bench.models import load
+from bench.models.flops import count
+from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
+from bench.run.inputs import Inputs
+from bench.run.plan import Job
+from bench.train.predict import predict
+
+LENGTH = 128
+SHAPES = {"batch1-length128": 1, "batch32-length128": 32}
+PROTOCOLS = {
+    "batch1-length128": Protocol(warmup=2, rounds=10, calls_per_round=1),
+    "batch32-length128": Protocol(warmup=1, rounds=5, calls_per_round=1),
+}
+"""Short: enough for a ratio inside a run. The full protocol at paper size is `bench measure`."""
+
+
+def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> list[Measurement]:
+    """Every metric of the task on every scored split."""
+    out = []
+    pad_id = int(inputs.tokenizer(job.tokenizer_folder).pad_token_id or 0)
+    for split in job.task.scored:
+        encoded = inputs.encoded(job.task, split, job.tokenizer_folder, job.max_length)
+        logits = predict(model, encoded, pad_id, accelerator)
+        for metric, value in compute(job.task, logits, encoded.labels).items():
+            out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(encoded)))
+    return out
+
+
+def size(model: nn.Module, folder: Path) -> list[Measurement]:
+    """Parameters, bytes on disk and FLOPs of one forward pass."""
+
+    def one(metric: str, split: str, value: float, unit: str) -> Measurement:
+        return Measurement(metric=metric, split=split, value=value, unit=unit, n=1)
+
+    return [
+        one("parameters", "all", parameters(model), "count"),
+        one("parameters_without_embeddings", "all", parameters_without_embeddings(model), "count"),
+        one("size_bytes", "artefact", folder_bytes(folder), "bytes"),
+        one("flops", f"batch1-length{LENGTH}", count(model, 1, LENGTH), "flop"),
+    ]
+
+
+def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator) -> list[Measurement]:
+    """Latency per batch, throughput, and the paired speed-up over the teacher; tokenisation excluded."""
+    out: list[Measurement] = []
+    device = accelerator.device
+    models = {"student": model} if teacher is None else {"teacher": teacher, "student": model}
+    for split, batch in SHAPES.items():
+        calls = {
+            name: inference(m.to(device), batch, LENGTH, int(m.config.vocab_size), device)  # pyright: ignore
+            for name, m in models.items()
+        }
+        rounds = interleaved(calls, PROTOCOLS[split])
+
+        def add(metric: str, value: float, unit: str, samples: list[float], split: str = split) -> None:
+            kept = [float(f"{s:.6g}") for s in samples]
+            out.append(Measurement(metric=metric, split=split, value=value, unit=unit, n=len(samples), samples=kept))
+
+        mine = sorted(rounds["student"])[len(rounds["student"]) // 2]
+        add("latency_s", mine, "s", rounds["student"])
+        add("throughput", batch / mine, "examples/s", [])
+        if teacher is not None:
+            theirs = rounds["teacher"]
+            add("teacher_latency_s", sorted(theirs)[len(theirs) // 2], "s", theirs)
+            ratio = speedup(theirs, rounds["student"])
+            add("speedup", ratio.value, "ratio", list(ratio.samples))
+    return out
+
+
+def against_teacher(job: Job, mine: list[Measurement], theirs: list[Measurement]) -> list[Measurement]:
+    """Retention of the primary metric and the ratios of size and FLOPs, each to our own teacher."""
+    out = []
+
+    def ratio(metric: str, split: str, name: str, to: str) -> None:
+        a, b = ([m.value for m in ms if m.metric == metric and m.split == split] for ms in (mine, theirs))
+        if a and b and a[0] is not None and b[0]:
+            out.append(Measurement(metric=name, split=to, value=a[0] / b[0], unit="ratio", n=1))
+
+    for split in job.task.scored:
+        ratio(job.task.primary, split, "retention", split)
+    ratio("parameters", "all", "parameters_ratio", "teacher")
+    ratio("size_bytes", "artefact", "size_ratio", "teacher")
+    ratio("flops", f"batch1-length{LENGTH}", "flops_ratio", "teacher")
+    return out
+
+
+def cost(entries: list[StageEntry]) -> list[Measurement]:
+    """What training cost, stages from the cache included: their time was spent once and is part of the price."""
+    seconds = sum(entry.seconds for entry in entries)
+    peak = max((entry.peak_bytes for entry in entries), default=0)
+    return [
+        Measurement(metric="training_seconds", split="all", value=round(seconds, 3), unit="s", n=len(entries)),
+        Measurement(metric="training_peak_bytes", split="all", value=peak, unit="bytes", n=len(entries)),
+    ]
+
+
+def artefacts(folder: Path) -> list[Artefact]:
+    """The saved weight files by sha256."""
+    return [
+        Artefact(name=file.name, sha256=file_sha256(file), bytes=file.stat().st_size)
+        for file in load.weight_files(folder)
+    ]

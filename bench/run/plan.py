@@ -1,0 +1,240 @@
+"""Which runs a request means, in what order, and which of their stages are cached already; runs nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from bench.core import registry
+from bench.core.errors import SpecError
+from bench.core.spec import Spec, digest
+from bench.data.tasks import Task, get_task
+from bench.models.load import Checkpoint
+from bench.run.cache import Cache, home
+from bench.run.codehash import code_hash
+from bench.run.inputs import Inputs, checkpoint_identity, teacher_facts
+from bench.run.request import Request
+from bench.train.precision import native_bf16
+from bench.train.recipe import Recipe, Stage
+from bench.train.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class StagePlan:
+    """A stage of a job with the hash of everything that shapes it."""
+
+    stage: Stage
+    key: str
+    code: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run to be made: its spec, its settings and its chain of stages."""
+
+    spec: Spec
+    task: Task
+    recipe: Recipe
+    hyper: Settings
+    stages: tuple[StagePlan, ...]
+    tokenizer_folder: Path
+    released: Checkpoint | None
+    teacher: Job | None
+
+    @property
+    def key(self) -> str:
+        """The hash of the finished model: that of its last stage."""
+        return self.stages[-1].key
+
+    @cached_property
+    def hash(self) -> str:
+        """spec + hyper + everything that shaped the stages."""
+        return digest([self.spec.as_dict(), self.hyper.model_dump(mode="json"), self.key])
+
+    @property
+    def pretrained_key(self) -> str:
+        """The key of the last task-free stage: the model before it saw a task."""
+        return [plan.key for plan in self.stages if plan.stage.task_free][-1]
+
+    @property
+    def max_length(self) -> int:
+        """Word pieces per example in evaluation."""
+        return getattr(self.hyper, "max_length", 128)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The jobs in order (a teacher before its students), the inputs they share, and the cache."""
+
+    request: Request
+    inputs: Inputs
+    jobs: tuple[Job, ...]
+    cache: Cache
+    checkpoint: Checkpoint | None
+
+
+class Planner:
+    """Builds jobs; memoises teachers, because all students of a task and seed share one."""
+
+    def __init__(self, request: Request):
+        self.request = request
+        self.recipes = self._recipes()
+        self.tasks = self._tasks()
+        self.inputs = Inputs(request)
+        self.checkpoint = self._checkpoint()
+        self._jobs: dict[Spec, Job] = {}
+        self._common = {
+            "torch": torch.__version__, "transformers": transformers.__version__,
+            "device": "cuda" if torch.cuda.is_available() else "cpu",
+            "bf16": native_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+        }  # fmt: skip
+
+    def _recipes(self) -> dict[str, Recipe]:
+        papers, broken = registry.find()
+        with_recipe = [name for name in papers if registry.has_recipe(name)]
+        for name in self.request.paper:
+            if name in broken:
+                raise SpecError("the paper is broken", where=name, found=broken[name], fix="see bench list")
+            if name not in with_recipe:
+                raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}")
+        chosen = {name: registry.load_recipe(name) for name in (self.request.paper or with_recipe)}
+        known = {variant for recipe in chosen.values() for variant in recipe.variants}
+        for name in self.request.variant:
+            if name not in known:
+                raise SpecError("unknown variant", found=name, expected=f"one of {', '.join(sorted(known))}")
+        return chosen
+
+    def _tasks(self) -> list[Task]:
+        for name in self.request.task:
+            task = get_task(name)
+            if not any(task.name in recipe.tasks for recipe in self.recipes.values()):
+                raise SpecError("no chosen paper has this task", found=name, fix="see bench list")
+        default = {t: None for recipe in self.recipes.values() for t in self._default_tasks(recipe)}
+        return [get_task(name) for name in (self.request.task or default)]
+
+    def _default_tasks(self, recipe: Recipe) -> tuple[str, ...]:
+        return recipe.smoke_tasks if self.request.scale == "smoke" else recipe.tasks
+
+    def _checkpoint(self) -> Checkpoint | None:
+        if self.request.teacher:
+            return self.inputs.checkpoint(self.request.teacher)
+        if self.request.scale == "smoke":
+            return None
+        if self.request.scale == "full":
+            for recipe in map(self._teacher_recipe, self.recipes.values()):
+                if recipe.default_teacher:
+                    return self.inputs.checkpoint(*recipe.default_teacher)
+        raise SpecError("no teacher is given", where=f"scale {self.request.scale}",
+                        fix="add --teacher FOLDER_OR_HUB_ID, a pre-trained BERT of any size")  # fmt: skip
+
+    def _teacher_recipe(self, recipe: Recipe) -> Recipe:
+        return registry.load_recipe(recipe.teacher) if recipe.teacher else recipe
+
+    def build(self) -> Plan:
+        """All jobs of the request. Verifies every split that they read; raises what is wrong with any of them."""
+        jobs: dict[Spec, Job] = {}
+        for task in self.tasks:
+            for seed in self.request.seed_list:
+                for recipe in self.recipes.values():
+                    if task.name not in recipe.tasks:
+                        continue
+                    for variant in self._variants(recipe):
+                        job = self.job(recipe, variant, task, seed)
+                        if job.teacher is not None:
+                            jobs.setdefault(job.teacher.spec, job.teacher)
+                        jobs.setdefault(job.spec, job)
+        if not jobs:
+            raise SpecError("nothing to run", found="no chosen paper has a chosen variant and task", fix="see bench list")
+        ordered = sorted(jobs.values(), key=lambda job: job.teacher is not None)
+        return Plan(self.request, self.inputs, tuple(ordered), Cache(home()), self.checkpoint)
+
+    def _variants(self, recipe: Recipe) -> list[str]:
+        asked = [name for name in self.request.variant if name in recipe.variants]
+        return asked or ([] if self.request.variant and recipe.teacher else [recipe.main_variant])
+
+    def job(self, recipe: Recipe, variant: str, task: Task, seed: int, overrides: bool = True) -> Job:
+        spec = Spec(recipe.name, variant, task.name, self.request.scale, seed)
+        if spec in self._jobs:
+            return self._jobs[spec]
+        facts = teacher_facts(self.checkpoint) if self.checkpoint else None
+        hyper = recipe.hyper(variant, task.name, self.request.scale, facts)
+        hyper = hyper.override(self._own_changes(recipe, hyper))
+        teacher = None
+        if recipe.teacher:
+            reference = registry.load_recipe(recipe.teacher)
+            teacher = self.job(reference, reference.main_variant, task, seed)
+        released = None
+        if variant in recipe.checkpoints:
+            released = self.inputs.checkpoint(getattr(hyper, recipe.checkpoints[variant]))
+        folder = self._tokenizer_folder(released)
+        stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
+        self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)
+        return self._jobs[spec]
+
+    def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
+        """The --set changes that this recipe's settings have; one that no chosen recipe has is an error."""
+        others = [r.hyper(r.main_variant, self.tasks[0].name, self.request.scale, None) for r in self.recipes.values()]
+        for path in self.request.set:
+            if not any(path in other.names() for other in [hyper, *others]):
+                fields = sorted({name for other in [hyper, *others] for name in other.names()})
+                raise SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(fields)}")
+        return {path: text for path, text in self.request.set.items() if path in hyper.names()}
+
+    def _tokenizer_folder(self, released: Checkpoint | None) -> Path:
+        given = released or self.checkpoint
+        return given.folder if given else self.inputs.synthetic_tokenizer
+
+    def _chain(
+        self, recipe: Recipe, hyper: Settings, spec: Spec, task: Task, teacher: Job | None,
+        released: Checkpoint | None, folder: Path,
+    ) -> tuple[StagePlan, ...]:  # fmt: skip
+        facts = teacher_facts(self.checkpoint) if self.checkpoint else None
+        plans: list[StagePlan] = []
+        for stage in recipe.stages(spec.variant, facts):
+            seed = 0 if stage.task_free else spec.seed
+            content = dict(self._common)
+            content |= {
+                "stage": stage.name, "code": code_hash(stage.run), "seed": seed,
+                "hyper": {name: digest(_dump(getattr(hyper, name))) for name in stage.uses},
+                "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
+            }  # fmt: skip
+            if self.checkpoint and not recipe.teacher:
+                content["checkpoint"] = checkpoint_identity(self.checkpoint)
+            if released:
+                content["released"] = checkpoint_identity(released)
+            if stage.teacher and teacher:
+                content["teacher"] = teacher.pretrained_key if stage.teacher == "pretrained" else teacher.key
+            if stage.needs == "corpus":
+                content["corpus"] = self._corpus(spec, stage)
+            if not stage.task_free:
+                content |= {"task": task.name, "data": self.inputs.data_identity(task)}
+            plans.append(StagePlan(stage, digest(content), content["code"], seed))
+        return tuple(plans)
+
+    def _corpus(self, spec: Spec, stage: Stage) -> str:
+        if self.inputs.corpus_identity is None:
+            raise SpecError("no corpus is given", where=f"{spec}, stage {stage.name}",
+                            fix="add --corpus FILE_OR_FOLDER (.txt or .parquet)")  # fmt: skip
+        return self.inputs.corpus_identity
+
+
+def _dump(value: Any) -> Any:
+    return value.model_dump(mode="json") if isinstance(value, Settings) else value
+
+
+def _tokenizer_identity(folder: Path) -> str:
+    from bench.models.size import file_sha256
+
+    files = [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
+    return digest([file_sha256(file) for file in files])
+
+
+def make(request: Request) -> Plan:
+    """The plan of a request."""
+    return Planner(request).build()

@@ -1,0 +1,55 @@
+"""Predictions of a model on a whole split: each example exactly once, whatever the number of processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from bench.data.batches import Encoded, in_order
+from bench.models.outputs import forward
+
+BATCH = 64
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accelerator) -> np.ndarray:
+    """Logits [N, C] in the order of the split, in fp32 and eval mode.
+
+    Each process answers its share of the batches; ids travel with the logits, and every id must come back once.
+    """
+    was_training = model.training
+    model.to(accelerator.device).eval()
+    ids: list[Tensor] = []
+    logits: list[Tensor] = []
+    for number, batch in enumerate(in_order(encoded, BATCH, pad_id)):
+        if number % accelerator.num_processes == accelerator.process_index:
+            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+            logits.append(forward(model, batch).logits.float())
+            ids.append(batch["example_id"])
+    model.train(was_training)
+    width = torch.tensor([logits[0].shape[1] if logits else 0], device=accelerator.device)
+    width = int(_gather(width, accelerator).max())
+    mine = torch.cat([torch.empty(0, dtype=torch.long, device=accelerator.device), *ids])
+    answers = torch.cat([torch.empty(0, width, device=accelerator.device), *logits])
+    if accelerator.num_processes > 1:
+        mine = _gather(_padded(mine, accelerator, -1), accelerator)
+        answers = _gather(_padded(answers, accelerator, 0), accelerator)
+        answers, mine = answers[mine >= 0], mine[mine >= 0]
+    assert torch.equal(mine.sort().values.cpu(), torch.arange(len(encoded))), (
+        f"{len(mine)} predictions came back for {len(encoded)} examples"
+    )
+    return answers[mine.argsort()].cpu().numpy()
+
+
+def _gather(tensor: Tensor, accelerator: Accelerator) -> Tensor:
+    gathered = accelerator.gather(tensor)
+    assert isinstance(gathered, Tensor)
+    return gathered
+
+
+def _padded(tensor: Tensor, accelerator: Accelerator, value: int) -> Tensor:
+    padded = accelerator.pad_across_processes(tensor, pad_index=value)
+    assert isinstance(padded, Tensor)
+    return padded

@@ -1,0 +1,40 @@
+"""Plain fine-tuning of an encoder on a task, as every paper's last stage or its baseline needs it."""
+
+from __future__ import annotations
+
+from transformers import PreTrainedConfig, PreTrainedModel
+
+from bench.data.batches import Batches
+from bench.data.tasks import Task
+from bench.train.fit import FitLog
+from bench.train.losses import supervised
+from bench.train.recipe import Context
+from bench.train.settings import Training
+
+
+def classifier_config(encoder: PreTrainedConfig, task: Task) -> PreTrainedConfig:
+    """A copy of the encoder's config with one output per label of the task, in the task's order of names."""
+    config = type(encoder).from_dict(encoder.to_dict())
+    names = task.labels or ("score",)
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    return config
+
+
+def load_encoder(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
+    """Copy an encoder's weights into a classifier; only a pooler may be new.
+
+    Raises AssertionError when anything else would be missing or left over.
+    """
+    weights = encoder.base_model.state_dict()
+    missing, unexpected = model.base_model.load_state_dict(weights, strict=False)
+    assert not unexpected and all(name.startswith("pooler.") for name in missing), (missing, unexpected)
+
+
+def fine_tune_on_task(model: PreTrainedModel, max_length: int, training: Training, ctx: Context) -> FitLog:
+    """Train the classifier on the task's rows with the task's own loss."""
+    rows = ctx.train_rows(max_length)
+    pad_id = int(ctx.tokenizer.pad_token_id or 0)
+    batches = Batches(rows, training.batch_size, pad_id, ctx.seed, tokens=training.batch_tokens)
+    return ctx.fit(model, supervised(ctx.task.regression), batches, training)
