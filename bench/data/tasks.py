@@ -1,9 +1,24 @@
-"""The task table: one frozen row per task says columns, label names, splits, metrics and averages."""
+"""The task table: one frozen row per task says columns, label names, splits, metrics and averages.
+
+Label names are in the order of the Hugging Face data sets, so a label id means the same here and there.
+Splits and row counts are the official ones. The GLUE test splits carry no public labels (-1), except MRPC's, whose
+labels are not to be scored: published test numbers come from the GLUE server.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import numpy as np
+
+from bench.core.errors import DataError, SpecError
+
+GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
+IMDB = ("stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
+SCORE_RANGE = (0.0, 5.0)
+"""Lowest and highest label of a regression task (the STS-B annotation scale)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,8 +34,11 @@ class Task:
     primary: str
     averages: tuple[str, ...] = ()
     train: str = "train"
+    """The training split; empty for a diagnostic set, which is only predicted."""
     hub: tuple[str, str, str] = field(default=("", "", ""))
     """(hub id, configuration, pinned revision)"""
+    margin: float = 0.05
+    """How far above the majority class's primary score a fine-tuned teacher has to be (ours), as a fraction."""
 
     @property
     def regression(self) -> bool:
@@ -30,3 +48,92 @@ class Task:
     def outputs(self) -> int:
         """Width of the classifier: one per label, or one score."""
         return max(1, len(self.labels))
+
+    def labelled(self, split: str) -> bool:
+        """Whether every row of the split must carry a label: it is trained on or scored."""
+        return split == self.train or split in self.scored
+
+
+SINGLE = ("sentence",)
+PAIR = ("sentence1", "sentence2")
+NLI = ("premise", "hypothesis")
+NLI_LABELS = ("entailment", "neutral", "contradiction")
+BOTH = ("glue-9", "glue-8")
+
+
+def _glue(name: str, columns: tuple[str, ...], labels: tuple[str, ...], rows: tuple[int, int, int],
+          metrics: tuple[str, ...], averages: tuple[str, ...] = BOTH, margin: float = 0.05) -> Task:  # fmt: skip
+    """A GLUE task with train, validation and test; its primary metric is the first one."""
+    splits: Mapping[str, int] = MappingProxyType({"train": rows[0], "validation": rows[1], "test": rows[2]})
+    return Task(
+        name, columns, labels, splits, ("validation",), metrics, metrics[0], averages,
+        hub=(GLUE[0], name, GLUE[1]), margin=margin,
+    )  # fmt: skip
+
+
+_ROWS = (
+    _glue("cola", SINGLE, ("unacceptable", "acceptable"), (8551, 1043, 1063), ("matthews", "accuracy")),
+    _glue("sst2", SINGLE, ("negative", "positive"), (67349, 872, 1821), ("accuracy",)),
+    # All-positive predictions already reach F1 0.812 on the validation split: a wide margin would stop good teachers.
+    _glue("mrpc", PAIR, ("not_equivalent", "equivalent"), (3668, 408, 1725), ("f1", "accuracy"), margin=0.005),
+    _glue("stsb", PAIR, (), (5749, 1500, 1379), ("pearson", "spearman"), margin=0.2),
+    _glue("qqp", ("question1", "question2"), ("not_duplicate", "duplicate"), (363846, 40430, 390965),
+          ("accuracy", "f1")),
+    Task(
+        "mnli", NLI, NLI_LABELS,
+        MappingProxyType({
+            "train": 392702, "validation_matched": 9815, "validation_mismatched": 9832,
+            "test_matched": 9796, "test_mismatched": 9847,
+        }),
+        ("validation_matched", "validation_mismatched"), ("accuracy",), "accuracy", BOTH,
+        hub=(GLUE[0], "mnli", GLUE[1]),
+    ),
+    _glue("qnli", ("question", "sentence"), ("entailment", "not_entailment"), (104743, 5463, 5463), ("accuracy",)),
+    # 277 rows and 2490 to learn from: small encoders are honestly only a few points above the majority class.
+    _glue("rte", PAIR, ("entailment", "not_entailment"), (2490, 277, 3000), ("accuracy",), margin=0.01),
+    # Built so that its validation split misleads: published BERT models score under the majority class (0.563).
+    _glue("wnli", PAIR, ("not_entailment", "entailment"), (635, 71, 146), ("accuracy",), ("glue-9",), margin=-0.25),
+    Task(
+        "ax", NLI, NLI_LABELS, MappingProxyType({"test": 1104}), (), ("matthews",), "matthews",
+        train="", hub=(GLUE[0], "ax", GLUE[1]),
+    ),
+    Task(
+        "imdb", ("text",), ("neg", "pos"), MappingProxyType({"train": 25000, "test": 25000, "unsupervised": 50000}),
+        ("test",), ("accuracy",), "accuracy", hub=(IMDB[0], "plain_text", IMDB[1]),
+    ),
+)  # fmt: skip
+
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})
+"""All tasks by name. `ax` is diagnostic: models fine-tuned on mnli predict it, and its labels are not public."""
+
+AVERAGES: Mapping[str, tuple[str, ...]] = MappingProxyType({
+    name: tuple(task.name for task in _ROWS if name in task.averages) for name in BOTH
+})  # fmt: skip
+"""Average -> its tasks, each counted once with its primary metric on its first scored split.
+
+`glue-9` has WNLI, `glue-8` has not; published averages differ in just this, and in how often they count MNLI.
+"""
+
+
+def get_task(name: str) -> Task:
+    """The task of that name. Raises SpecError with the names it could have been."""
+    if name not in TASKS:
+        raise SpecError("unknown task", found=repr(name), expected="one of " + ", ".join(TASKS))
+    return TASKS[name]
+
+
+def floor(task: Task, labels: np.ndarray) -> float:
+    """The lowest primary score that a fine-tuned teacher may have on these labels [N]: majority class plus a margin.
+
+    Raises DataError where there are no labels.
+    """
+    if len(labels) == 0:
+        raise DataError("no labels to take a floor from", where=task.name, expected="at least one row")
+    if task.primary in ("matthews", "pearson", "spearman"):
+        constant = 0.0  # a constant prediction has no correlation with anything
+    elif task.primary == "f1":
+        positive = float(np.mean(labels == 1))
+        constant = 2 * positive / (1 + positive)  # recall 1, precision = share of positives
+    else:
+        constant = float(np.bincount(labels).max() / len(labels))
+    return constant + task.margin

@@ -1,0 +1,155 @@
+"""Rows: the verified text and labels of one split, whatever source they came from.
+
+A table that is not what its task says is refused with the file, the field, what was found and what was expected.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+
+from bench.core.errors import DataError, SpecError
+from bench.data.tasks import SCORE_RANGE, Task
+
+UNLABELLED = -1
+"""The label id of rows whose label is not public."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The rows of one split: N examples with one or two texts each."""
+
+    ids: np.ndarray
+    """int64 [N]: the row's position in its split"""
+    texts: tuple[list[str], ...]
+    """one list of N texts per text column of the task"""
+    labels: np.ndarray
+    """int64 [N] label ids, or float32 [N] scores for a regression task"""
+    source: str
+    revision: str
+    sha256: str
+    """of the file that was read; of the content where there is no file"""
+    partial: bool
+    """whether the source itself holds only a part of the official split"""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def take(self, limit: int | None) -> Rows:
+        """A fixed pseudo-random sample of `limit` rows, in the order of the split; the same for all runs.
+
+        A smaller sample is a subset of a larger one. All rows where `limit` is None or not below their number.
+        """
+        if limit is not None and limit < 1:
+            raise SpecError("a row limit that leaves nothing", where="--limit", found=limit, expected="1 or more")
+        if limit is None or limit >= len(self):
+            return self
+        chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:limit])
+        texts = tuple([column[i] for i in chosen] for column in self.texts)
+        return replace(self, ids=self.ids[chosen], texts=texts, labels=self.labels[chosen])
+
+
+def content_sha256(texts: tuple[list[str], ...], labels: np.ndarray) -> str:
+    """A hash of the texts and labels themselves, for sources that are not one file."""
+    digest = hashlib.sha256(labels.dtype.str.encode() + labels.tobytes())
+    for column in texts:
+        for text in column:
+            raw = text.encode()
+            digest.update(len(raw).to_bytes(8, "little") + raw)  # the length keeps ("ab", "c") from ("a", "bc")
+    return digest.hexdigest()
+
+
+def check_split(task: Task, split: str) -> None:
+    """Raises DataError where the task has no such split."""
+    if split not in task.splits:
+        known = ", ".join(task.splits)
+        raise DataError("no such split", where=task.name, found=repr(split), expected=f"one of {known}")
+
+
+def check_names(names: Sequence[str], task: Task, where: str) -> None:
+    """Raises DataError where the label names that come with the data are not the task's, in the same order."""
+    if tuple(names) != task.labels:
+        raise DataError(
+            "label names differ", where=f"{where}, field label", found=list(names), expected=list(task.labels),
+            fix="re-write the label ids in the expected order",
+        )  # fmt: skip
+
+
+def read_columns(table: pa.Table, task: Task, split: str, where: str) -> tuple[tuple[list[str], ...], np.ndarray]:
+    """The texts and labels of a table, verified against the task: columns, types, no gaps, label range.
+
+    Raises DataError naming `where` and the field.
+    """
+    for name in (*task.columns, "label"):
+        if name not in table.column_names:
+            raise DataError(
+                f"column {name!r} is missing", where=where, found=", ".join(table.column_names) or "no columns",
+                expected=", ".join((*task.columns, "label")), fix="write the columns of the Hugging Face data set",
+            )  # fmt: skip
+    if table.num_rows == 0:
+        raise DataError("no rows", where=where, found="0", expected="at least 1", fix="write the split again")
+    return tuple(_texts(table, name, where) for name in task.columns), _labels(table, task, split, where)
+
+
+def _texts(table: pa.Table, name: str, where: str) -> list[str]:
+    column, kind = table[name], table.schema.field(name).type
+    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
+        raise DataError("not text", where=f"{where}, field {name}", found=kind, expected="string")
+    _check_gaps(column, f"{where}, field {name}")
+    return column.to_pylist()
+
+
+def _labels(table: pa.Table, task: Task, split: str, where: str) -> np.ndarray:
+    column, kind, where = table["label"], table.schema.field("label").type, f"{where}, field label"
+    wanted = pa.types.is_floating if task.regression else pa.types.is_integer
+    if not wanted(kind):
+        raise DataError(
+            "wrong type of label", where=where, found=kind, expected="float32" if task.regression else "int64",
+            fix="write scores" if task.regression else "write label ids: " + _legend(task),
+        )  # fmt: skip
+    _check_gaps(column, where)
+    labels = column.to_numpy().astype(np.float32 if task.regression else np.int64)
+    check_labels(labels, task, split, where)
+    return labels
+
+
+def _check_gaps(column: pa.ChunkedArray, where: str) -> None:
+    if column.null_count:
+        row = int(np.flatnonzero(column.is_null().to_numpy())[0])
+        raise DataError("empty cells", where=where, found=f"{column.null_count}, first in row {row}", expected="none")
+
+
+def _legend(task: Task) -> str:
+    return ", ".join(f"{i} {name}" for i, name in enumerate(task.labels))
+
+
+def check_labels(labels: np.ndarray, task: Task, split: str, where: str) -> None:
+    """Raises DataError for a label outside the task's, and for -1 in a split that is trained on or scored."""
+    if not task.labelled(split):
+        allowed = labels == UNLABELLED
+    else:
+        allowed = np.zeros(len(labels), dtype=bool)
+        hidden = int((labels == UNLABELLED).sum())
+        if hidden:
+            raise DataError(
+                f"rows without a label (-1) in split {split!r}", where=where, found=f"{hidden} of {len(labels)} rows",
+                expected="none", fix="use a split whose labels are public: " + ", ".join((task.train, *task.scored)),
+            )  # fmt: skip
+    low, high = SCORE_RANGE if task.regression else (0, len(task.labels) - 1)
+    allowed |= (labels >= low) & (labels <= high)  # false for NaN
+    if not allowed.all():
+        row = int(np.flatnonzero(~allowed)[0])
+        raise DataError(
+            "label outside the range" if task.regression else "label outside the names", where=where,
+            found=f"{labels[row]} in row {row}", expected=f"{low} to {high}" if task.regression else _legend(task),
+        )  # fmt: skip
+
+
+def check_count(rows: int, task: Task, split: str, where: str, fix: str) -> None:
+    """Raises DataError where a whole split has not its official number of rows."""
+    if rows != task.splits[split]:
+        raise DataError("wrong number of rows", where=where, found=rows, expected=task.splits[split], fix=fix)

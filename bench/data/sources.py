@@ -1,0 +1,64 @@
+"""Where rows come from: the hub, a folder of parquet files, or the synthetic language, behind one interface."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from bench.data.corpus import corpus_sha256, corpus_texts
+from bench.data.folder import FolderSource
+from bench.data.hub import HubSource
+from bench.data.rows import Rows, check_labels, check_split, content_sha256
+from bench.data.tasks import Task
+
+__all__ = ["Rows", "Source", "SyntheticSource", "corpus_sha256", "corpus_texts", "open_source"]
+
+
+class Source(Protocol):
+    """Something that has the splits of tasks."""
+
+    name: str
+
+    def rows(self, task: Task, split: str) -> Rows:
+        """The verified rows of a split. Raises DataError where there are none, or not what the task says."""
+        ...
+
+    def identity(self) -> str:
+        """A name for exactly this content, for cache keys; it holds no path of this machine."""
+        ...
+
+
+class SyntheticSource:
+    """GLUE-shaped tasks in the little language of `bench.data.synthetic`; made on the spot, nothing is read."""
+
+    name = "synthetic"
+
+    def rows(self, task: Task, split: str) -> Rows:
+        """The rows of a split; how many is the language's choice, not the official number."""
+        from bench.data import synthetic  # only a run on made-up data pays for the language
+
+        check_split(task, split)
+        texts, found = synthetic.rows(task.name, split)
+        labels = np.asarray(found, dtype=np.float32 if task.regression else np.int64)
+        assert len(texts) == len(task.columns), f"synthetic {task.name}: {len(texts)} text columns"
+        assert all(len(column) == len(labels) > 0 for column in texts), f"synthetic {task.name}/{split}: lengths"
+        check_labels(labels, task, split, f"synthetic {task.name}/{split}")
+        digest = content_sha256(texts, labels)
+        return Rows(np.arange(len(labels)), texts, labels, self.name, synthetic.VERSION, digest, partial=False)
+
+    def identity(self) -> str:
+        """The version of the language."""
+        from bench.data import synthetic
+
+        return f"synthetic:{synthetic.VERSION}"
+
+
+def open_source(spec: str) -> Source:
+    """The source that `--data` names: `hub`, `synthetic` or a folder. Raises DataError where that folder is missing."""
+    if spec == "hub":
+        return HubSource()
+    if spec == "synthetic":
+        return SyntheticSource()
+    return FolderSource(Path(spec).expanduser())
