@@ -1,0 +1,139 @@
+"""Finds papers: folders of the importable package `papers`, and installed packages that offer an entry point.
+
+A paper is a package with README.md and claims.toml; with recipe.py it can be run, without it is only a ledger.
+A plug-in names its package in the entry point group `bench.papers` and is laid out the same way. Finding imports no
+recipe. What is broken is listed with its reason; two papers of one name are an error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from bench.core.errors import SpecError
+
+GROUP = "bench.papers"
+REQUIRED = ("README.md", "claims.toml")
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Paper:
+    """A paper that was found; `module` is its importable package."""
+
+    name: str
+    folder: Path
+    module: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A name that claims to be a paper, before its layout is checked; `reason` says why it is none, or is empty."""
+
+    name: str
+    module: str
+    folder: Path | None
+    reason: str = ""
+
+
+def find() -> tuple[dict[str, Paper], dict[str, str]]:
+    """The papers by name, and the broken ones as name -> reason; both in the order of their names.
+
+    Raises SpecError when two papers have one name.
+    """
+    papers: dict[str, Paper] = {}
+    broken: dict[str, str] = {}
+    seen: dict[str, str] = {}
+    for candidate in sorted((*_folders(), *_plugins()), key=lambda c: (c.name, c.module)):
+        if candidate.name in seen:
+            raise SpecError("two papers have one name", found=candidate.name,
+                            where=f"{seen[candidate.name]} and {candidate.module}",
+                            fix="rename the folder or the entry point of one of them")  # fmt: skip
+        seen[candidate.name] = candidate.module
+        reason = candidate.reason or _layout(candidate)
+        if reason or candidate.folder is None:
+            broken[candidate.name] = reason
+        else:
+            papers[candidate.name] = Paper(candidate.name, candidate.folder, candidate.module)
+    return papers, broken
+
+
+def has_recipe(name: str) -> bool:
+    """Whether a paper is known, whole, and has a recipe.py: whether it can be run."""
+    papers, _ = find()
+    return name in papers and (papers[name].folder / "recipe.py").is_file()
+
+
+def load_recipe(name: str) -> Any:
+    """The RECIPE of a paper's recipe.py (a bench.train.recipe.Recipe; core knows no such type).
+
+    Raises SpecError: an unknown name with the names it could have been, a broken paper with its reason.
+    """
+    papers, broken = find()
+    if name in broken:
+        raise SpecError("the paper is broken", where=name, found=broken[name], fix="mend it; bench list shows it")
+    if name not in papers:
+        raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(papers) or 'no paper at all'}")
+    if not (papers[name].folder / "recipe.py").is_file():
+        raise SpecError("the paper has claims only and cannot be run", where=name, found="no recipe.py")
+    module = f"{papers[name].module}.recipe"
+    try:
+        recipe = importlib.import_module(module).RECIPE
+    except SpecError:
+        raise
+    except Exception as error:  # a plug-in is somebody else's code: whatever it raises is the reason why it is broken
+        raise SpecError("the paper is broken", where=module, found=_one_line(error), fix="mend its recipe") from error
+    if getattr(recipe, "name", None) != name:
+        raise SpecError("the paper is broken", where=f"{module}, field name", found=repr(getattr(recipe, "name", None)),
+                        expected=repr(name), fix="give RECIPE the name of its folder or entry point")  # fmt: skip
+    return recipe
+
+
+def _folders() -> Iterator[_Candidate]:
+    """One candidate per folder of the package `papers` that holds any file."""
+    spec = importlib.util.find_spec("papers")
+    for root in (spec.submodule_search_locations or ()) if spec else ():
+        for folder in sorted(Path(root).iterdir()):
+            # A folder with nothing but __pycache__ is what git leaves of a paper that another branch has.
+            hidden = folder.name[0] in "._" or not folder.is_dir()
+            if not hidden and any(file.suffix and file.name[0] != "." for file in folder.iterdir()):
+                yield _Candidate(folder.name, f"papers.{folder.name}", folder)
+
+
+def _plugins() -> Iterator[_Candidate]:
+    for name, module in _installed():
+        folder, reason = None, ""
+        try:
+            spec = importlib.util.find_spec(module)
+        except Exception as error:  # importing the parent packages of somebody else's plug-in
+            spec, reason = None, f"{module} cannot be imported: {_one_line(error)}"
+        if spec is not None and spec.submodule_search_locations:
+            folder = Path(next(iter(spec.submodule_search_locations)))
+        elif not reason:
+            reason = f"{module} is {'not installed' if spec is None else 'not a package'}"
+        yield _Candidate(name, module, folder, reason)
+
+
+@cache
+def _installed() -> tuple[tuple[str, str], ...]:
+    """(name, module) of every entry point; cached because it reads the metadata of all installed packages."""
+    return tuple((point.name, point.value) for point in importlib.metadata.entry_points(group=GROUP))
+
+
+def _layout(candidate: _Candidate) -> str:
+    if not _NAME.fullmatch(candidate.name):
+        return f"the name {candidate.name!r} is not made of a-z, 0-9 and _, beginning with a letter"
+    assert candidate.folder is not None, "a candidate without a folder has a reason"
+    missing = [name for name in REQUIRED if not (candidate.folder / name).is_file()]
+    return f"{', '.join(missing)} missing" if missing else ""
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())

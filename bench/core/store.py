@@ -1,0 +1,233 @@
+"""The record store: plain JSON files under results/, each written once, atomically, and never changed.
+
+A reader never sees half a file, and two benches may write to one folder: a file appears under its name only when
+it is whole, and a name that is taken is never taken over.
+"""
+
+from __future__ import annotations
+
+import errno
+import gc
+import itertools
+import json
+import logging
+import os
+import re
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from bench.core.errors import RecordError
+from bench.core.record import FORMAT, Record
+from bench.core.spec import RECORD_SCALES
+
+log = logging.getLogger(__name__)
+
+MAX_BYTES = 64_000
+"""What a record may weigh; a larger one is kept all the same (hours went into it), and complained about."""
+
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a text file so that a reader sees the old content or the new one, never a part; replaces what is there.
+
+    Raises RecordError when the folder cannot be written.
+    """
+    with _whole_file(path, text) as temporary, _writing(path):
+        os.replace(temporary, path)
+
+
+def write_record(results: Path, record: Record) -> Path:
+    """Write a record to its own path and return that path. Never overwrites.
+
+    Where another bench has already written a record of the same job and second, this one's id gets a number
+    ("-2"), in the file too. Raises RecordError when the folder cannot be written or a value is not JSON (a NaN).
+    """
+    folder = results / record.spec.scale
+    for part in (record.spec.paper, record.spec.variant, record.spec.task):
+        folder /= _checked(part)
+    for number in itertools.count(1):
+        numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
+        path = folder / f"{_checked(numbered.id)}.json"
+        with suppress(FileExistsError):
+            _create(path, _as_json(numbered))
+            return path
+    raise AssertionError("unreachable: the count has no end")
+
+
+def check_writable(results: Path) -> None:
+    """Make the results folder and prove that a file can be written there, before hours of work depend on it.
+
+    Raises RecordError.
+    """
+    probe = results / f"probe-{os.getpid()}"
+    with _whole_file(probe, ""):
+        pass
+
+
+def read_record(path: Path) -> Record:
+    """One record. Raises RecordError, naming the file, when it is not JSON or not of a known format."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read()
+    except OSError as error:
+        raise RecordError("the record cannot be read", where=path, found=error.strerror or error) from error
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        raise _explained(path, content, error) from error
+
+
+def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list[Record]:
+    """All records of these scales, ordered by scale, paper, variant, task and time. A missing folder has none.
+
+    Files that are being written are passed over. Raises RecordError for the first record that cannot be read.
+    """
+    if results.exists() and not results.is_dir():
+        raise RecordError("the results are not a folder", where=results, found="a file", fix="give --results FOLDER")
+    with _no_collection():
+        paths = [path for scale in scales for path in sorted(_files(str(results / scale)), key=_order)]
+        return [read_record(Path(path)) for path in paths]
+
+
+def _order(path: str) -> list[str]:
+    """Folder by folder, and "x" before "x-2": comparing whole paths would do neither."""
+    return path.removesuffix(".json").split(os.sep)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Reading makes many objects and no garbage: looking for cycles meanwhile would double the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
+
+
+def _files(folder: str) -> Iterator[str]:
+    try:
+        entries = os.scandir(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RecordError("the results cannot be read", where=folder, found=error.strerror or error) from error
+    with entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _files(entry.path)
+            elif entry.name.endswith(".json"):
+                yield entry.path
+
+
+def _explained(path: Path, content: bytes, error: ValidationError) -> RecordError:
+    fix = "restore it from git, or move it out of the results folder"
+    try:
+        found = json.loads(content)
+    except ValueError:
+        shown = content[:40].decode(errors="replace") or "an empty file"
+        return RecordError("the record is not JSON", where=path, found=shown, expected="one JSON object", fix=fix)
+    if not isinstance(found, dict):
+        return RecordError("the record is not an object", where=path, found=type(found).__name__, fix=fix)
+    if found.get("format") != FORMAT:
+        given = repr(found["format"]) if "format" in found else "no key format"
+        return RecordError("the record's format is unknown", where=path, found=given, expected=f"format {FORMAT}",
+                           fix="use the bench that wrote it, or move it out of the results folder")  # fmt: skip
+    first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"]) or "the record"
+    return RecordError("the record is malformed", where=f"{path}, field {field}", found=first["msg"], fix=fix)
+
+
+def _checked(name: str) -> str:
+    if not _SAFE.fullmatch(name):
+        raise RecordError("a name cannot be part of a path", found=repr(name), expected="letters, digits, . _ -")
+    return name
+
+
+def _as_json(record: Record) -> str:
+    try:
+        text = json.dumps(record.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    except (ValueError, TypeError) as error:
+        raise RecordError("the record holds a value that is not JSON", where=record.id, found=error) from error
+    if (size := len(text.encode())) > MAX_BYTES:
+        log.warning("record=%s bytes=%d limit=%d", record.id, size, MAX_BYTES)
+    return text
+
+
+def _create(path: Path, text: str) -> None:
+    """Like write_atomic, but raises FileExistsError where the name is taken."""
+    with _whole_file(path, text) as temporary, _writing(path):
+        try:
+            os.link(temporary, path)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            _claim_and_rename(temporary, path)
+
+
+def _claim_and_rename(temporary: Path, path: Path) -> None:
+    """For file systems without hard links, where no rename refuses to replace: a hidden claim keeps others off."""
+    claim = path.with_name(f".{path.name}.claim")
+    os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+    try:
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+        os.replace(temporary, path)
+    finally:
+        os.unlink(claim)
+
+
+@contextmanager
+def _whole_file(path: Path, text: str) -> Iterator[Path]:
+    """A temporary file beside `path` that holds all of `text`, on the disk; gone afterwards."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.writing")
+    with _writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        with _writing(path), open(descriptor, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+        _sync_folder(path.parent)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(temporary)
+
+
+def _sync_folder(folder: Path) -> None:
+    """The name, too, must survive a power cut; not every file system can sync a folder."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileExistsError as error:
+        # mkdir says this, too, when a folder's name is taken by a file: that is no clash of two records.
+        if not path.parent.is_dir():
+            raise _unwritable(path, error) from error
+        raise
+    except OSError as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> RecordError:
+    return RecordError("the folder cannot be written", where=path.parent, found=error.strerror or str(error),
+                       fix="give another folder, or make this one writable")  # fmt: skip
