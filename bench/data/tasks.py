@@ -28,7 +28,7 @@ class Task:
     name: str
     columns: tuple[str, ...]
     labels: tuple[str, ...]
-    splits: Mapping[str, int]
+    splits: Mapping[str, int] = field(hash=False)
     scored: tuple[str, ...]
     metrics: tuple[str, ...]
     primary: str

@@ -78,9 +78,15 @@ def find(name: str, revision: str | None = None) -> Path:
 def weight_files(folder: Path) -> list[Path]:
     """The safetensors files of a checkpoint folder. Raises ModelError for pickles or nothing."""
     if (folder / INDEX).is_file():
-        shards = sorted(set(json.loads((folder / INDEX).read_text())["weight_map"].values()))
-        if any(Path(shard).name != shard for shard in shards):
-            raise ModelError("the weight index names a file outside its folder", where=folder / INDEX)
+        try:
+            shards = sorted({str(shard) for shard in json.loads((folder / INDEX).read_text())["weight_map"].values()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError("the weight index cannot be read", where=folder / INDEX, found=type(error).__name__,
+                             expected="a weight_map", fix="copy the file again") from error  # fmt: skip
+        outside = [shard for shard in shards if Path(shard).name != shard]
+        if outside:
+            raise ModelError("the weight index names a file outside its folder", where=folder / INDEX,
+                             found=outside[0], expected="names of files beside it", fix="check the folder")  # fmt: skip
         files = [folder / shard for shard in shards]
     else:
         files = [folder / WEIGHTS]
@@ -119,7 +125,8 @@ def check(folder: Path) -> Checkpoint:
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except (ValueError, OSError, KeyError) as error:
-        raise ModelError("the config cannot be read", where=folder / "config.json", found=error) from error
+        raise ModelError("the config cannot be read", where=folder / "config.json", found=error,
+                         expected="a config that transformers knows", fix="copy the file again") from error  # fmt: skip
     vocabulary = getattr(config, "vocab_size", None)
     for file in weight_files(folder):
         names = _keys(file)
@@ -147,11 +154,17 @@ def check(folder: Path) -> Checkpoint:
 
 
 def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder. Raises ModelError when there is none."""
+    """The tokenizer of a checkpoint folder. Raises ModelError when there is none or it cannot be read."""
     if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
         raise ModelError("the checkpoint has no tokenizer", where=folder, expected="tokenizer.json or vocab.txt",
                          fix="copy the tokenizer files beside the weights")  # fmt: skip
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    try:
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise ModelError(
+            "the tokenizer cannot be read", where=folder, found=f"{type(error).__name__}: {error}",
+            expected="a whole tokenizer.json or vocab.txt", fix="copy the files again",
+        ) from error  # fmt: skip
 
 
 def architecture(name: str) -> type[PreTrainedModel]:
@@ -164,8 +177,24 @@ def architecture(name: str) -> type[PreTrainedModel]:
 
 
 def load(folder: Path, model_class: type[PreTrainedModel], **overrides: Any) -> PreTrainedModel:
-    """A model in fp32 from a checked folder. `overrides` are config fields, for example `num_labels`."""
-    return model_class.from_pretrained(folder, dtype=torch.float32, trust_remote_code=False, **overrides)
+    """A model in fp32 from a checked folder. `overrides` are config fields, for example `num_labels`.
+
+    Raises ModelError when a tensor of the encoder is missing (a pooler or a head may be new) or any has another shape.
+    """
+    model, report = model_class.from_pretrained(
+        folder, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
+        **overrides,
+    )  # fmt: skip
+    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
+    missing = sorted(k for k in report["missing_keys"] if k.startswith(prefix) and "pooler." not in k)
+    reshaped = sorted(key for key, *_ in report["mismatched_keys"])
+    if missing or reshaped:
+        raise ModelError(
+            "the weights do not fit the config", where=folder,
+            found=f"{len(missing)} tensors missing and {len(reshaped)} of another shape: {[*missing, *reshaped][0]}",
+            expected="every tensor of the encoder", fix="use the config.json that was saved with the weights",
+        )  # fmt: skip
+    return model
 
 
 def load_saved(folder: Path) -> PreTrainedModel:
@@ -188,14 +217,17 @@ def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBas
 def realign(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     """Reorder a classifier's outputs so that they follow the task's label names.
 
-    Raises ModelError when the model's names are real names and not the task's: position is never guessed.
+    Raises ModelError when the model's names are real names and not the task's (position is never guessed), or when
+    it has another number of outputs. A regression has no labels and one output, whatever its name.
     """
     names = [str(model.config.id2label[i]).lower() for i in range(model.config.num_labels)]
     wanted = [label.lower() for label in labels]
-    if names == wanted or all(name == f"label_{i}" for i, name in enumerate(names)):
+    unnamed = all(name == f"label_{i}" for i, name in enumerate(names)) or not wanted
+    if names == wanted or (unnamed and len(names) == max(1, len(wanted))):
         return model
     if sorted(names) != sorted(wanted):
-        raise ModelError("the teacher's labels are not the task's", found=", ".join(names), expected=", ".join(wanted),
+        raise ModelError("the teacher's labels are not the task's", found=", ".join(names),
+                         expected=", ".join(wanted) or "one score",
                          fix="fine-tune a teacher for this task, or rename id2label in its config.json")  # fmt: skip
     order = torch.tensor([names.index(name) for name in wanted])
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]

@@ -18,7 +18,7 @@ from bench.models.load import Checkpoint
 from bench.run.inputs import Inputs
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
-from bench.train.predict import predict
+from bench.train.predict import answers, predict
 from bench.train.progress import bar
 from bench.train.settings import Training
 
@@ -78,5 +78,5 @@ class StageContext:
         split = self.task.scored[0]
         encoded = self._inputs.encoded(self.task, split, self._tokenizer_folder, self._max_length)
         logits = predict(model, encoded, int(self.tokenizer.pad_token_id or 0), self._accelerator)
-        score = compute(self.task, logits, encoded.labels)[self.task.primary]
+        score = compute(self.task, answers(self.task, logits), encoded.labels)[self.task.primary]
         return float("nan") if score is None else score

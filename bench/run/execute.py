@@ -44,6 +44,7 @@ class Executor:
 
     def run(self) -> list[Record]:
         """Every record of the plan, found or made. Failed ones are among them; the caller decides the exit code."""
+        self._refuse_given_teacher()
         if self.accelerator.is_main_process:
             store.check_writable(self.results)
         records = []
@@ -80,8 +81,6 @@ class Executor:
         model = load.load_saved(folder)
         measurements += measure.quality(job, model, self.plan.inputs, self.accelerator)
         measurements += measure.size(model, folder)
-        if job.teacher is None:
-            self._refuse_below_floor(job, measurements)
         teacher = load.load_saved(teacher_folder) if teacher_folder else None
         measurements += measure.speed(model, teacher, self.accelerator)
         if job.teacher is not None:
@@ -107,16 +106,20 @@ class Executor:
     def _floor(self, job: Job) -> float:
         return floor(job.task, self.plan.inputs.rows(job.task, job.task.scored[0]).labels)
 
-    def _refuse_below_floor(self, job: Job, measurements: list[Measurement]) -> None:
-        """A teacher that was given fine-tuned and scores like guessing is wrong input, not a result."""
-        if not self.plan.cache.manifest(job.key)["facts"].get("given_fine_tuned"):
+    def _refuse_given_teacher(self) -> None:
+        """A teacher that was given fine-tuned and scores like guessing is wrong input: nothing is run or written."""
+        checkpoint = self.plan.checkpoint
+        if checkpoint is None or not checkpoint.is_classifier:
             return
-        split = job.task.scored[0]
-        score = next(m.value for m in measurements if m.metric == job.task.primary and m.split == split)
-        if score is None or score < self._floor(job):
-            raise ModelError("the given teacher is below its floor", where=self.plan.request.teacher, found=score,
-                             expected=f"{job.task.primary} of at least {self._floor(job):.4f} on {job.task.name} {split}",
-                             fix="check its label order, or fine-tune it")  # fmt: skip
+        for job in {job.task.name: job for job in self.plan.jobs if job.teacher is None}.values():
+            model = load.realign(load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels)
+            split = job.task.scored[0]
+            scores = measure.quality(job, model, self.plan.inputs, self.accelerator)
+            score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
+            if score is None or score < self._floor(job):
+                raise ModelError("the given teacher is below its floor", where=self.plan.request.teacher, found=score,
+                                 expected=f"{job.task.primary} of at least {self._floor(job):.4f} on {job.task.name} {split}",
+                                 fix="check its label order, or give one that is fine-tuned on the task")  # fmt: skip
 
     def _write(
         self, job: Job, started: datetime, clock: float, chain: ChainLog, measurements: list[Measurement],

@@ -54,7 +54,7 @@ class Inputs:
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""
         parts = {split: self.rows(task, split).sha256 for split in (task.train, *task.scored)}
-        return digest({"source": self.source.identity(), "sha256": parts, "limit": self.request.limit})
+        return digest({"source": self.source.name, "sha256": parts, "limit": self.request.limit})
 
     @functools.cached_property
     def corpus_identity(self) -> str | None:
@@ -124,11 +124,11 @@ class Inputs:
 
 
 @functools.cache
-def checkpoint_identity(checkpoint: load.Checkpoint) -> str:
+def checkpoint_identity(folder: Path) -> str:
     """A hash of a checkpoint's weights, config and tokenizer: names and places do not matter."""
     total = hashlib.sha256()
     names = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json")
-    files = [*load.weight_files(checkpoint.folder), *(checkpoint.folder / name for name in names)]
+    files = [*load.weight_files(folder), *(folder / name for name in names)]
     for file in files:
         if file.is_file():
             total.update(f"{file.name} {file_sha256(file)}\n".encode())

@@ -18,13 +18,13 @@ from bench.models.flops import count
 from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
 from bench.run.inputs import Inputs
 from bench.run.plan import Job
-from bench.train.predict import predict
+from bench.train.predict import answers, predict
 
 LENGTH = 128
 SHAPES = {"batch1-length128": 1, "batch32-length128": 32}
 PROTOCOLS = {
     "batch1-length128": Protocol(warmup=2, rounds=10, calls_per_round=1),
-    "batch32-length128": Protocol(warmup=1, rounds=5, calls_per_round=1),
+    "batch32-length128": Protocol(warmup=1, rounds=3, calls_per_round=1),
 }
 """Short: enough for a ratio inside a run. The full protocol at paper size is `bench measure`."""
 
@@ -36,7 +36,7 @@ def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator
     for split in job.task.scored:
         encoded = inputs.encoded(job.task, split, job.tokenizer_folder, job.max_length)
         logits = predict(model, encoded, pad_id, accelerator)
-        for metric, value in compute(job.task, logits, encoded.labels).items():
+        for metric, value in compute(job.task, answers(job.task, logits), encoded.labels).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(encoded)))
     return out
 

@@ -205,9 +205,9 @@ class Planner:
                 "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
             }  # fmt: skip
             if self.checkpoint and not recipe.teacher:
-                content["checkpoint"] = checkpoint_identity(self.checkpoint)
+                content["checkpoint"] = checkpoint_identity(self.checkpoint.folder)
             if released:
-                content["released"] = checkpoint_identity(released)
+                content["released"] = checkpoint_identity(released.folder)
             if stage.teacher and teacher:
                 content["teacher"] = teacher.pretrained_key if stage.teacher == "pretrained" else teacher.key
             if stage.needs == "corpus":

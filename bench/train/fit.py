@@ -151,7 +151,7 @@ def _step(
             terms = job.loss(job.runner, batch)
         loss = sum(terms.values(), start=torch.zeros((), device=accelerator.device)) * (weight / len(micro))
         if not bool(torch.isfinite(loss)):
-            shown = ", ".join(f"{name} {float(term):.4g}" for name, term in terms.items())
+            shown = ", ".join(f"{name} {term.detach().item():.4g}" for name, term in terms.items())
             raise TrainError(f"the loss is not finite at step {at.step} of {job.steps}", found=shown,
                              expected="finite terms", fix="lower the learning rate or use fp32")  # fmt: skip
         accelerator.backward(loss)

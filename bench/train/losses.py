@@ -75,10 +75,12 @@ def soft_targets(
     """T^2 * mean over positions of KL(softmax(teacher / T) || softmax(student / T)) over the vocabulary.
 
     Shapes: `student` [P, H_s] and `teacher` [P, H_t] are the inputs of the vocabulary projections `head` [V, H_s]
-    and `teacher_head` [V, H_t]; memory is O(chunk * V), not O(P * V).
+    and `teacher_head` [V, H_t]; memory is O(chunk * V), not O(P * V). Without a position the value is 0.
     Source: Hinton et al. 2015 (arXiv 1503.02531v1), section 2; the T^2 factor stands in DistilBERT's official code.
     """
     assert head.bias is not None and teacher_head.bias is not None, "masked-LM projections carry a bias"
+    if len(student) == 0:
+        return student.sum() * 0.0
     return _SoftTargets.apply(  # pyright: ignore[reportReturnType]
         student, head.weight, head.bias, teacher, teacher_head.weight, teacher_head.bias, temperature, chunk
     )

@@ -22,6 +22,7 @@ class HeadTraining(Settings):
     max_length: int = Field(128, ge=8, le=512)
     """Tokens per sequence."""
     training: Training = Training(epochs=1, batch_size=32, batch_tokens=4096, lr=1e-3, weight_decay=0.0, warmup=0.05)
+    """One pass at a high rate: only the head's transform and bias learn."""
 
 
 def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:

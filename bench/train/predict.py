@@ -8,6 +8,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from bench.data.batches import Encoded, in_order
+from bench.data.tasks import Task
 from bench.models.outputs import forward
 
 BATCH = 64
@@ -32,15 +33,20 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
     width = torch.tensor([logits[0].shape[1] if logits else 0], device=accelerator.device)
     width = int(_gather(width, accelerator).max())
     mine = torch.cat([torch.empty(0, dtype=torch.long, device=accelerator.device), *ids])
-    answers = torch.cat([torch.empty(0, width, device=accelerator.device), *logits])
+    outputs = torch.cat([torch.empty(0, width, device=accelerator.device), *logits])
     if accelerator.num_processes > 1:
         mine = _gather(_padded(mine, accelerator, -1), accelerator)
-        answers = _gather(_padded(answers, accelerator, 0), accelerator)
-        answers, mine = answers[mine >= 0], mine[mine >= 0]
+        outputs = _gather(_padded(outputs, accelerator, 0), accelerator)
+        outputs, mine = outputs[mine >= 0], mine[mine >= 0]
     assert torch.equal(mine.sort().values.cpu(), torch.arange(len(encoded))), (
         f"{len(mine)} predictions came back for {len(encoded)} examples"
     )
-    return answers[mine.argsort()].cpu().numpy()
+    return outputs[mine.argsort()].cpu().numpy()
+
+
+def answers(task: Task, logits: np.ndarray) -> np.ndarray:
+    """What the metrics take: the most likely label of each row, or the score itself. [N]"""
+    return logits[:, 0] if task.regression else logits.argmax(1)
 
 
 def _gather(tensor: Tensor, accelerator: Accelerator) -> Tensor:

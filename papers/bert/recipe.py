@@ -28,14 +28,21 @@ class Pretraining(Settings):
     """The little BERT that smoke scale makes for itself (ours, see D1)."""
 
     layers: int = 4
+    """Transformer layers."""
     hidden: int = 128
+    """Width of the hidden states."""
     heads: int = 4
+    """Attention heads."""
     ffn: int = 512
+    """Width inside the feed-forward blocks."""
     max_positions: int = 128
+    """Rows of the position table: the longest input in tokens."""
     corpus_tokens: int = Field(400_000, ge=1000)
     """Tokens of corpus per pass."""
     max_length: int = 64
+    """Tokens per sequence."""
     training: Training = Training(epochs=4, batch_size=64, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1)
+    """How it is trained."""
 
 
 class Hyper(Settings):
@@ -57,7 +64,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         return Hyper(pretrain=None if teacher else Pretraining(), max_length=64, fine_tune=training)
     base = Hyper().fine_tune.model_copy(update={"epochs": epochs})
     if scale == "small":
-        base = base.model_copy(update={"epochs": 3, "lr": 1e-4})
+        base = base.model_copy(update={"epochs": 3, "lr": 2e-4})
     return Hyper(max_length=256 if task == "imdb" else 128, fine_tune=base)
 
 
@@ -68,7 +75,7 @@ def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
         raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
                          found=f"model_type {ctx.checkpoint.config.model_type}", fix="give a BERT")  # fmt: skip
     given = load.architecture(ctx.checkpoint.architecture or "BertModel")
-    if issubclass(given, BertForPreTraining):
+    if issubclass(given, (BertForPreTraining, BertForMaskedLM, BertModel)):
         given = BertForMaskedLM if ctx.checkpoint.has_lm_head else BertModel
     return State({"model": load.load(ctx.checkpoint.folder, given)})
 

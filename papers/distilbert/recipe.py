@@ -45,6 +45,7 @@ class Distillation(Settings):
     positions: Literal["attended", "masked"] = "attended"
     """Where L_ce is taken; `masked` is the script's restrict_ce_to_mask."""
     mask_probability: float = Field(0.15, gt=0, lt=1)
+    """Masked positions as a share of the real tokens of a batch."""
     smoothing: float = Field(0.7, ge=0)
     """Exponent of the frequency-smoothed mask draw."""
     corpus_tokens: int = Field(3_300_000_000, ge=100)
@@ -57,6 +58,7 @@ class Distillation(Settings):
         epochs=3, batch_size=5, accumulation=50, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0,
         warmup=0.05, clip=5.0,
     )  # fmt: skip
+    """The script's defaults; 5 x 50 sequences per optimiser step."""
 
 
 class Hyper(Settings):
@@ -69,9 +71,11 @@ class Hyper(Settings):
     copy_transform: bool = True
     """Whether the masked-LM head's transform is copied too (a switch of the extraction script)."""
     general: Distillation = Distillation()
+    """Pre-training by distillation."""
     released: str = "distilbert/distilbert-base-uncased"
     """The authors' checkpoint, a hub id or a folder (variant distilbert-released only)."""
     max_length: int = Field(128, ge=8, le=512)
+    """Word pieces per example of the task."""
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=5e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
 
@@ -95,12 +99,12 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         fine_tune = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
     if scale == "small":
         general = general.model_copy(update={
-            "corpus_tokens": 250_000, "max_length": 64,
+            "corpus_tokens": 150_000, "max_length": 64,
             "training": general.training.model_copy(
                 update={"epochs": 1, "batch_tokens": 1024, "accumulation": 1, "lr": 3e-4}),
         })  # fmt: skip
-        head = head.model_copy(update={"corpus_tokens": 400_000, "max_length": 64})
-        fine_tune = fine_tune.model_copy(update={"lr": 1e-4})
+        head = head.model_copy(update={"corpus_tokens": 200_000, "max_length": 64})
+        fine_tune = fine_tune.model_copy(update={"lr": 2e-4})
     return Hyper(
         head=head,
         general=general.model_copy(update=_OFF.get(variant, {})),

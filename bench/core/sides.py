@@ -1,0 +1,98 @@
+"""One side of a quality claim: a variant's score, or mean of scores, seed by seed, in the unit of records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from bench.core.claims import Entry
+from bench.core.evidence import TIERS, Evidence, Group, Key, Run
+from bench.core.stats import mean
+from bench.core.units import TASK_METRICS
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Scores of one variant by seed, over one task list, from runs that may be pooled."""
+
+    scores: dict[int, float]
+    teachers: dict[int, float]
+    """The own teacher's score on the same cells; only the seeds that have it."""
+    tier: str
+    scale: str
+    made_up: bool
+    session: str
+    rank: tuple[int, int, int, str]
+    records: tuple[str, ...]
+    bouts: tuple[str, ...]
+    """Per task, what a side to be paired with this one must share."""
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Tasks that no session ran together with the others."""
+
+    tasks: tuple[str, ...]
+
+
+def sides(evidence: Evidence, key: Key, entries: Sequence[Entry]) -> list[Side] | Missing:
+    """Every session that ran all tasks, the best evidence first; or what the fullest session lacks."""
+    by_session: dict[str, list[Group]] = {}
+    per_task: list[dict[str, Group]] = []
+    for entry in entries:
+        found: dict[str, Group] = {}
+        for group in evidence.groups(key, entry.task):
+            kept = {seed: run for seed, run in group.runs.items() if _complete(run, entry)}
+            if kept and group.session not in found:  # groups come best first
+                found[group.session] = replace(group, runs=kept)
+        per_task.append(found)
+    names = {name for found in per_task for name in found}
+    for name in names:
+        members = [found[name] for found in per_task if name in found]
+        if len(members) == len(entries):
+            by_session[name] = members
+    if not by_session:
+        lacking = [{entry.task for entry, found in zip(entries, per_task, strict=True) if name not in found}
+                   for name in names] or [{entry.task for entry in entries}]  # fmt: skip
+        fewest = min(lacking, key=lambda tasks: (len(tasks), sorted(tasks)))
+        return Missing(tuple(dict.fromkeys(entry.task for entry in entries if entry.task in fewest)))
+    whole = [_side(entries, members) for members in by_session.values()]
+    return sorted(whole, key=lambda side: side.rank, reverse=True)
+
+
+def _complete(run: Run, entry: Entry) -> bool:
+    return all(run.has(metric, split) for _, metric, split in entry.cells())
+
+
+def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
+    seeds = sorted(set.intersection(*(set(group.runs) for group in groups)))
+    scores: dict[int, float] = {}
+    teachers: dict[int, float] = {}
+    for seed in seeds:
+        runs = [group.runs[seed] for group in groups]
+        scores[seed] = mean([_score(run, entry) for run, entry in zip(runs, entries, strict=True)])
+        taught = [_teacher(run, entry) for run, entry in zip(runs, entries, strict=True)]
+        known = [score for score in taught if score is not None]
+        if len(known) == len(taught):
+            teachers[seed] = mean(known)
+    worst = max(groups, key=lambda group: TIERS.index(group.tier))
+    _, scale, _, _ = worst.rank
+    newest = max(group.newest for group in groups)
+    return Side(
+        scores=scores, teachers=teachers, tier=worst.tier, scale=worst.scale,
+        made_up=any(group.made_up for group in groups), session=worst.session,
+        rank=(-TIERS.index(worst.tier), scale, len(seeds), newest),
+        records=tuple(sorted({group.runs[seed].record.id for group in groups for seed in seeds})),
+        bouts=tuple(group.bout for group in groups),
+    )  # fmt: skip
+
+
+def _score(run: Run, entry: Entry) -> float:
+    return mean([run.score(metric, split) for _, metric, split in entry.cells()])
+
+
+def _teacher(run: Run, entry: Entry) -> float | None:
+    primary = TASK_METRICS[entry.task][0]
+    values = [run.teacher_score(metric, split, metric == primary) for _, metric, split in entry.cells()]
+    known = [value for value in values if value is not None]
+    return mean(known) if len(known) == len(values) else None

@@ -1,0 +1,118 @@
+"""Judges what a model weighs and costs: parameters, bytes, FLOPs, speed, training time.
+
+Counts are exact and need one run; absolute ones only of the paper's own shape. Times are never pooled over machines,
+and on another device than the paper's they are a proxy.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.core.claims import RATIOS, Claim, Ledger
+from bench.core.evidence import SCALE_ORDER, TIERS, Evidence, Run
+from bench.core.judged import Bounds, Judged, settle
+from bench.core.stats import median, ratio_interval
+from bench.core.units import UNITS
+
+TRUE_SHAPE = ("full", "shape")
+"""The scales whose models have the paper's own architecture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Runs whose values belong together."""
+
+    runs: tuple[Run, ...]
+    tier: str
+    scale: str
+    machine: str
+    records: tuple[str, ...]
+
+    @property
+    def rank(self) -> tuple[int, int, int, str, str]:
+        newest = max(run.record.started for run in self.runs)
+        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), len(self.runs), newest, self.machine
+
+
+def judge_physical(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
+    """The verdict of a claim on size, FLOPs, speed or cost."""
+    runs = evidence.holding((claim.maker, claim.variant), claim.metric, claim.split)
+    if claim.task:
+        runs = [run for run in runs if run.record.spec.task == claim.task]
+    timed = claim.kind in ("speed", "cost")
+    absolute = claim.metric not in RATIOS
+    usable = [run for run in runs if not absolute or run.record.spec.scale in TRUE_SHAPE]
+    if not usable:
+        why = f"Not run: no finished run of {claim.variant} has {claim.metric} at {claim.split}"
+        if runs:
+            why += " at the paper's own shape (scale full or shape); another size does not bear on this number"
+        return Judged(claim, "not run", why=why + ".")
+    pool = max(_pools(usable, claim, timed), key=lambda pool: pool.rank)
+    if timed:
+        return _time(ledger, claim, pool)
+    newest = max(pool.runs, key=lambda run: (run.record.started, run.record.id))
+    value = UNITS[claim.unit].to_print(_value(newest, claim))
+    return settle(ledger, claim, [value], (value, value, value), pool, constant=True, what="runs")
+
+
+def _pools(runs: Sequence[Run], claim: Claim, timed: bool) -> list[Pool]:
+    """Runs by (tier, scale, size, and for times machine)."""
+    found: dict[tuple[str, str, float, str], list[Run]] = defaultdict(list)
+    for run in runs:
+        size = run.found.get(("parameters", "all"))
+        # Heads differ by task: three significant digits are one model.
+        weight = 0.0 if size is None or size.value is None else float(f"{size.value:.2g}")
+        machine = _machine(run.record.environment) if timed else ""
+        found[_tier(run, claim, timed), run.record.spec.scale, weight if timed else 0.0, machine].append(run)
+    return [
+        Pool(tuple(members), tier, scale, machine, tuple(sorted(run.record.id for run in members)))
+        for (tier, scale, _, machine), members in found.items()
+    ]
+
+
+def _tier(run: Run, claim: Claim, timed: bool) -> str:
+    """A count of the paper's own shape is exact whatever trained it; a time is a proxy on any other device."""
+    scale = run.record.spec.scale
+    if timed:
+        same = bool(claim.device) and claim.device.lower() in str(run.record.environment).lower()
+        return run.record.tier if same and scale in TRUE_SHAPE else "proxy"
+    if scale in TRUE_SHAPE and not run.record.overrides:
+        return "exact"
+    return "proxy" if scale == "smoke" else "reduced"
+
+
+def _machine(environment: dict[str, Any]) -> str:
+    return str(environment.get("machine", "unknown"))
+
+
+def _value(run: Run, claim: Claim) -> float:
+    value = run.found[claim.metric, claim.split].value
+    assert value is not None, "`holding` returns only runs with a value"
+    return value
+
+
+def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
+    """A time or a speed-up on one machine: over runs, or within the one run over its rounds."""
+    values = [_value(run, claim) for run in pool.runs]
+    what = "runs"
+    if len(values) == 1:
+        rounds = [sample for sample in pool.runs[0].found[claim.metric, claim.split].samples if sample > 0]
+        if len(rounds) > 1:
+            values, what = rounds, "rounds"
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return Judged(claim, "inconclusive", tier=pool.tier, scale=pool.scale, records=pool.records,
+                      why="Every time measured is 0; one more run would give a ratio.")  # fmt: skip
+    unit = UNITS[claim.unit]
+    bounds: Bounds = unit.to_print(median(positive)), None, None
+    if len(positive) > 1:
+        centre, low, high = ratio_interval(positive)
+        bounds = unit.to_print(centre), unit.to_print(low), unit.to_print(high)
+    printed = [unit.to_print(value) for value in positive]
+    judged = settle(ledger, claim, printed, bounds, pool, what=what)
+    why = f"{judged.why} On machine {pool.machine}, over {len(positive)} {what}."
+    return Judged(claim, judged.verdict, judged.measured, judged.low, judged.high, judged.tier, judged.scale,
+                  len(pool.runs), why, judged.records)  # fmt: skip

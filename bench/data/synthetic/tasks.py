@@ -1,0 +1,168 @@
+"""GLUE-shaped tasks in the little language, with GLUE's columns and label ids.
+
+Rows are made in matched groups, each with every label: usually the same words carry both, so counting words does not
+tell the label. Groups that repeat a text are dropped; validation rows are never training rows.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+from bench.core.errors import DataError
+from bench.data.synthetic import agreement, entailment, opinion
+from bench.data.synthetic import lexicon as words
+from bench.data.synthetic.grammar import Draw, event, reworded, sentence, substituted
+from bench.data.synthetic.lexicon import lexicon, plural, third
+
+VERSION = "1"
+"""Changes whenever a row, a corpus or a tokenizer does."""
+
+Row = tuple[tuple[str, ...], int | float]
+"""(texts, label)"""
+
+
+def _cola(draw: Draw) -> list[Row]:
+    good, bad = agreement.grammatical_pair(draw)
+    return [((sentence(good),), 1), ((sentence(bad),), 0)]
+
+
+def _sst2(draw: Draw) -> list[Row]:
+    good, bad = opinion.opinions(draw)
+    return [((sentence(good),), 1), ((sentence(bad),), 0)]
+
+
+def _paraphrases(draw: Draw, manner: float) -> tuple[str, str, str]:
+    """A sentence, a paraphrase of it, and one that is like it in words but not in meaning."""
+    given = event(draw, draw.theme(), adjectives=0.15, manner=manner, same_number=True)
+    other = given.swapped() if draw.chance(0.4) else substituted(draw, given, draw.uniform(("subject", "verb", "target")))
+    return str(given), str(reworded(draw, given)), str(reworded(draw, other))
+
+
+def _mrpc(draw: Draw) -> list[Row]:
+    first, same, other = _paraphrases(draw, manner=0.2)
+    return [((sentence(first), sentence(same)), 1), ((sentence(first), sentence(other)), 0)]
+
+
+def _ask(draw: Draw, opening: str, told: str) -> str:
+    return sentence(opening, told, end="?")
+
+
+def _qqp(draw: Draw) -> list[Row]:
+    first, same, other = _paraphrases(draw, manner=0.0)
+    opening = draw.uniform(("why is it true that", "who says that", "when is it true that", "who knows that"))
+    return [((_ask(draw, opening, first), _ask(draw, opening, same)), 1),
+            ((_ask(draw, opening, first), _ask(draw, opening, other)), 0)]  # fmt: skip
+
+
+def _stsb(draw: Draw) -> list[Row]:
+    """One pair; the score falls with each of the three roles that has another concept."""
+    given = event(draw, draw.theme(), adjectives=0.15, manner=0.0)
+    slots = draw.shuffled(("subject", "verb", "target"))[: draw.uniform((0, 1, 2, 3))]
+    other = given
+    for slot in slots:
+        other = substituted(draw, other, slot)
+    return [((sentence(given), sentence(reworded(draw, other))), round(5 * (1 - len(slots) / 3), 2))]
+
+
+def _nli_row(draw: Draw, pair: tuple[entailment.Statement, entailment.Statement], label: int) -> Row:
+    return (sentence(pair[0].render(draw)), sentence(pair[1].render(draw))), label
+
+
+def _mnli(draw: Draw) -> list[Row]:
+    return [_nli_row(draw, entailment.labelled(draw, label), label) for label in (0, 1, 2)]
+
+
+def _rte(draw: Draw) -> list[Row]:
+    entailed, not_entailed = entailment.balanced(draw)
+    return [_nli_row(draw, entailed, 0), _nli_row(draw, not_entailed, 1)]
+
+
+def _qnli(draw: Draw) -> list[Row]:
+    """Does the sentence answer the question? By kind (`which mammal runs?`) or by quantifier (`do all dogs run?`)."""
+    lex = lexicon()
+    if draw.chance(0.4):
+        asked, answers = [], []
+        for pair in entailment.balanced(draw):
+            told = pair[1].render(draw)
+            asked.append(_ask(draw, "is it true that", told))
+            answers.append(sentence(pair[0].render(draw)))
+        return [((asked[0], answers[0]), 0), ((asked[1], answers[1]), 1)]
+    theme = draw.theme()
+    kind, thing = entailment.related(draw, "down", theme)
+    what, adjectival = entailment.predicate(draw, theme)
+
+    def shown() -> str:
+        word = draw.word(what)
+        return f"is {word}" if adjectival else third(word)
+
+    def told(noun: int) -> str:
+        return sentence("the", draw.word(lex.nouns[noun]), shown())
+
+    question = sentence("which", draw.word(lex.nouns[kind]), shown(), end="?")
+    other_kind = draw.zipf(lex.kinds(draw.uniform([t for t in range(words.THEMES) if t != theme])))
+    return [((question, told(thing)), 0), ((question, told(draw.zipf(lex.things(other_kind)))), 1)]
+
+
+def _wnli(draw: Draw) -> list[Row]:
+    whole, holds, fails = agreement.pronoun(draw)
+    return [((sentence(whole), sentence(holds)), 1), ((sentence(whole), sentence(fails)), 0)]
+
+
+def _review(draw: Draw, sign: int) -> str:
+    """Two or three opinions of that sign, sometimes one against it, and something beside the point."""
+    signs = [sign] * draw.uniform((2, 3)) + [-sign] * draw.chance(0.3)
+    told = [sentence(opinion.opinions(draw)[0 if s == 1 else 1]) for s in signs]
+    told.append(sentence(event(draw, draw.theme())))
+    return " ".join(draw.shuffled(told))
+
+
+def _imdb(draw: Draw) -> list[Row]:
+    return [((_review(draw, 1),), 1), ((_review(draw, -1),), 0)]
+
+
+MAKERS: dict[str, Callable[[Draw], list[Row]]] = {
+    "cola": _cola, "sst2": _sst2, "mrpc": _mrpc, "stsb": _stsb, "qqp": _qqp, "mnli": _mnli, "qnli": _qnli,
+    "rte": _rte, "wnli": _wnli, "ax": _mnli, "imdb": _imdb,
+}  # fmt: skip
+"""Task -> maker of one matched group of rows."""
+
+USUAL = {"validation": 400, "test": 400, "train": 4000}
+SIZES: dict[str, dict[str, int]] = {
+    **{name: USUAL for name in ("cola", "sst2", "mrpc", "stsb", "qqp", "qnli", "rte")},
+    "mnli": {"validation_matched": 402, "validation_mismatched": 402, "test_matched": 402, "test_mismatched": 402,
+             "train": 4200},
+    "wnli": {"validation": 100, "test": 100, "train": 1000},
+    "ax": {"test": 300},
+    "imdb": {"test": 400, "unsupervised": 400, "train": 3000},
+}  # fmt: skip
+"""Rows per split; whole groups each. Splits are made in this order, so a training row never repeats a scored one."""
+
+
+@functools.lru_cache(maxsize=16)
+def _splits(task_name: str) -> dict[str, tuple[Row, ...]]:
+    """Every split of a task, no two rows of which are equal. `ax` starts from another stream than mnli."""
+    seen: set[tuple[str, ...]] = set()
+    splits: dict[str, tuple[Row, ...]] = {}
+    for split, size in SIZES[task_name].items():
+        draw = Draw(f"{task_name} {split}")
+        rows: list[Row] = []
+        while len(rows) < size:
+            group = MAKERS[task_name](draw)
+            texts = [row[0] for row in group]
+            if len(set(texts)) == len(texts) and seen.isdisjoint(texts):
+                seen.update(texts)
+                rows += group
+        splits[split] = tuple(draw.shuffled(rows))
+    return splits
+
+
+def rows(task_name: str, split: str) -> tuple[tuple[list[str], ...], list]:
+    """(text columns, labels) of a split. Raises DataError for a task or split that is not there."""
+    if split not in SIZES.get(task_name, {}):
+        known = ", ".join(f"{task}/{name}" for task, sizes in SIZES.items() for name in sizes)
+        raise DataError("no such task and split", where="synthetic", found=f"{task_name}/{split}", expected=known)
+    chosen = _splits(task_name)[split]
+    columns = tuple([row[0][i] for row in chosen] for i in range(len(chosen[0][0])))
+    hidden = split == "unsupervised"
+    return columns, [-1 if hidden else row[1] for row in chosen]

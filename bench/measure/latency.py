@@ -1,0 +1,163 @@
+"""How fast models are, against each other: rounds in which every model runs, in a random order, and their ratios.
+
+Timing A and then B compares two moments of the machine. Here each round times all models within a short while, so
+that drift of the machine falls on all of them alike and leaves the ratio, which is taken within the round.
+The same callable under two names is an A/A pair: its interval shows what the machine can tell apart.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from bench.core.errors import SpecError
+from bench.core.stats import ratio_interval
+from bench.models.flops import example_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Protocol:
+    """How long to measure: untimed calls of each model first, then rounds of so many timed calls of each.
+
+    Raises SpecError for a protocol that would time nothing.
+    """
+
+    warmup: int
+    rounds: int
+    calls_per_round: int = 1
+
+    def __post_init__(self) -> None:
+        if self.warmup < 0 or self.rounds < 1 or self.calls_per_round < 1:
+            raise SpecError("the timing protocol is impossible", found=self,
+                            expected="warmup of at least 0, rounds and calls_per_round of at least 1")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A speed-up: `value` with its 95% interval, and the paired ratio of each round."""
+
+    value: float
+    low: float
+    high: float
+    samples: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Median and tail of a list of timings, in the unit of the list."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+def interleaved(
+    callables: Mapping[str, Callable[[], object]],
+    protocol: Protocol,
+    *,
+    seed: int = 0,
+    clock: Callable[[], int] = time.perf_counter_ns,
+    synchronise: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Time all callables in rounds; a name's value of a round is the median of its calls in that round.
+
+    The calls of one name stay together inside a round, since they show its steady state; the order of the names is
+    drawn anew for each round from `seed`. `clock` counts nanoseconds. `synchronise` waits for a device, before the
+    clock is read; `inference` already waits by itself.
+    Units: seconds, one number per round. Raises SpecError when there is nothing to time.
+    """
+    if not callables:
+        raise SpecError("there is nothing to time", expected="at least one model")
+    for call in callables.values():
+        for _ in range(protocol.warmup):
+            call()
+    order, chance = list(callables), random.Random(seed)
+    seconds: dict[str, list[float]] = {name: [] for name in callables}
+    with _no_collection():
+        for _ in range(protocol.rounds):
+            chance.shuffle(order)
+            for name in order:
+                timings = [_timed(callables[name], clock, synchronise) for _ in range(protocol.calls_per_round)]
+                seconds[name].append(statistics.median(timings))
+            gc.collect(1)
+    return seconds
+
+
+def _timed(call: Callable[[], object], clock: Callable[[], int], synchronise: Callable[[], object] | None) -> float:
+    if synchronise is not None:
+        synchronise()
+    start = clock()
+    call()
+    if synchronise is not None:
+        synchronise()
+    return (clock() - start) / 1e9
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Garbage collection belongs to no model; it runs between rounds instead of inside a timed call."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def speedup(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:
+    """How many times faster the candidate is: the geometric mean over rounds of reference / candidate.
+
+    Both lists come from the same `interleaved` session, so that round i of one is paired with round i of the other.
+    The interval is the 95% t interval of the mean log ratio: ratios multiply, and an interval of the logs holds its
+    coverage where one of the ratios themselves does not.
+    Raises SpecError for fewer than two rounds, lists of unequal length, or a timing that is not positive.
+    """
+    if len(reference) != len(candidate) or len(reference) < 2:
+        raise SpecError("the timings cannot be paired", found=f"{len(reference)} and {len(candidate)} rounds",
+                        expected="the same number of rounds, at least 2")  # fmt: skip
+    if not all(math.isfinite(s) and s > 0 for s in (*reference, *candidate)):
+        raise SpecError("a timing is not positive", found=min(*reference, *candidate), expected="seconds above 0",
+                        fix="time a larger batch: this one is below the clock's resolution")  # fmt: skip
+    samples = tuple(theirs / mine for theirs, mine in zip(reference, candidate, strict=True))
+    return Ratio(*ratio_interval(samples), samples)
+
+
+def percentiles(samples: Sequence[float]) -> Percentiles:
+    """The median, the 90th and the 99th percentile, linear between samples. Raises SpecError without samples."""
+    if not len(samples):
+        raise SpecError("there are no timings", expected="at least one")
+    p50, p90, p99 = (float(p) for p in np.percentile(np.asarray(samples, dtype=float), [50, 90, 99]))
+    return Percentiles(p50, p90, p99)
+
+
+def inference(
+    model: nn.Module, batch_size: int, length: int, vocabulary: int, device: torch.device | str, *, seed: int = 0
+) -> Callable[[], object]:
+    """One forward pass on fixed random ids [B, L] without padding, tokenisation excluded; puts the model in eval mode.
+
+    The call returns when the device is done, so it can be timed as it is. The model must already be on `device`.
+    Raises SpecError and ModelError as `example_inputs` does.
+    """
+    place = torch.device(device)
+    batch = example_inputs(model, batch_size, length, vocabulary, place, seed)
+    model.eval()
+
+    def forward() -> object:
+        with torch.inference_mode():
+            out = model(**batch)
+        if place.type != "cpu":
+            torch.accelerator.synchronize(place)
+        return out
+
+    return forward

@@ -1,0 +1,90 @@
+"""A trained model as a folder that other tools load: config, safetensors, tokenizer and a model card.
+
+Only known files are copied, so nothing pickled and nothing private to the cache leaves it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench.core.errors import ModelError, SpecError
+from bench.models import load
+
+CONFIG = "config.json"
+CARD = "README.md"
+TOKENIZER = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+
+
+def export_folder(model_folder: Path, target: Path, card: str) -> None:
+    """Copy a saved model into a new folder, with `card` as its README.md.
+
+    The target appears whole or not at all: the files are written beside it under a hidden name and moved at the end.
+    Raises SpecError when the target is a file, a folder with anything in it, inside the model's own folder, or cannot
+    be written; ModelError when the model folder has no config or no safetensors weights.
+    """
+    goal = target.expanduser().resolve()
+    _check_target(goal, model_folder.resolve())
+    files = _files(model_folder)
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{goal.name}-", suffix=".partial", dir=goal.parent))
+        try:
+            for file in files:
+                shutil.copyfile(file, partial / file.name)
+            (partial / CARD).write_text(card, encoding="utf-8")
+            # mkdtemp made it private to this user; an export is an ordinary folder.
+            partial.chmod(0o777 & ~_umask())
+            _sync(partial)
+            partial.rename(goal)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+    except OSError as error:
+        raise SpecError("the model cannot be exported", where=target, found=f"{type(error).__name__}: {error}",
+                        expected="a new folder on a disk with room", fix="give another folder") from error  # fmt: skip
+
+
+def _check_target(goal: Path, model_folder: Path) -> None:
+    if goal.exists() and not goal.is_dir():
+        raise SpecError("the export target is a file", where=goal, expected="a new or empty folder",
+                        fix="give another folder")  # fmt: skip
+    if goal.is_dir() and any(goal.iterdir()):
+        raise SpecError("the export target is not empty", where=goal, expected="a new or empty folder",
+                        fix="give another folder, or remove what is in it")  # fmt: skip
+    if goal.is_relative_to(model_folder):
+        raise SpecError("the export target is inside the model's own folder", where=goal,
+                        expected=f"a folder outside {model_folder}", fix="give another folder")  # fmt: skip
+
+
+def _files(folder: Path) -> list[Path]:
+    if not (folder / CONFIG).is_file():
+        raise ModelError("the model folder has no config", where=folder, expected=CONFIG, fix="run the job again")
+    optional = [folder / name for name in (load.INDEX, *TOKENIZER)]
+    return [folder / CONFIG, *load.weight_files(folder), *(file for file in optional if file.is_file())]
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _sync(folder: Path) -> None:
+    """Push a folder's files to the disk, so that the move that follows never names unwritten data."""
+    for path in (*folder.iterdir(), folder):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

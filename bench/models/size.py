@@ -1,0 +1,55 @@
+"""How big a model is: parameters, and bytes of its weight files on disk.
+
+A parameter is counted once, however many modules share it; buffers are not parameters.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from torch import nn
+
+from bench.core.errors import ModelError
+
+WEIGHT_ENDINGS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data")
+"""Files that hold weights; the last two are where ONNX keeps tensors outside the graph file."""
+
+
+def parameters(model: nn.Module) -> int:
+    """Number of parameters, a tied one counted once."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def parameters_without_embeddings(model: nn.Module) -> int:
+    """Number of parameters outside embedding tables (words, positions, token types).
+
+    The LayerNorm and any projection after a table do count; a decoder that is tied to a table does not.
+    """
+    tables = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        for parameter in module.parameters(recurse=False)
+    }
+    return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
+
+
+def folder_bytes(folder: Path) -> int:
+    """Bytes of the weight files directly in a folder: safetensors and ONNX; config and tokenizer do not count.
+
+    Raises ModelError when the folder holds no weight file: a size of zero is never reported.
+    """
+    if not folder.is_dir():
+        raise ModelError("the model folder does not exist", where=folder, fix="give the folder of a saved model")
+    files = [file for file in folder.iterdir() if file.name.endswith(WEIGHT_ENDINGS) and file.is_file()]
+    if not files:
+        raise ModelError("the model folder has no weights", where=folder, expected="*.safetensors or *.onnx",
+                         fix="save the model first")  # fmt: skip
+    return sum(file.stat().st_size for file in files)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex, read in pieces."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

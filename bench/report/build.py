@@ -1,0 +1,121 @@
+"""Renders reports/ from records and claims, and writes or checks it.  Same inputs, same bytes; never imports torch.
+
+`bench report` writes reports/README.md, a page per paper and the figures; `bench report --check` writes nothing and
+lists what is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from bench.core import claims, registry, store
+from bench.core.claims import Ledger
+from bench.core.record import Record
+from bench.core.verdict import Judged, judge
+from bench.report import overview
+from bench.report.gather import gather
+from bench.report.markdown import MARK
+from bench.report.page import paper_page
+
+SCALES = ("small", "full", "shape")
+"""What reports/ covers; made-up data (smoke) has a report of its own."""
+
+NONE_BROKEN: Mapping[str, str] = {}
+
+
+def write(results: Path, reports: Path, scale: str = "") -> list[Path]:
+    """Writes the report of a scale (`smoke`, or empty for the real ones) over the ledgers of all known papers."""
+    scales, folder = place(reports, scale)
+    ledgers, broken = load_ledgers()
+    return write_report(results, folder, ledgers, scales, broken)
+
+
+def stale(results: Path, reports: Path, scale: str = "") -> list[Path]:
+    """The files that `write` would change, make or remove."""
+    scales, folder = place(reports, scale)
+    ledgers, broken = load_ledgers()
+    return stale_report(results, folder, ledgers, scales, broken)
+
+
+def write_report(
+    results: Path,
+    reports: Path,
+    ledgers: Sequence[Ledger],
+    scales: tuple[str, ...],
+    broken: Mapping[str, str] = NONE_BROKEN,
+) -> list[Path]:
+    """Writes every page and figure, each atomically, and removes pages of ours that are no longer made.
+
+    `broken` gives the reason per paper that could not be read.
+    Returns: the paths, sorted.  Raises: RecordError for an unreadable record, or a folder that cannot be written.
+    """
+    pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    for path in sorted(pages):
+        store.write_atomic(path, pages[path])
+    for path in _orphans(reports, pages):
+        path.unlink()
+    return sorted(pages)
+
+
+def stale_report(
+    results: Path,
+    reports: Path,
+    ledgers: Sequence[Ledger],
+    scales: tuple[str, ...],
+    broken: Mapping[str, str] = NONE_BROKEN,
+) -> list[Path]:
+    """The files on disk that differ from what `write_report` would write, sorted; writes nothing."""
+    pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    changed = [path for path, text in pages.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    return sorted([*changed, *_orphans(reports, pages)])
+
+
+def render(
+    results: Path,
+    reports: Path,
+    ledgers: Sequence[Ledger],
+    records: Sequence[Record],
+    broken: Mapping[str, str] = NONE_BROKEN,
+) -> dict[Path, str]:
+    """All files of a report as text; a pure function of its arguments."""
+    ledgers = sorted(ledgers, key=lambda ledger: ledger.paper.name)
+    verdicts = by_paper(ledgers, judge(ledgers, records))
+    references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
+    models = gather(records, references)
+    figures = overview.figures(models)
+    pages = {reports / name: text for name, text in figures.items()}
+    pages[reports / "README.md"] = overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)
+    for ledger in ledgers:
+        page = reports / f"{ledger.paper.name}.md"
+        own = [model for model in models if model.paper == ledger.paper.name]
+        pages[page] = paper_page(ledger, verdicts[ledger.paper.name], own, page, results)
+    return pages
+
+
+def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
+    """The verdicts of each ledger, in its own order of claims."""
+    owner = {claim.id: ledger.paper.name for ledger in ledgers for claim in ledger.claims}
+    found: dict[str, list[Judged]] = {ledger.paper.name: [] for ledger in ledgers}
+    for entry in judged:
+        found[owner[entry.claim.id]].append(entry)
+    return found
+
+
+def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
+    """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
+    papers, broken = registry.find()
+    return [claims.load(papers[name].folder) for name in sorted(papers)], dict(broken)
+
+
+def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:
+    """Which scales a report covers, and its folder."""
+    if scale in ("", *SCALES):
+        return (SCALES, reports)
+    return (scale,), reports / scale
+
+
+def _orphans(reports: Path, pages: Mapping[Path, str]) -> list[Path]:
+    """Pages on disk that this report made once and makes no more."""
+    found = [path for path in sorted(reports.glob("*.md")) if path not in pages]
+    return [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(MARK)]

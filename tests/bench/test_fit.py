@@ -1,0 +1,160 @@
+"""The training loop: exact resume, one path for one process and two, loud failure."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from bench.core.errors import DeviceError, TrainError
+from bench.data.batches import Batch, Batches, Encoded
+from bench.train.checkpoint import Checkpointer
+from bench.train.fit import fit
+from bench.train.precision import choose
+from bench.train.settings import Training
+
+
+class Tiny(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(20, 8)
+        self.drop = nn.Dropout(0.2)
+        self.out = nn.Linear(8, 2)
+
+    def forward(self, input_ids: Tensor) -> Tensor:
+        return self.out(self.drop(self.embed(input_ids).mean(1)))
+
+
+def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+    return {"task": nn.functional.cross_entropy(model(batch["input_ids"]), batch["labels"])}
+
+
+def data(count: int = 50) -> Encoded:
+    rng = np.random.default_rng(0)
+    rows = [rng.integers(1, 20, 5).tolist() for _ in range(count)]
+    return Encoded.from_lists(rows, [[0] * 5] * count, np.array([r[0] % 2 for r in rows]))
+
+
+TRAINING = Training(epochs=3, batch_size=4, accumulation=2, lr=1e-2)
+
+
+def fresh() -> Tiny:
+    torch.manual_seed(0)
+    return Tiny()
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_it_learns_and_says_what_it_did() -> None:
+    model = fresh()
+    log = fit(model, loss, Batches(data(), 4, 0, 0), TRAINING.model_copy(update={"epochs": 30}), Accelerator())
+    assert log.steps == 30 * 7 and log.examples == 30 * 50 and log.last_loss < 0.5 * log.first_loss
+    assert log.precision in ("fp32", "bf16") and log.peak_bytes > 0
+
+
+@pytest.mark.parametrize("stop_at", [1, 7, 9, 18])
+def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int) -> None:
+    whole = fresh()
+    torch.manual_seed(1)
+    want = fit(whole, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+
+    calls = 0
+
+    def interrupted(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls > 2 * stop_at:
+            raise Interrupted
+        return loss(model, batch)
+
+    broken = fresh()
+    torch.manual_seed(1)
+    checkpointer = Checkpointer(tmp_path / "fit", every_s=0.0)
+    with pytest.raises(Interrupted):
+        fit(broken, interrupted, Batches(data(), 4, 0, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+    assert [p.name for p in (tmp_path / "fit").iterdir()] != []
+    resumed = Tiny()  # other weights and another random state: both must come from the checkpoint
+    got = fit(resumed, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+    assert got.steps == want.steps and got.examples == want.examples
+    assert got.first_loss == want.first_loss and got.last_loss == want.last_loss
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_a_non_finite_loss_stops_the_run_naming_step_and_terms() -> None:
+    def bad(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        return loss(model, batch) | {"extra": torch.tensor(float("nan"))}
+
+    with pytest.raises(TrainError, match=r"step 0 .*task .*extra nan"):
+        fit(fresh(), bad, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+
+
+def test_frozen_parameters_stay() -> None:
+    model = fresh()
+    model.embed.requires_grad_(False)
+    before = model.embed.weight.clone()
+    fit(model, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+    assert torch.equal(model.embed.weight, before)
+
+
+def test_accumulation_equals_a_larger_batch() -> None:
+    """With batches of equal size, two accumulated batches give the gradient of their union."""
+    ends = []
+    for training in (Training(epochs=1, batch_size=8, clip=None), Training(epochs=1, batch_size=4, accumulation=2, clip=None)):
+        model = fresh().eval()
+        model.drop.p = 0.0
+        batches = Batches(data(48), training.batch_size, 0, 0, bucket=False)
+        fit(model, loss, batches, training, Accelerator())
+        ends.append(model.out.weight.detach().clone())
+    torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-6)
+
+
+def test_schedule_rises_and_falls_to_zero() -> None:
+    training = Training(lr=1.0, warmup=0.1)
+    rates = [training.lr_at(step, 100) for step in range(100)]
+    assert rates[0] < rates[5] < rates[10] == pytest.approx(1.0)
+    assert rates == rates[:11] + sorted(rates[11:], reverse=True) and 0 < rates[-1] < 0.02
+
+
+def test_bf16_is_never_silently_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.train.precision.native_bf16", lambda device: False)
+    assert choose("auto", torch.device("cpu")).name == "fp32"
+    with pytest.raises(DeviceError, match="only emulates"):
+        choose("bf16", torch.device("cpu"))
+
+
+TWO = """
+import sys, torch
+sys.path.insert(0, {tests!r})
+from test_fit import *
+from bench.train.predict import predict
+accelerator = Accelerator()
+model = fresh(); model.drop.p = 0.0
+training = Training(epochs=2, batch_size=5, lr=1e-2)
+log = fit(model, loss, Batches(data(), 5, 0, 0), training, accelerator)
+if accelerator.is_main_process:
+    print("RESULT", accelerator.num_processes, log.steps, log.examples, *model.out.weight.flatten().tolist())
+"""
+
+
+def test_two_processes_train_as_one(tmp_path: Path) -> None:
+    script = tmp_path / "two.py"
+    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
+    results = []
+    for processes in (1, 2):
+        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1",
+                   "--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
+        command += ["--multi_cpu", "--main_process_port", "0"] if processes > 1 else []
+        out = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=240, check=False)
+        line = [text for text in out.stdout.splitlines() if text.startswith("RESULT")]
+        assert line, out.stderr[-2000:]
+        results.append(line[0].split()[1:])
+    assert results[0][0] == "1" and results[1][0] == "2"
+    assert results[0][1:3] == results[1][1:3]
+    np.testing.assert_allclose([float(x) for x in results[0][3:]], [float(x) for x in results[1][3:]], rtol=1e-4)

@@ -1,0 +1,84 @@
+"""The shared losses against values worked by hand and against their plain forms."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from bench.data.masking import IGNORED
+from bench.train.losses import masked_lm, soft_targets, soft_targets_plain, task_loss
+
+
+def heads(hidden: int = 6, vocabulary: int = 11, seed: int = 0) -> tuple[nn.Linear, nn.Linear]:
+    torch.manual_seed(seed)
+    return nn.Linear(hidden, vocabulary), nn.Linear(hidden + 2, vocabulary)
+
+
+@pytest.mark.parametrize("chunk", [1, 3, 256])
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_chunked_soft_targets_equal_the_plain_form_and_its_gradients(chunk: int, temperature: float) -> None:
+    head, teacher_head = heads()
+    student = torch.randn(7, 6, requires_grad=True)
+    teacher = torch.randn(7, 8)
+    plain = soft_targets_plain(head(student), teacher_head(teacher), temperature)
+    want = torch.autograd.grad(plain, [student, head.weight, head.bias])
+    value = soft_targets(student, teacher, head, teacher_head, temperature, chunk)
+    got = torch.autograd.grad(value * 1.0, [student, head.weight, head.bias])
+    torch.testing.assert_close(value, plain)
+    for a, b in zip(got, want, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_soft_targets_by_hand() -> None:
+    """Two words, teacher (3/4, 1/4) and student (1/2, 1/2) at T=1: KL = 0.75 ln 1.5 + 0.25 ln 0.5."""
+    head, teacher_head = nn.Linear(1, 2), nn.Linear(1, 2)
+    with torch.no_grad():
+        head.weight.zero_(), head.bias.zero_(), teacher_head.weight.zero_()
+        teacher_head.bias.copy_(torch.tensor([math.log(3.0), 0.0]))
+    value = soft_targets(torch.zeros(4, 1), torch.zeros(4, 1), head, teacher_head, 1.0)
+    assert value.item() == pytest.approx(0.75 * math.log(1.5) + 0.25 * math.log(0.5), rel=1e-6)
+
+
+def test_soft_targets_are_zero_for_equal_models_and_scale_with_the_upstream_gradient() -> None:
+    head, _ = heads()
+    hidden = torch.randn(5, 6, requires_grad=True)
+    value = soft_targets(hidden, hidden.detach(), head, head, 2.0)
+    assert abs(value.item()) < 1e-6
+    other = torch.randn(5, 6)
+    one = torch.autograd.grad(soft_targets(hidden, other, head, head, 2.0), hidden)[0]
+    three = torch.autograd.grad(soft_targets(hidden, other, head, head, 2.0) * 3.0, hidden)[0]
+    torch.testing.assert_close(three, one * 3.0)
+
+
+def test_temperature_squared_keeps_the_gradient_of_small_logits() -> None:
+    """For small logits T^2 KL has nearly the same gradient at every T: that is what the factor is for."""
+    torch.manual_seed(0)
+    student, teacher = torch.randn(3, 9) * 1e-2, torch.randn(3, 9) * 1e-2
+    student.requires_grad_(True)
+    at = [torch.autograd.grad(soft_targets_plain(student, teacher, t), student)[0] for t in (2.0, 8.0)]
+    assert (at[0] - at[1]).norm() < 0.02 * at[0].norm()
+
+
+def test_masked_lm_ignores_unmasked_positions() -> None:
+    hidden = torch.randn(2, 3, 4)
+    labels = torch.full((2, 3), IGNORED)
+    labels[0, 1] = 2
+    head = nn.Linear(4, 5)
+    want = nn.functional.cross_entropy(head(hidden[0, 1]), torch.tensor(2))
+    torch.testing.assert_close(masked_lm(hidden, labels, head), want)
+    changed = hidden.clone()
+    changed[1] = 99.0
+    torch.testing.assert_close(masked_lm(changed, labels, head), want)
+
+
+def test_masked_lm_without_a_masked_position_costs_nothing_and_still_has_a_gradient() -> None:
+    hidden = torch.randn(1, 2, 4, requires_grad=True)
+    value = masked_lm(hidden, torch.full((1, 2), IGNORED), nn.Linear(4, 5))
+    value.backward()
+    assert value.item() == 0.0 and hidden.grad is not None and not hidden.grad.any()
+
+
+def test_task_loss_by_hand() -> None:
+    assert task_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0]), True).item() == pytest.approx(2.5)
+    assert task_loss(torch.zeros(1, 2), torch.tensor([1]), False).item() == pytest.approx(math.log(2))

@@ -1,0 +1,71 @@
+"""How long `bench report` takes over many records, reading them included; at most 5 s for 20,000.
+
+    python tests/benchmarks/report_speed.py [RECORDS]        about a minute, most of it to make up the records
+
+The last line is `report_s: N` for the whole process; the parts stand above it.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES = ROOT / "tests" / "fixtures" / "report"
+sys.path[:0] = [str(ROOT), str(FIXTURES)]
+
+_PROGRAM = """
+import sys, time
+start = time.perf_counter()
+from pathlib import Path
+from bench.core import store
+from bench.report import build
+folder = Path(sys.argv[1])
+ledgers, _ = build.load_ledgers()
+imported = time.perf_counter()
+records = store.read_records(folder / "results", ("small",))
+read = time.perf_counter()
+pages = build.render(folder / "results", folder / "reports", ledgers, records)
+rendered = time.perf_counter()
+for path, text in pages.items():
+    store.write_atomic(path, text)
+print(f"records: {len(records)}  claims: {sum(len(ledger.claims) for ledger in ledgers)}  files: {len(pages)}")
+print(f"import_s: {imported - start:.2f}  read_s: {read - imported:.2f}  render_s: {rendered - read:.2f}")
+"""
+
+
+def make(folder: Path, number: int) -> None:
+    """So many records: seven variants of seven papers, nine tasks, as many seeds as it takes."""
+    from records import METRICS, record
+
+    tasks = [task for task in METRICS if task != "imdb"]
+    variants = [(paper, f"{paper}-{letter}") for paper in ("bert", "distilbert", *"pqrst") for letter in "abcdefg"]
+    variants[0], variants[7] = ("bert", "bert"), ("distilbert", "distilbert")
+    for place in range(number):
+        paper, variant = variants[place % len(variants)]
+        task = tasks[place // len(variants) % len(tasks)]
+        seed = place // (len(variants) * len(tasks))
+        machine = ("xeon-2c", "epyc-64c")[seed % 2]
+        teacher = None if paper == "bert" else 0.9
+        made = record(
+            paper, variant, task, seed, score=0.8 + place % 89 / 1000, teacher=teacher, stamp=place, machine=machine
+        )
+        where = folder / "results" / "small" / paper / variant / task
+        where.mkdir(parents=True, exist_ok=True)
+        (where / f"{made.id}.json").write_text(made.model_dump_json(indent=1) + "\n")
+
+
+def main() -> None:
+    number = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
+    with tempfile.TemporaryDirectory() as name:
+        make(Path(name), number)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-c", _PROGRAM, name], check=True, cwd=ROOT)
+        print(f"report_s: {time.perf_counter() - start:.2f}")
+
+
+if __name__ == "__main__":
+    main()

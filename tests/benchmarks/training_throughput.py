@@ -1,0 +1,133 @@
+"""fit against a stock transformers.Trainer: examples per second, their ratio, and the share of the matmul peak.
+
+    python tests/benchmarks/training_throughput.py --teacher FOLDER --data FOLDER      about 10 minutes on two cores
+
+Same model, rows, batch size, epochs and precision; the sides take turns in random order within each round. With
+--score both sides also fine-tune from scratch over several seeds, and their dev scores are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from accelerate import Accelerator
+from torch import nn
+from transformers import AutoModelForSequenceClassification, DataCollatorWithPadding, Trainer, TrainingArguments
+
+from bench.data.batches import Batches, encode
+from bench.data.metrics import compute
+from bench.data.sources import open_source
+from bench.data.tasks import get_task
+from bench.models import load
+from bench.run.forecast import matmul_rate
+from bench.train.fit import fit
+from bench.train.losses import supervised
+from bench.train.precision import native_bf16
+from bench.train.predict import answers, predict
+from bench.train.settings import Training
+
+BATCH = 32
+
+
+class Sides:
+    """The same work, once by `fit` and twice by the stock trainer."""
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.folder, self.epochs, self.lr = Path(arguments.teacher), arguments.epochs, 1e-4
+        self.task = get_task("sst2")
+        self.tokenizer = load.tokenizer(self.folder)
+        source = open_source(arguments.data)
+        self.rows = source.rows(self.task, "train").take(arguments.rows)
+        self.train = encode(self.rows, self.tokenizer, 128)
+        self.dev = encode(source.rows(self.task, "validation"), self.tokenizer, 128)
+        self.accelerator = Accelerator()
+        self.bf16 = native_bf16(self.accelerator.device)
+
+    def model(self, seed: int) -> nn.Module:
+        torch.manual_seed(seed)
+        return AutoModelForSequenceClassification.from_pretrained(self.folder, num_labels=2, dtype=torch.float32)
+
+    def ours(self, model: nn.Module, seed: int) -> None:
+        training = Training(epochs=self.epochs, batch_size=BATCH, lr=self.lr, warmup=0.1)
+        fit(model, supervised(False), Batches(self.train, BATCH, 0, seed), training, self.accelerator)
+
+    def stock(self, model: nn.Module, seed: int, padded: bool) -> None:
+        """transformers.Trainer with its usual collator; `padded` pads every row to 128 in fp32."""
+        features = self.tokenizer(*self.rows.texts, truncation=True, max_length=128,
+                                  padding="max_length" if padded else False)  # fmt: skip
+        rows = [{**{k: v[i] for k, v in features.items()}, "labels": int(self.rows.labels[i])} for i in range(len(self.rows))]
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = TrainingArguments(
+                folder, per_device_train_batch_size=BATCH, num_train_epochs=self.epochs, learning_rate=self.lr, seed=seed,
+                warmup_steps=0.1, weight_decay=0.01, bf16=self.bf16 and not padded, report_to=[], save_strategy="no",
+                logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
+            )  # fmt: skip
+            Trainer(model, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(self.tokenizer)).train()  # pyright: ignore
+
+    def score(self, model: nn.Module) -> float:
+        logits = predict(model, self.dev, 0, self.accelerator)
+        return compute(self.task, answers(self.task, logits), self.dev.labels)["accuracy"] or 0.0
+
+
+def timed(run: Callable[[nn.Module, int], None], model: nn.Module, seed: int) -> float:
+    started = time.perf_counter()
+    run(model, seed)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--teacher", required=True)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--rows", type=int, default=320)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--score", type=int, default=0, help="seeds for the comparison of dev scores")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    sides = Sides(arguments)
+    runs = {
+        "fit": sides.ours,
+        "trainer, dynamic padding": lambda model, seed: sides.stock(model, seed, padded=False),
+        "trainer, padded to 128, fp32": lambda model, seed: sides.stock(model, seed, padded=True),
+    }
+    sides.ours(sides.model(0), 0)  # warm-up
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    chance = random.Random(0)
+    for number in range(arguments.rounds):
+        for name in chance.sample(list(runs), len(runs)):
+            seconds[name].append(timed(runs[name], sides.model(number), number))
+    examples = len(sides.train) * arguments.epochs
+    print(f"rows {len(sides.train)}, epochs {arguments.epochs}, batch {BATCH}, bf16 native: {sides.bf16}")
+    for name, values in seconds.items():
+        print(f"{name:30} {examples / statistics.median(values):8.1f} examples/s")
+    weights = sum(p.numel() for n, p in sides.model(0).named_parameters() if "embeddings" not in n)
+    operations = 6 * weights * int(sides.train.offsets[-1]) * arguments.epochs
+    rate = operations / statistics.median(seconds["fit"])
+    print(f"fit uses {rate / matmul_rate(sides.accelerator.device):.2f} of the machine's fp32 matmul rate")
+    if arguments.score:
+        scores = {name: [] for name in ("fit", "trainer, dynamic padding")}
+        for seed in range(arguments.score):
+            for name in scores:
+                model = sides.model(seed)
+                runs[name](model, seed)
+                scores[name].append(sides.score(model))
+        for name, values in scores.items():
+            print(f"{name:30} dev accuracy {np.mean(values):.4f} +- {np.std(values, ddof=1):.4f} over {len(values)} seeds")
+    for name in list(runs)[1:]:
+        ratio = statistics.geometric_mean(a / b for a, b in zip(seconds[name], seconds["fit"], strict=True))
+        print(f"speed-up over {name}: {ratio:.2f}")
+
+
+if __name__ == "__main__":
+    main()
