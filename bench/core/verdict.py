@@ -8,6 +8,7 @@ Only runs at tier `exact` or `checkpoint` may reproduce a number or fail to; `re
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from bench.core.claims import Claim, Entry, Ledger, recompute
@@ -37,7 +38,16 @@ def judge(ledgers: Sequence[Ledger], records: Sequence[Record]) -> list[Judged]:
                                  expected="an id of its own")  # fmt: skip
             seen[claim.id] = ledger.file
     evidence = Evidence(records)
-    return [_judge(ledger, claim, evidence) for ledger in ledgers for claim in ledger.claims]
+    return [_with_misprint(ledger, _judge(ledger, claim, evidence)) for ledger in ledgers for claim in ledger.claims]
+
+
+def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
+    """A printed average that does not recompute from its own cells says so."""
+    again = recompute(ledger, judged.claim) if judged.claim.misprint else None
+    if again is None:
+        return judged
+    told = f" The printed {again.printed:g} is {again.recomputed:.2f} by its own cells: {judged.claim.misprint}"
+    return replace(judged, why=judged.why + told)
 
 
 def counts(judged: Iterable[Judged]) -> dict[str, int]:
