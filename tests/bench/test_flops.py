@@ -21,10 +21,10 @@ SHAPES = [(2, 64, 128, 4), (3, 48, 96, 12), (1, 32, 200, 1)]
 """(layers, hidden, ffn, heads)"""
 
 
-def bert(layers: int, hidden: int, ffn: int, heads: int, **more: int) -> BertForSequenceClassification:
+def bert(layers: int, hidden: int, ffn: int, heads: int) -> BertForSequenceClassification:
     return BertForSequenceClassification(
         BertConfig(vocab_size=60, hidden_size=hidden, num_hidden_layers=layers, num_attention_heads=heads,
-                   intermediate_size=ffn, max_position_embeddings=64, **more)
+                   intermediate_size=ffn, max_position_embeddings=64)
     )  # fmt: skip
 
 
