@@ -37,8 +37,8 @@ class _Part(BaseModel):
 class Tolerance(_Part):
     """The band around a printed value, fixed before any run; in the unit of records (0.01 is one point)."""
 
-    absolute: float = Field(0.0, ge=0)
-    relative: float = Field(0.0, ge=0)
+    absolute: float = Field(default=0.0, ge=0)
+    relative: float = Field(default=0.0, ge=0)
     """A share of the printed value, as records would hold it."""
     why: Text
 
@@ -55,7 +55,11 @@ class Entry(_Part):
 
     def cells(self) -> tuple[tuple[str, str, str], ...]:
         """(task, metric, split) of every number that enters."""
-        return tuple((self.task, metric, split) for metric in self.metrics for split in self.splits)
+        return tuple((self.task, metric, split) for metric, split in self.names())
+
+    def names(self) -> tuple[tuple[str, str], ...]:
+        """(metric, split) of every number that enters, as records name it."""
+        return tuple((metric, split) for metric in self.metrics for split in self.splits)
 
 
 class Paper(_Part):
@@ -100,7 +104,7 @@ class Claim(_Part):
     derive: Derive = "none"
     reference: str = ""
     """The id of the claim whose variant this number is relative to."""
-    seeds: int = Field(5, ge=1)
+    seeds: int = Field(default=5, ge=1)
     """Runs that a verdict at tier exact or checkpoint takes."""
     metric_stated: bool = True
     """False where the source does not say which metric it printed, and ours is a reading of it."""

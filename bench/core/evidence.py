@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from bench.core.record import Measurement, Record
 from bench.core.spec import digest
+from bench.core.stats import mean
 
 TIERS = ("exact", "checkpoint", "reduced", "proxy")
 """From closest to the paper to farthest."""
@@ -31,20 +32,24 @@ class Run:
     found: Mapping[tuple[str, str], Measurement]
     teacher: Mapping[tuple[str, str], Measurement] | None
 
-    def has(self, metric: str, split: str) -> bool:
-        return (metric, split) in self.found
+    def has_all(self, names: Sequence[tuple[str, str]]) -> bool:
+        return all(name in self.found for name in names)
 
-    def score(self, metric: str, split: str) -> float:
-        """A quality score; one that is undefined (constant predictions) counts as 0, as on the GLUE server."""
-        value = self.found[metric, split].value
-        return 0.0 if value is None else value
+    def mean_score(self, names: Sequence[tuple[str, str]]) -> float:
+        """The mean of these (metric, split) scores; an undefined one (constant predictions) counts as 0, as on the
+        GLUE server."""
+        return _mean([self.found[name].value for name in names])
 
-    def teacher_score(self, metric: str, split: str, primary: bool) -> float | None:
-        """The own teacher's score: from its record, or else, for the primary metric, from the link to it."""
-        if self.teacher is not None and (metric, split) in self.teacher:
-            value = self.teacher[metric, split].value
-            return 0.0 if value is None else value
-        return self.record.teacher.score if primary and self.record.teacher else None
+    def mean_teacher_score(self, names: Sequence[tuple[str, str]], primary: str) -> float | None:
+        """The own teacher's mean: from its record, or else, for the primary metric alone, from the link to it."""
+        if self.teacher is not None and all(name in self.teacher for name in names):
+            return _mean([self.teacher[name].value for name in names])
+        link = self.record.teacher
+        return link.score if link and [metric for metric, _ in names] == [primary] else None
+
+
+def _mean(values: Sequence[float | None]) -> float:
+    return (values[0] or 0.0) if len(values) == 1 else mean([value or 0.0 for value in values])
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +94,8 @@ class Evidence:
             if record.status == "ok":
                 self._records[record.spec.paper, record.spec.variant][record.spec.task].append(record)
         self._groups: dict[tuple[Key, str], list[Group]] = {}
-        self._runs: dict[Key, list[Run]] = {}
         self._measured: dict[str, dict[tuple[str, str], Measurement]] = {}
-        self._holding: dict[Key, dict[tuple[str, str], list[Run]]] = {}
+        self._holding: dict[tuple[Key, tuple[str, str]], list[Run]] = {}
         self._sizes: dict[float, float] = {}
 
     def groups(self, key: Key, task: str) -> list[Group]:
@@ -105,16 +109,11 @@ class Evidence:
 
     def holding(self, key: Key, metric: str, split: str) -> list[Run]:
         """Every run of a variant, whatever its task, that has a measurement with a value."""
-        if key not in self._holding:
-            found: dict[tuple[str, str], list[Run]] = defaultdict(list)
-            for records in self._records.get(key, {}).values():
-                for record in records:
-                    run = self._run(record)
-                    for name, entry in run.found.items():
-                        if entry.value is not None:
-                            found[name].append(run)
-            self._holding[key] = found
-        return self._holding[key].get((metric, split), [])
+        name = metric, split
+        if (key, name) not in self._holding:
+            every = (self._run(record) for records in self._records.get(key, {}).values() for record in records)
+            self._holding[key, name] = [run for run in every if _value(run.found, metric, split) is not None]
+        return self._holding[key, name]
 
     def _run(self, record: Record) -> Run:
         teacher = self._by_id.get(record.teacher.record) if record.teacher else None
@@ -152,10 +151,11 @@ class Evidence:
         budget = record.hyper.get("budget") or {}
         # The limit on rows is a matter of one task: it parts neither sessions nor camps.
         wider = {name: value for name, value in budget.items() if name != "limit"}
-        camp = [record.spec.scale, wider, record.overrides, data and data.source, taught]
+        camp = digest([record.spec.scale, wider, record.overrides, data and data.source, taught])
         rows = data and [data.source, data.revision, data.sha256, data.rows, data.partial]
-        setting = digest([camp, size, record.tier, rows, record.hyper])
-        return setting, digest([camp, size]), digest(camp), digest([camp, record.tier, budget, rows])
+        bout = digest([camp, record.tier, budget, rows])
+        session = f"{camp} {size}"
+        return f"{session} {bout} {digest(record.hyper)}", session, camp, bout
 
     def _size(self, parameters: float | None) -> float | None:
         """The size class of a model: heads differ by task, so sizes within 1% of the next one are one class."""

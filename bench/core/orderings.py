@@ -77,7 +77,7 @@ def _meetings(evidence: Evidence, keys: Sequence[tuple[str, str]], entry: Entry)
         found: dict[str, Group] = {}
         for group in evidence.groups(key, entry.task):
             runs = {seed: run for seed, run in group.runs.items()
-                    if all(run.has(metric, split) for _, metric, split in entry.cells())}  # fmt: skip
+                    if run.has_all(entry.names())}  # fmt: skip
             if runs and not group.made_up and group.bout not in found:
                 found[group.bout] = replace(group, runs=runs)
         per_variant.append(found)
@@ -103,10 +103,7 @@ def _bout(claim: Claim, tasks: Mapping[Entry, list[Group]]) -> Bout:
     seeds = sorted(set.intersection(*(set(_common(groups)) for groups in chosen.values())))
     scores = tuple(
         {
-            seed: mean([
-                mean([chosen[entry][place].runs[seed].score(m, s) for _, m, s in entry.cells()])
-                for entry in entries
-            ])
+            seed: mean([chosen[entry][place].runs[seed].mean_score(entry.names()) for entry in entries])
             for seed in seeds
         }
         for place in range(len(claim.order))

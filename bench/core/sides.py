@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from bench.core.claims import Entry
-from bench.core.evidence import TIERS, Evidence, Group, Key, Run
+from bench.core.evidence import TIERS, Evidence, Group, Key
 from bench.core.stats import mean
 from bench.core.units import TASK_METRICS
 
@@ -35,43 +35,53 @@ class Missing:
     tasks: tuple[str, ...]
 
 
-def sides(evidence: Evidence, key: Key, entries: Sequence[Entry]) -> list[Side] | Missing:
-    """Every session that ran all tasks, the best evidence first; or what the fullest session lacks."""
+class Sides:
+    """Finds sides, each once: many claims are about the same variant and tasks."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self._evidence = evidence
+        self._found: dict[tuple[Key, tuple[Entry, ...]], list[Side] | Missing] = {}
+
+    def of(self, key: Key, entries: tuple[Entry, ...]) -> list[Side] | Missing:
+        """Every session that ran all tasks, the best evidence first; or what the fullest session lacks."""
+        if (key, entries) not in self._found:
+            self._found[key, entries] = _sides(self._evidence, key, entries)
+        return self._found[key, entries]
+
+
+def _sides(evidence: Evidence, key: Key, entries: Sequence[Entry]) -> list[Side] | Missing:
     by_session: dict[str, list[Group]] = {}
     per_task: list[dict[str, Group]] = []
     for entry in entries:
         found: dict[str, Group] = {}
+        names = entry.names()
         for group in evidence.groups(key, entry.task):
-            kept = {seed: run for seed, run in group.runs.items() if _complete(run, entry)}
+            kept = {seed: run for seed, run in group.runs.items() if run.has_all(names)}
             if kept and group.session not in found:  # groups come best first
                 found[group.session] = replace(group, runs=kept)
         per_task.append(found)
-    names = {name for found in per_task for name in found}
-    for name in names:
+    sessions = {name for found in per_task for name in found}
+    for name in sessions:
         members = [found[name] for found in per_task if name in found]
         if len(members) == len(entries):
             by_session[name] = members
     if not by_session:
         lacking = [{entry.task for entry, found in zip(entries, per_task, strict=True) if name not in found}
-                   for name in names] or [{entry.task for entry in entries}]  # fmt: skip
+                   for name in sessions] or [{entry.task for entry in entries}]  # fmt: skip
         fewest = min(lacking, key=lambda tasks: (len(tasks), sorted(tasks)))
         return Missing(tuple(dict.fromkeys(entry.task for entry in entries if entry.task in fewest)))
     whole = [_side(entries, members) for members in by_session.values()]
     return sorted(whole, key=lambda side: side.rank, reverse=True)
 
 
-def _complete(run: Run, entry: Entry) -> bool:
-    return all(run.has(metric, split) for _, metric, split in entry.cells())
-
-
 def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
     seeds = sorted(set.intersection(*(set(group.runs) for group in groups)))
     scores: dict[int, float] = {}
     teachers: dict[int, float] = {}
+    cells = [(group, entry.names(), TASK_METRICS[entry.task][0]) for group, entry in zip(groups, entries, strict=True)]
     for seed in seeds:
-        runs = [group.runs[seed] for group in groups]
-        scores[seed] = mean([_score(run, entry) for run, entry in zip(runs, entries, strict=True)])
-        taught = [_teacher(run, entry) for run, entry in zip(runs, entries, strict=True)]
+        scores[seed] = mean([group.runs[seed].mean_score(names) for group, names, _ in cells])
+        taught = [group.runs[seed].mean_teacher_score(names, primary) for group, names, primary in cells]
         known = [score for score in taught if score is not None]
         if len(known) == len(taught):
             teachers[seed] = mean(known)
@@ -86,13 +96,3 @@ def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
         bouts=tuple(group.bout for group in groups),
     )  # fmt: skip
 
-
-def _score(run: Run, entry: Entry) -> float:
-    return mean([run.score(metric, split) for _, metric, split in entry.cells()])
-
-
-def _teacher(run: Run, entry: Entry) -> float | None:
-    primary = TASK_METRICS[entry.task][0]
-    values = [run.teacher_score(metric, split, metric == primary) for _, metric, split in entry.cells()]
-    known = [value for value in values if value is not None]
-    return mean(known) if len(known) == len(values) else None

@@ -17,7 +17,7 @@ from bench.core.evidence import Evidence
 from bench.core.judged import VERDICTS, Judged, settle
 from bench.core.orderings import NoBout, find_bout, judge_bout
 from bench.core.record import Record
-from bench.core.sides import Missing, Side, sides
+from bench.core.sides import Missing, Side, Sides
 from bench.core.sizes import judge_physical
 from bench.core.stats import aggregate, mean, ratio_interval, t_interval
 from bench.core.units import SPEED_AND_SIZE, UNITS
@@ -38,7 +38,10 @@ def judge(ledgers: Sequence[Ledger], records: Sequence[Record]) -> list[Judged]:
                                  expected="an id of its own")  # fmt: skip
             seen[claim.id] = ledger.file
     evidence = Evidence(records)
-    return [_with_misprint(ledger, _judge(ledger, claim, evidence)) for ledger in ledgers for claim in ledger.claims]
+    sides = Sides(evidence)
+    return [
+        _with_misprint(ledger, _judge(ledger, claim, evidence, sides)) for ledger in ledgers for claim in ledger.claims
+    ]
 
 
 def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
@@ -78,7 +81,7 @@ def as_json(judged: Iterable[Judged], ledgers: Sequence[Ledger]) -> list[dict[st
     return rows
 
 
-def _judge(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
+def _judge(ledger: Ledger, claim: Claim, evidence: Evidence, sides: Sides) -> Judged:
     if claim.on_test_server:
         return Judged(claim, "not comparable: split",
                       why="The number is from the GLUE test server, whose labels are not public; "
@@ -88,11 +91,11 @@ def _judge(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
     elif claim.kind in SPEED_AND_SIZE:
         found = judge_physical(ledger, claim, evidence)
     elif claim.derive in ("ratio_to", "percent_of"):
-        found = _retention(ledger, claim, evidence)
+        found = _retention(ledger, claim, sides)
     elif claim.derive == "difference_to":
-        found = _difference(ledger, claim, evidence)
+        found = _difference(ledger, claim, sides)
     else:
-        found = _quality(ledger, claim, evidence)
+        found = _quality(ledger, claim, sides)
     if found.verdict == "not run" and claim.out_of_reach:
         return Judged(claim, "out of reach", why=f"It would take {claim.out_of_reach}.")
     return found
@@ -116,12 +119,12 @@ def _entries(claim: Claim) -> tuple[Entry, ...]:
     return claim.tasks or (Entry(task=claim.task, metrics=(claim.metric,), splits=(claim.split,)),)
 
 
-def _found(ledger: Ledger, claim: Claim, evidence: Evidence) -> list[Side] | Missing:
+def _found(ledger: Ledger, claim: Claim, sides: Sides) -> list[Side] | Missing:
     """Sessions of the variant, and of the one made from its authors' checkpoint, the best evidence first."""
     entries = _entries(claim)
-    own = sides(evidence, (claim.maker, claim.variant), entries)
+    own = sides.of((claim.maker, claim.variant), entries)
     released = ledger.paper.released.get(claim.variant)
-    other = sides(evidence, (claim.maker, released), entries) if released else own
+    other = sides.of((claim.maker, released), entries) if released else own
     if isinstance(own, Missing):
         return other
     if isinstance(other, Missing) or other is own:
@@ -139,8 +142,8 @@ def _not_run(claim: Claim, missing: Missing) -> Judged:
     return Judged(claim, "not run", why=why)
 
 
-def _quality(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
-    found = _found(ledger, claim, evidence)
+def _quality(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
+    found = _found(ledger, claim, sides)
     if isinstance(found, Missing):
         return _not_run(claim, found)
     real = [side for side in found if not side.made_up]
@@ -182,9 +185,9 @@ def _open(claim: Claim, verdict: str, why: str, side: Side) -> Judged:
                   why=why)  # fmt: skip
 
 
-def _retention(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
+def _retention(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
     """The share of the own teacher's score, paired by seed; the interval is on the logs of the ratios."""
-    found = _found(ledger, claim, evidence)
+    found = _found(ledger, claim, sides)
     if isinstance(found, Missing):
         return _not_run(claim, found)
     real = sorted(found, key=lambda side: side.made_up)  # stable: made-up data only where there is nothing else
@@ -208,13 +211,13 @@ def _retention(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
     return settle(ledger, claim, values, (unit.to_print(interval[0]), low, high), side)
 
 
-def _difference(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
+def _difference(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
     """The difference to the reference's variant in points, paired by seed under one budget."""
     reference = ledger.by_id[claim.reference]
-    own = sides(evidence, (claim.maker, claim.variant), _entries(claim))
+    own = sides.of((claim.maker, claim.variant), _entries(claim))
     if isinstance(own, Missing):
         return _not_run(claim, own)
-    other = sides(evidence, (reference.maker, reference.variant), _entries(reference))
+    other = sides.of((reference.maker, reference.variant), _entries(reference))
     if isinstance(other, Missing):
         return _not_run(reference, other).about(claim)
     real = [side for side in own if not side.made_up]
