@@ -73,8 +73,8 @@ def check_writable(results: Path) -> None:
 def read_record(path: Path) -> Record:
     """One record. Raises RecordError, naming the file, when it is not JSON or not of a known format."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        with open(path, "rb", buffering=0) as file:
+            content = file.readall()
     except OSError as error:
         raise RecordError("the record cannot be read", where=path, found=error.strerror or error) from error
     try:

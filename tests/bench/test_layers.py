@@ -132,7 +132,7 @@ def test_rooms_import_only_what_they_may() -> None:
                 wrong.append(f"{shown(path, found.line)} imports {found.module}")
             seen += top == "bench"
     assert not wrong, "\n".join(wrong)
-    assert files >= 50 and seen >= 150, (files, seen)
+    assert files >= 80 and seen >= 400, (files, seen)
 
 
 def test_papers_import_only_what_they_may() -> None:
@@ -148,14 +148,14 @@ def test_papers_import_only_what_they_may() -> None:
                 wrong.append(f"{shown(path, found.line)} imports {found.module}")
             seen += top in ("bench", "papers")
     assert not wrong, "\n".join(wrong)
-    assert files >= 7 and seen >= 15, (files, seen)
+    assert files >= 7 and seen >= 35, (files, seen)
 
 
 def test_core_and_report_never_import_torch() -> None:
     files = sources("bench/core", "bench/report")
     wrong = [shown(path, i.line) for path in files for i in imports(path) if i.module.split(".")[0] in HEAVY]
     assert not wrong, wrong
-    assert len(files) >= 20
+    assert len(files) >= 28
 
 
 def test_importing_core_report_and_cli_brings_no_torch() -> None:
@@ -166,7 +166,7 @@ def test_importing_core_report_and_cli_brings_no_torch() -> None:
     command = [sys.executable, "-c", code, json.dumps(modules)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout) == [] and len(modules) >= 21
+    assert json.loads(done.stdout) == [] and len(modules) >= 29
 
 
 def test_nothing_is_unpickled_and_no_foreign_code_is_run() -> None:
@@ -182,7 +182,7 @@ def test_nothing_is_unpickled_and_no_foreign_code_is_run() -> None:
                 if called(node) in FORBIDDEN_CALLS or trusts(node):
                     wrong.append(shown(path, node.lineno))
     assert not wrong, wrong
-    assert files >= 57 and calls >= 1500, (files, calls)
+    assert files >= 87 and calls >= 3500, (files, calls)
 
 
 def test_bench_names_no_paper() -> None:
@@ -200,7 +200,7 @@ def test_bench_names_no_paper() -> None:
                 if found:
                     wrong.append(f"{shown(path, node.lineno)} names {', '.join(sorted(found))}: {node.value[:60]!r}")
     assert not wrong, "\n".join(wrong)
-    assert names >= {"bert", "distilbert"} and files >= 50 and strings >= 1000, (files, strings)
+    assert names >= {"bert", "distilbert"} and files >= 80 and strings >= 2500, (files, strings)
 
 
 def test_files_and_functions_are_short() -> None:
@@ -217,7 +217,7 @@ def test_files_and_functions_are_short() -> None:
                 if length > MAX_FUNCTION:
                     wrong.append(f"{shown(path, node.lineno)} {node.name} has {length} lines")
     assert not wrong, "\n".join(wrong)
-    assert files >= 75 and functions >= 700, (files, functions)
+    assert files >= 105 and functions >= 850, (files, functions)
 
 
 def test_names_say_something() -> None:
@@ -226,10 +226,9 @@ def test_names_say_something() -> None:
         parts = [(part, 1) for part in path.relative_to(ROOT).with_suffix("").parts]
         parts += [(node.name, node.lineno) for node in ast.walk(tree(path)) if isinstance(node, ast.ClassDef)]
         names += len(parts)
-        words = {part: set(re.findall(r"[A-Z]?[a-z]+", part)) for part, _ in parts}
-        wrong += [
-            f"{shown(path, line)} {part}" for part, line in parts if {w.lower() for w in words[part]} & MEANINGLESS
-        ]
+        for part, line in parts:
+            words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+", part)}
+            wrong += [f"{shown(path, line)} {part}"] if words & MEANINGLESS else []
     assert not wrong, wrong
     assert names >= 300, names
 
@@ -248,7 +247,7 @@ def test_modules_and_public_functions_say_what_for() -> None:
                 if not ast.get_docstring(node):
                     wrong.append(f"{shown(path, node.lineno)} {node.name} has no docstring")
     assert not wrong, "\n".join(wrong)
-    assert modules >= 50 and functions >= 150, (modules, functions)
+    assert modules >= 78 and functions >= 220, (modules, functions)
 
 
 def test_the_reader_of_imports_sees_every_form(monkeypatch: pytest.MonkeyPatch) -> None:
