@@ -71,7 +71,9 @@ def predicate(draw: Draw, theme: int, avoid: tuple[Concept, ...] = ()) -> tuple[
     return draw.of_theme(concepts, theme, avoid), adjectival
 
 
-def pair(draw: Draw, first: str, second: str, relation: str, same_predicate: bool = True) -> tuple[Statement, Statement]:
+def pair(
+    draw: Draw, first: str, second: str, relation: str, same_predicate: bool = True
+) -> tuple[Statement, Statement]:
     """Premise and hypothesis with those quantifiers, over nouns in that relation."""
     theme = draw.theme()
     upper, lower = related(draw, relation, theme)
@@ -85,10 +87,8 @@ def labelled(draw: Draw, label: int) -> tuple[Statement, Statement]:
     if label == NEUTRAL and draw.chance(0.25):
         return pair(draw, draw.uniform(QUANTIFIERS), draw.uniform(QUANTIFIERS), draw.uniform(("same", "down")), False)
     first = draw.uniform(QUANTIFIERS)
-    fitting = [
-        (second, relation) for second in QUANTIFIERS for relation in RELATIONS if RULES[first, second][relation] == label
-    ]
-    second, relation = draw.uniform(fitting)
+    choices = [(second, relation) for second in QUANTIFIERS for relation in RELATIONS]
+    second, relation = draw.uniform([choice for choice in choices if RULES[first, choice[0]][choice[1]] == label])
     return pair(draw, first, second, relation)
 
 

@@ -24,6 +24,8 @@ MANNERS, NAMES = 24, 100
 STRONG = ("very", "extremely", "really", "deeply", "hugely", "terribly", "utterly", "truly")
 WEAK = ("slightly", "somewhat", "mildly", "barely", "vaguely", "faintly")
 NEGATIONS = ("not", "never")
+FRAMES = ("is it true that", "why is it true that", "when is it true that", "who says that", "who knows that")
+"""How a question about a whole sentence begins."""
 LIKE, DISLIKE = ("loves", "likes", "praises", "enjoys"), ("hates", "dislikes", "blames", "avoids")
 UNIVERSAL_ONE, UNIVERSAL_MANY = ("every", "each"), ("all",)
 EXISTENTIAL = ("some", "several")
@@ -31,8 +33,8 @@ SINGULAR_DETERMINERS, PLURAL_DETERMINERS = ("a", "this", "that"), ("these", "tho
 PREPOSITIONS = ("near", "behind", "beside", "with", "above", "under")
 CLOSED = (
     "the", "is", "are", "does", "do", "no", "but", "and", "because", "it", "they", "who", "which", "what", "why",
-    "how", "when", "so", "in", "other", "words", "same", "as", "kind", "of", "says", "thinks", "knows", "believes",
-    "overall", "yes", "true", "any", "perhaps", "one", "while", "sees",
+    "when", "so", "in", "other", "words", "same", "as", "kind", "of", "says", "thinks", "knows", "believes",
+    "overall", "yes", "true", "perhaps",
     *UNIVERSAL_ONE, *UNIVERSAL_MANY, *EXISTENTIAL, *SINGULAR_DETERMINERS, *PLURAL_DETERMINERS, *PREPOSITIONS,
     *NEGATIONS, *LIKE, *DISLIKE, *STRONG, *WEAK,
 )  # fmt: skip
@@ -116,9 +118,8 @@ def _nouns(stems: itertools.chain[str]) -> tuple[Concept, ...]:
 def lexicon() -> Lexicon:
     """The lexicon; frequent classes come first, so they have the shorter words."""
     stems = itertools.chain(stem for stem in _stems() if stem not in CLOSED)
-    sentiment = {
-        sign * degree: tuple(next(stems) + "y" for _ in range(SENTIMENT_WORDS)) for degree in DEGREES for sign in (1, -1)
-    }
+    degrees = [sign * degree for degree in DEGREES for sign in (1, -1)]
+    sentiment = {degree: tuple(next(stems) + "y" for _ in range(SENTIMENT_WORDS)) for degree in degrees}
     return Lexicon(
         nouns=_nouns(stems),
         transitive=_concepts(stems, THEMES, TRANSITIVE),

@@ -13,7 +13,7 @@ from bench.core.errors import DataError
 from bench.data.synthetic import agreement, entailment, opinion
 from bench.data.synthetic import lexicon as words
 from bench.data.synthetic.grammar import Draw, event, reworded, sentence, substituted
-from bench.data.synthetic.lexicon import lexicon, plural, third
+from bench.data.synthetic.lexicon import lexicon, third
 
 VERSION = "1"
 """Changes whenever a row, a corpus or a tokenizer does."""
@@ -35,8 +35,12 @@ def _sst2(draw: Draw) -> list[Row]:
 def _paraphrases(draw: Draw, manner: float) -> tuple[str, str, str]:
     """A sentence, a paraphrase of it, and one that is like it in words but not in meaning."""
     given = event(draw, draw.theme(), adjectives=0.15, manner=manner, same_number=True)
-    other = given.swapped() if draw.chance(0.4) else substituted(draw, given, draw.uniform(("subject", "verb", "target")))
-    return str(given), str(reworded(draw, given)), str(reworded(draw, other))
+    slot = draw.uniform(("subject", "verb", "target"))
+    other = given.swapped() if draw.chance(0.4) else substituted(draw, given, slot)
+    same = given
+    while same == given:  # a verb always has a synonym
+        same = reworded(draw, given)
+    return str(given), str(same), str(reworded(draw, other))
 
 
 def _mrpc(draw: Draw) -> list[Row]:
@@ -50,7 +54,7 @@ def _ask(draw: Draw, opening: str, told: str) -> str:
 
 def _qqp(draw: Draw) -> list[Row]:
     first, same, other = _paraphrases(draw, manner=0.0)
-    opening = draw.uniform(("why is it true that", "who says that", "when is it true that", "who knows that"))
+    opening = draw.uniform(words.FRAMES)
     return [((_ask(draw, opening, first), _ask(draw, opening, same)), 1),
             ((_ask(draw, opening, first), _ask(draw, opening, other)), 0)]  # fmt: skip
 

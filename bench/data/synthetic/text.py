@@ -104,18 +104,30 @@ def _question(draw: Draw) -> list[str]:
     """A question and its answer."""
     given = event(draw, draw.theme(), manner=0.0)
     answer = reworded(draw, given)
-    if draw.chance(0.5):
+    form = draw.uniform(("who", "what", "frame", "which"))
+    if form == "frame":
+        return [
+            sentence(draw.uniform(words.FRAMES), given, end="?"),
+            sentence("yes" if draw.chance(0.5) else "", answer),
+        ]
+    if form == "which":
+        theme = draw.theme()
+        (kind, thing), (what, adjectival) = entailment.related(draw, "down", theme), entailment.predicate(draw, theme)
+        nouns, shown = lexicon().nouns, f"is {draw.word(what)}" if adjectival else third(draw.word(what))
+        question = sentence("which", draw.word(nouns[kind]), shown, end="?")
+        return [question, sentence("the", draw.word(nouns[thing]), shown)]
+    if form == "who":
         verb = third(given.verb_word)
         return [sentence("who", verb, given.target, end="?"), sentence(answer)]
     do = "do" if given.subject.many else "does"
     return [sentence("what", do, given.subject, given.verb_word, end="?"), sentence(answer)]
 
 
-KINDS: tuple[tuple[Callable[[Draw], list[str]], float], ...] = (
-    (_scene, 0.08), (_agreement, 0.14), (_pronoun, 0.06), (_paraphrase, 0.20), (_synonym, 0.10), (_hypernym, 0.10),
-    (_inference, 0.14), (_opinion, 0.10), (_graded, 0.02), (_question, 0.06),
+KINDS: tuple[tuple[Callable[[Draw], list[str]], int], ...] = (
+    (_scene, 6), (_agreement, 14), (_pronoun, 6), (_paraphrase, 20), (_synonym, 10), (_hypernym, 10),
+    (_inference, 14), (_opinion, 12), (_graded, 2), (_question, 6),
 )  # fmt: skip
-"""Kinds of document and their shares."""
+"""Kinds of document and their shares in percent."""
 
 
 def corpus(sentences: int, seed: int = 0) -> list[str]:
@@ -126,13 +138,9 @@ def corpus(sentences: int, seed: int = 0) -> list[str]:
     draw = Draw(f"corpus {seed}")
     documents: list[str] = []
     left = sentences
+    wheel = [kind for kind, share in KINDS for _ in range(share)]
     while left > 0:
-        mark = draw.uniform(range(1000)) / 1000 * sum(share for _, share in KINDS)
-        for kind, share in KINDS:
-            mark -= share
-            if mark < 0:
-                break
-        document = kind(draw)[:left]
+        document = draw.uniform(wheel)(draw)[:left]
         left -= len(document)
         documents.append(" ".join(document))
     return documents
