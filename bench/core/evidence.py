@@ -40,12 +40,12 @@ class Run:
         GLUE server."""
         return _mean([self.found[name].value for name in names])
 
-    def mean_teacher_score(self, names: Sequence[tuple[str, str]], primary: str) -> float | None:
-        """The own teacher's mean: from its record, or else, for the primary metric alone, from the link to it."""
+    def mean_teacher_score(self, names: Sequence[tuple[str, str]], primary: tuple[str, str]) -> float | None:
+        """The own teacher's mean: from its record, or else, for the primary score alone, from the link to it."""
         if self.teacher is not None and all(name in self.teacher for name in names):
             return _mean([self.teacher[name].value for name in names])
         link = self.record.teacher
-        return link.score if link and [metric for metric, _ in names] == [primary] else None
+        return link.score if link and tuple(names) == (primary,) else None
 
 
 def _mean(values: Sequence[float | None]) -> float:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from bench.core.claims import Entry
 from bench.core.evidence import TIERS, Evidence, Group, Key
 from bench.core.stats import mean
-from bench.core.units import TASK_METRICS
+from bench.core.units import TASK_METRICS, TASK_SPLITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
     seeds = sorted(set.intersection(*(set(group.runs) for group in groups)))
     scores: dict[int, float] = {}
     teachers: dict[int, float] = {}
-    cells = [(group, entry.names(), TASK_METRICS[entry.task][0]) for group, entry in zip(groups, entries, strict=True)]
+    cells = [(group, entry.names(), _primary(entry.task)) for group, entry in zip(groups, entries, strict=True)]
     for seed in seeds:
         scores[seed] = mean([group.runs[seed].mean_score(names) for group, names, _ in cells])
         taught = [group.runs[seed].mean_teacher_score(names, primary) for group, names, primary in cells]
@@ -96,3 +96,7 @@ def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
         bouts=tuple(group.bout for group in groups),
     )  # fmt: skip
 
+
+def _primary(task: str) -> tuple[str, str]:
+    """The (metric, split) of the score that a record's link to its teacher holds."""
+    return TASK_METRICS[task][0], TASK_SPLITS[task][0]

@@ -39,7 +39,9 @@ class Pool:
 
 def judge_physical(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
     """The verdict of a claim on size, FLOPs, speed or cost."""
-    runs = evidence.holding((claim.maker, claim.variant), claim.metric, claim.split)
+    released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
+    variants = [claim.variant, *([released] if released else [])]
+    runs = [run for name in variants for run in evidence.holding((claim.maker, name), claim.metric, claim.split)]
     if claim.task:
         runs = [run for run in runs if run.record.spec.task == claim.task]
     timed = claim.kind in ("speed", "cost")

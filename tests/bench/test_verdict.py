@@ -285,6 +285,14 @@ def test_retention_needs_the_teacher_and_prefers_its_record() -> None:
     assert (judged.verdict, judged.measured) == ("reproduced", pytest.approx(97))
 
 
+def test_the_link_to_a_teacher_holds_its_score_on_the_first_split_only() -> None:
+    found = kept(task="mnli", split="validation_mismatched")
+    both = [number("accuracy", f"validation_{name}", 0.776) for name in ("matched", "mismatched")]
+    students = [record(None, seed, *both, task="mnli", taught=0.8) for seed in range(3)]
+    assert one(found, students).verdict == "inconclusive"
+    assert one(kept(task="mnli", split="validation_matched"), students).verdict == "reproduced"
+
+
 def test_a_teacher_of_zero_gives_no_ratio() -> None:
     judged = one(kept(), [record(0.5, seed, taught=0.0) for seed in range(3)])
     assert judged.verdict == "inconclusive" and "0 or less" in judged.why
@@ -351,6 +359,11 @@ def test_absolute_sizes_need_the_real_shape(millions: float, scale: str, tier: s
     assert judged.verdict == verdict
     assert judged.measured == (None if verdict == "not run" else pytest.approx(millions))
     assert ("shape" in judged.why) or verdict != "not run"
+
+
+def test_the_released_model_has_the_variants_size() -> None:
+    records = [record(0.9, 0, number("parameters", "all", 66.4e6), variant="toy-released", tier="checkpoint")]
+    assert one(size_claim(), records, released={"toy": "toy-released"}).verdict == "reproduced"
 
 
 @pytest.mark.parametrize(("ratio", "scale", "verdict", "tier"), [
