@@ -14,13 +14,15 @@ import typer
 from bench.core.errors import BenchError
 
 app = typer.Typer(
-    name="bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+    name="bench", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Re-runs the papers that compressed BERT and says of every printed number whether it holds.",
 )  # fmt: skip
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 Papers = Annotated[list[str] | None, typer.Option("--paper", help="A paper; repeatable. All by default.")]
-Variants = Annotated[list[str] | None, typer.Option("--variant", help="A variant; repeatable. The main one by default.")]
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", help="A variant; repeatable. The main one by default.")
+]
 Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable.")]
 Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds per run: smoke 1, small 3, full 5 by default.")]
 Teacher = Annotated[str | None, typer.Option("--teacher", help="A pre-trained BERT: a folder or a hub id.")]
@@ -52,7 +54,7 @@ def _table(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
-def _plan(scale: str, given: dict[str, Any]):  # noqa: ANN202 - the plan's type would import torch here
+def _plan(scale: str, **given: Any):
     _quiet_libraries()
     from bench.run import plan, request
 
@@ -63,7 +65,7 @@ def _plan(scale: str, given: dict[str, Any]):  # noqa: ANN202 - the plan's type 
 
 @app.command("list")
 def list_papers(as_json: Json = False) -> None:
-    """Papers, variants, tasks and scales; broken plug-ins with the reason."""
+    """Papers, variants, tasks, scales; what is broken."""
     _quiet_libraries()
     from bench.core import registry
     from bench.core.spec import SCALES
@@ -95,12 +97,14 @@ def list_papers(as_json: Json = False) -> None:
 @app.command()
 def claims(
     paper: Papers = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="quality, retention, size, flops, speed, cost, ordering.")] = None,
+    kind: Annotated[
+        str | None, typer.Option("--kind", help="quality, retention, size, flops, speed, cost, ordering.")
+    ] = None,
     verdict: Annotated[str | None, typer.Option("--verdict", help="Only claims with this verdict.")] = None,
     results: Results = None,
     as_json: Json = False,
 ) -> None:
-    """The ledger, with the present verdict of each claim."""
+    """The printed claims, each with its present verdict."""
     from bench.report.ledger import judged_rows
 
     rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict)
@@ -112,13 +116,16 @@ def claims(
 
 @app.command("plan")
 def show_plan(
-    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None, seeds: Seeds = None,
+    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
+    seeds: Seeds = None,
     teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     set_: Set = None, results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The jobs, what is cached, expected time, memory and disk; runs nothing."""
-    plan = _plan(scale, {"paper": paper, "variant": variant, "task": task, "seeds": seeds, "teacher": teacher, "data": data,
-                         "corpus": corpus, "limit": limit, "set": set_, "results": results})  # fmt: skip
+    """The jobs and their expected cost; runs nothing."""
+    plan = _plan(
+        scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
+        limit=limit, set=set_, results=results,
+    )  # fmt: skip
     from bench.run.forecast import forecast
 
     rows, total = forecast(plan)
@@ -131,13 +138,16 @@ def show_plan(
 
 @app.command()
 def run(
-    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None, seeds: Seeds = None,
+    scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
+    seeds: Seeds = None,
     teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     set_: Set = None, results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Run the plan: every job ends in one record; what is done already is not done again."""
-    plan = _plan(scale, {"paper": paper, "variant": variant, "task": task, "seeds": seeds, "teacher": teacher, "data": data,
-                         "corpus": corpus, "limit": limit, "set": set_, "results": results})  # fmt: skip
+    """Run the jobs that are not done yet."""
+    plan = _plan(
+        scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
+        limit=limit, set=set_, results=results,
+    )  # fmt: skip
     from bench.run import execute
 
     records = execute.run(plan)
@@ -165,7 +175,7 @@ def report(
     results: Results = None,
     reports: Annotated[str, typer.Option("--reports", help="Where reports are written.")] = "reports",
 ) -> None:
-    """Write reports/ from records and claims."""
+    """Write the reports from records and claims."""
     from bench.report import build
 
     root, out = Path(results or "results"), Path(reports)
@@ -180,7 +190,7 @@ def report(
 
 @app.command()
 def export(run_id: str, folder: str, results: Results = None) -> None:
-    """The compressed model of a run as a folder that loads with from_pretrained, with a model card."""
+    """Write a run's model to a folder, with a card."""
     _quiet_libraries()
     from bench.run.exports import export_run
 
@@ -189,14 +199,17 @@ def export(run_id: str, folder: str, results: Results = None) -> None:
 
 @app.command()
 def doctor(as_json: Json = False) -> None:
-    """What this machine can run, what is missing, and the command that mends it."""
+    """What this machine can run, and what is missing."""
     from bench.core.doctor import checks
 
     rows = checks()
     if as_json:
         return _json(rows)
     for row in rows:
-        _say(f"{'ok     ' if row['ok'] else 'missing'} {row['name']:28} {row['found']}" + (f"  -> {row['fix']}" if row["fix"] else ""))
+        _say(
+            f"{'ok     ' if row['ok'] else 'missing'} {row['name']:28} {row['found']}"
+            + (f"  -> {row['fix']}" if row["fix"] else "")
+        )
 
 
 def _quiet_libraries() -> None:
@@ -215,10 +228,19 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger("bench").setLevel(level)
     try:
-        app(standalone_mode=True)
+        code = app(standalone_mode=False)
     except BenchError as error:
         sys.stderr.write(f"bench: {error}\n")
         sys.exit(error.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
+        sys.stderr.write("bench: stopped; the same command goes on where it was\n")
+        sys.exit(130)
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a usage error of the command line, nothing else
+            raise
+        sys.stderr.write(f"bench: {' '.join(error.format_message().split())}; next: bench --help\n")  # pyright: ignore
+        sys.exit(2)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,9 @@ class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+Tier = Literal["exact", "checkpoint", "reduced", "proxy"]
+
+
 class RunSpec(_Part):
     paper: str
     variant: str
@@ -77,7 +80,7 @@ class Record(_Part):
     status: Literal["ok", "failed"]
     reason: str = ""
     spec: RunSpec
-    tier: Literal["exact", "checkpoint", "reduced", "proxy"]
+    tier: Tier
     hyper: dict[str, Any]
     hash: str
     overrides: dict[str, Any] = Field(default_factory=dict)

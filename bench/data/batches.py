@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.core.errors import DataError
 from bench.data.sources import Rows
 
 Batch = dict[str, Tensor]
@@ -16,6 +18,30 @@ Batch = dict[str, Tensor]
 
 BUCKET = 4
 """Width of a length bin in tokens (DistilBERT's grouped sampler uses the same step)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The ids that batches and masking need of a tokenizer; `size` counts all of its tokens."""
+
+    size: int
+    pad: int
+    unknown: int
+    cls: int
+    sep: int
+    mask: int
+    special: frozenset[int]
+
+    @classmethod
+    def of(cls, tokenizer: Any) -> Vocabulary:
+        """Read a tokenizer. Raises DataError when it lacks one of BERT's five special tokens."""
+        names = ("pad_token_id", "unk_token_id", "cls_token_id", "sep_token_id", "mask_token_id")
+        ids = [getattr(tokenizer, name) for name in names]
+        if None in ids:
+            missing = ", ".join(name.removesuffix("_id") for name, i in zip(names, ids, strict=True) if i is None)
+            raise DataError("the tokenizer lacks special tokens", found=f"no {missing}", expected="BERT's five",
+                            fix="use the tokenizer of a BERT")  # fmt: skip
+        return cls(len(tokenizer), *ids, special=frozenset(tokenizer.all_special_ids))
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertForMaskedLM
@@ -33,10 +34,10 @@ def parts(model: nn.Module) -> MaskedLM:
     model = bare(model)
     if isinstance(model, BertForMaskedLM):
         head = model.cls.predictions
-        return MaskedLM(model.bert, head.transform, head.decoder)
+        return MaskedLM(model.bert, head.transform, cast(nn.Linear, head.decoder))
     assert isinstance(model, DistilBertForMaskedLM), f"{type(model).__name__} is not a known masked LM"
 
     def transform(hidden: Tensor) -> Tensor:
         return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
 
-    return MaskedLM(model.distilbert, transform, model.vocab_projector)
+    return MaskedLM(model.distilbert, transform, cast(nn.Linear, model.vocab_projector))

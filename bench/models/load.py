@@ -181,10 +181,11 @@ def load(folder: Path, model_class: type[PreTrainedModel], **overrides: Any) -> 
 
     Raises ModelError when a tensor of the encoder is missing (a pooler or a head may be new) or any has another shape.
     """
-    model, report = model_class.from_pretrained(
+    loaded: Any = model_class.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
         **overrides,
     )  # fmt: skip
+    model, report = loaded
     prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
     missing = sorted(k for k in report["missing_keys"] if k.startswith(prefix) and "pooler." not in k)
     reshaped = sorted(key for key, *_ in report["mismatched_keys"])
@@ -220,7 +221,8 @@ def realign(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     Raises ModelError when the model's names are real names and not the task's (position is never guessed), or when
     it has another number of outputs. A regression has no labels and one output, whatever its name.
     """
-    names = [str(model.config.id2label[i]).lower() for i in range(model.config.num_labels)]
+    given: dict[Any, str] = dict(model.config.id2label or {})
+    names = [str(given[i]).lower() for i in range(len(given))]
     wanted = [label.lower() for label in labels]
     unnamed = all(name == f"label_{i}" for i, name in enumerate(names)) or not wanted
     if names == wanted or (unnamed and len(names) == max(1, len(wanted))):

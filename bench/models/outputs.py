@@ -57,6 +57,11 @@ def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = Fal
     return Outputs(out.logits if "logits" in out else out.last_hidden_state, states)
 
 
+def moved(model: nn.Module, device: torch.device) -> nn.Module:
+    """The same model on a device (`PreTrainedModel.to` hides its type)."""
+    return nn.Module.to(model, device)
+
+
 class Frozen:
     """A model that only answers: eval mode, no gradient. Teachers are used through this."""
 

@@ -6,7 +6,9 @@ lists what is stale.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import gc
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from bench.core import claims, registry, store
@@ -50,7 +52,8 @@ def write_report(
     `broken` gives the reason per paper that could not be read.
     Returns: the paths, sorted.  Raises: RecordError for an unreadable record, or a folder that cannot be written.
     """
-    pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    with _no_collection():
+        pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
     for path in sorted(pages):
         store.write_atomic(path, pages[path])
     for path in _orphans(reports, pages):
@@ -66,7 +69,8 @@ def stale_report(
     broken: Mapping[str, str] = NONE_BROKEN,
 ) -> list[Path]:
     """The files on disk that differ from what `write_report` would write, sorted; writes nothing."""
-    pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    with _no_collection():
+        pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
     changed = [path for path, text in pages.items() if not path.is_file() or path.read_bytes() != text.encode()]
     return sorted([*changed, *_orphans(reports, pages)])
 
@@ -106,6 +110,18 @@ def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
     """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
     papers, broken = registry.find()
     return [claims.load(papers[name].folder) for name in sorted(papers)], dict(broken)
+
+
+@contextmanager
+def _no_collection() -> Iterator[None]:
+    """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.core.record import Measurement, Record
-from bench.core.spec import RECORD_SCALES, digest
+from bench.core.spec import RECORD_SCALES
 from bench.core.stats import mean, median
 from bench.core.units import TASK_METRICS
 from bench.report.numbers import Interval, geometric, half_of_means
@@ -25,6 +25,12 @@ GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 BATCHES = ("batch1-length128", "batch32-length128")
 """The two conditions of the main table."""
 
+
+TIMED = ("speedup", "latency_s", "teacher_latency_s", "throughput", "training_seconds")
+"""Metrics that belong to a machine."""
+
+Measured = Mapping[tuple[str, str], Measurement]
+"""A record's measurements by (metric, split)."""
 
 Name = tuple[str, str, str, int]
 """(scale, paper, variant, session)"""
@@ -79,7 +85,10 @@ class Model:
     """Earlier runs of a (task, seed, setting) that has a newer one."""
     aside: tuple[Record, ...]
     """Runs under another setting than the one shown."""
-    found: Mapping[tuple[str, str], tuple[tuple[Record, Measurement], ...]] = field(repr=False)
+    found: Mapping[tuple[str, str], tuple[Measurement, ...]] = field(repr=False)
+    """Measurements of the runs shown, by (metric, split)."""
+    timed: Mapping[tuple[str, str, str], tuple[Measurement, ...]] = field(repr=False)
+    """Those that are times or made of times, by (metric, split, machine): never pooled over machines."""
 
     @property
     def name(self) -> Name:
@@ -95,40 +104,34 @@ class Model:
             entry.value
             for (name, where), entries in self.found.items()
             if name == metric and split in (None, where)
-            for _, entry in entries
+            for entry in entries
             if entry.value is not None
         ]
         return median(values) if values else None
 
     def machines(self) -> list[str]:
         """The machines on which this model was timed, or else ran; sorted."""
-        timed = {
-            machine_of(record)
-            for (metric, _), entries in self.found.items()
-            if metric in ("speedup", "latency_s")
-            for record, _ in entries
-        }
+        timed = {machine for metric, _, machine in self.timed if metric in ("speedup", "latency_s")}
         return sorted(timed or {machine_of(record) for record in self.used})
+
+    def times(self, metric: str, split: str, machine: str) -> list[float]:
+        """The values of a timed metric on one machine, one per run."""
+        return [entry.value for entry in self.timed.get((metric, split, machine), ()) if entry.value is not None]
 
     def speedup(self, machine: str, split: str) -> Interval | None:
         """Speed-up over the teacher on one machine: over runs, or over the rounds of the only run."""
-        entries = [(r, m) for r, m in self.found.get(("speedup", split), ()) if machine_of(r) == machine]
-        values = [m.value for _, m in entries if m.value is not None and m.value > 0]
+        values = [value for value in self.times("speedup", split, machine) if value > 0]
         if len(values) == 1:
-            samples = [value for value in entries[0][1].samples if value > 0]
+            samples = [value for value in self.timed["speedup", split, machine][0].samples if value > 0]
             rounds = geometric(samples) if len(samples) > 1 else None
             if rounds and rounds.low is not None and rounds.low <= values[0] <= (rounds.high or 0.0):
                 return Interval(values[0], rounds.low, rounds.high, 1)
         return geometric(values) if values else None
 
-    def training_seconds(self, machine: str) -> tuple[float, float, int] | None:
-        """(median seconds of a run, sum over the runs, runs) on one machine."""
-        values = [
-            entry.value
-            for record, entry in self.found.get(("training_seconds", "all"), ())
-            if machine_of(record) == machine and entry.value is not None
-        ]
-        return (median(values), sum(values), len(values)) if values else None
+    def training_seconds(self, machine: str) -> tuple[float, int] | None:
+        """(median seconds of a run, runs) on one machine."""
+        values = self.times("training_seconds", "all", machine)
+        return (median(values), len(values)) if values else None
 
     def glue_tasks(self) -> list[str]:
         return [task for task in GLUE if task in self.tasks]
@@ -206,24 +209,27 @@ def _sessions(
     """The sessions of a variant, the one with the most tasks, then runs, then the oldest, first."""
     ran = sorted((r for r in records if r.status == "ok"), key=lambda r: (r.started, r.id))
     failed = sorted((r for r in records if r.status == "failed"), key=lambda r: (r.started, r.id))
-    own = [record.value("parameters", "all") for record in ran]
+    measured = {record.id: {(entry.metric, entry.split): entry for entry in record.measurements} for record in ran}
+    sizes = (measured[record.id].get(("parameters", "all")) for record in ran)
+    own = [entry.value if entry else None for entry in sizes]
     teachers = [_teacher_parameters(record, by_id) for record in ran]
     classes, taught = _size_classes(own), _size_classes(teachers)
-    groups: dict[str, list[Record]] = defaultdict(list)
-    above: dict[str, float | None] = {}
+    groups: dict[Hashable, list[Record]] = defaultdict(list)
+    above: dict[Hashable, float | None] = {}
     for record, size, teacher in zip(ran, own, teachers, strict=True):
         budget = {key: value for key, value in (record.hyper.get("budget") or {}).items() if key != "limit"}
         source = record.data and record.data.source
-        key = digest([budget, record.overrides, source, classes.get(size), taught.get(teacher)])
+        given = repr((sorted(budget.items()), sorted(record.overrides.items())))
+        key = (given, source, classes.get(size), taught.get(teacher))
         groups[key].append(record)
         above.setdefault(key, teacher)
     ordered = sorted(groups, key=lambda key: (-len({r.spec.task for r in groups[key]}), -len(groups[key]),
                                               groups[key][0].started, groups[key][0].id))  # fmt: skip
     if not ordered:
-        return [_model((*name, 1), name[2], [], failed, reference, None, by_id)]
+        return [_model((*name, 1), name[2], [], failed, reference, None, {}, by_id)]
     return [
         _model((*name, place), f"{name[2]} #{place}" if len(ordered) > 1 else name[2], groups[key],
-               failed if place == 1 else [], reference, above[key], by_id)
+               failed if place == 1 else [], reference, above[key], measured, by_id)
         for place, key in enumerate(ordered, 1)
     ]  # fmt: skip
 
@@ -244,10 +250,12 @@ def _size_classes(sizes: Iterable[float | None]) -> dict[float | None, float]:
     return classes
 
 
-def setting(record: Record) -> str:
+def setting(record: Record) -> Hashable:
     """What must agree for two runs to be seeds of one thing: hyper-parameters, overrides and data."""
+    # Not a hash of JSON: twenty thousand of those take a second, and a key only lives for one report.
     data = record.data
-    return digest([record.hyper, record.overrides, data and [data.source, data.revision, data.sha256, data.rows]])
+    used = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())))
+    return repr(record.hyper), repr(sorted(record.overrides.items())), used
 
 
 def _model(
@@ -257,10 +265,11 @@ def _model(
     failed: list[Record],
     reference: bool,
     teacher_parameters: float | None,
+    measured: Mapping[str, Measured],
     by_id: Mapping[str, Record],
 ) -> Model:
     """A session as a model: of each task the setting with the most seeds, of each seed the newest run."""
-    by_task: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    by_task: dict[str, dict[Hashable, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in ran:
         by_task[record.spec.task][setting(record)].append(record)
     used: list[Record] = []
@@ -272,54 +281,60 @@ def _model(
         used += [newest[seed] for seed in sorted(newest)]
         repeated += [record for record in shown if newest[record.spec.seed] is not record]
         aside += [record for members in settings.values() if members is not shown for record in members]
-    found: dict[tuple[str, str], list[tuple[Record, Measurement]]] = defaultdict(list)
+    found: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    timed: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
     for record in used:
-        for entry in record.measurements:
-            found[entry.metric, entry.split].append((record, entry))
+        machine = machine_of(record)
+        for key, entry in measured[record.id].items():
+            found[key].append(entry)
+            if key[0] in TIMED:
+                timed[*key, machine].append(entry)
     return Model(
         *name,
         label=label,
         reference=reference,
         teacher_parameters=teacher_parameters,
         used=tuple(used),
-        tasks=_scores(used, by_id),
+        tasks=_scores(used, measured, by_id),
         failed=tuple(failed),
         repeated=tuple(repeated),
         aside=tuple(sorted(aside, key=lambda r: (r.started, r.id))),
         found={key: tuple(entries) for key, entries in sorted(found.items())},
+        timed={key: tuple(entries) for key, entries in sorted(timed.items())},
     )
 
 
-def _scores(used: list[Record], by_id: Mapping[str, Record]) -> dict[str, TaskScores]:
+def _scores(used: list[Record], measured: Mapping[str, Measured], by_id: Mapping[str, Record]) -> dict[str, TaskScores]:
     """The primary score of each task: on the first split, by name, that has it."""
-    by_task: dict[str, list[Record]] = defaultdict(list)
+    by_task: dict[str, list[tuple[Record, Measured]]] = defaultdict(list)
     for record in used:
-        by_task[record.spec.task].append(record)
+        by_task[record.spec.task].append((record, measured[record.id]))
     tasks: dict[str, TaskScores] = {}
-    for task, records in by_task.items():
-        quality = [m for record in records for m in record.measurements if m.metric in QUALITY and m.split != "train"]
-        metric = TASK_METRICS[task][0] if task in TASK_METRICS else (quality[0].metric if quality else "")
-        splits = sorted({m.split for m in quality if m.metric == metric})
+    for task, runs in by_task.items():
+        quality = dict.fromkeys(key for _, entries in runs for key in entries if key[0] in QUALITY)
+        metric = TASK_METRICS[task][0] if task in TASK_METRICS else next((name for name, _ in quality), "")
+        splits = sorted(split for name, split in quality if name == metric and split != "train")
         if splits:
-            scores = [_score(record, metric, splits[0], by_id) for record in records]
-            tasks[task] = TaskScores(task, splits[0], metric, tuple(score for score in scores if score))
+            key = metric, splits[0]
+            scores = [_score(record, entries, key, by_id) for record, entries in runs if key in entries]
+            tasks[task] = TaskScores(task, splits[0], metric, tuple(scores))
     return tasks
 
 
-def _score(record: Record, metric: str, split: str, by_id: Mapping[str, Record]) -> Score | None:
-    entry = next((m for m in record.measurements if m.metric == metric and m.split == split), None)
-    if entry is None:
-        return None
+def _score(record: Record, entries: Measured, key: tuple[str, str], by_id: Mapping[str, Record]) -> Score:
     teacher = record.teacher.score if record.teacher else None
     if record.teacher and teacher is None and record.teacher.record in by_id:
-        teacher = by_id[record.teacher.record].value(metric, split)
-    return Score(record.spec.seed, entry.value, teacher, degenerate(record, split), record)
+        teacher = by_id[record.teacher.record].value(*key)
+    values = {name: entries[name, key[1]].value for name in (*QUALITY, "majority") if (name, key[1]) in entries}
+    return Score(record.spec.seed, entries[key].value, teacher, degenerate(values), record)
 
 
-def degenerate(record: Record, split: str) -> str:
-    """Why the predictions on a split look constant, from the measurements alone; empty when they do not."""
-    values = {m.metric: m.value for m in record.measurements if m.split == split}
-    undefined = sorted(name for name in QUALITY if name in values and values[name] is None)
+def degenerate(values: Mapping[str, float | None]) -> str:
+    """Why the predictions on a split look constant, from its measurements by metric; empty when they do not.
+
+    `majority`, where it was measured, is the accuracy of always predicting the commonest class.
+    """
+    undefined = sorted(name for name, value in values.items() if value is None and name in QUALITY)
     if undefined:
         return f"{' and '.join(undefined)} undefined: the predictions are constant"
     if values.get("matthews") == 0.0:

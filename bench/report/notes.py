@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.core.record import Record
-from bench.core.spec import digest
 from bench.report.gather import Model, machine_of
 from bench.report.markdown import table
 from bench.report.numbers import DASH
@@ -15,43 +14,42 @@ from bench.report.numbers import DASH
 
 def environments(records: Sequence[Record]) -> str:
     """The machines, the software and the code that the records come from."""
-    machines: dict[str, list[Record]] = defaultdict(list)
-    software: dict[str, tuple[dict[str, str], set[str], int]] = {}
-    code: Counter[tuple[str, bool]] = Counter()
-    for record in records:
-        machine = machine_of(record)
-        machines[machine].append(record)
-        packages = {str(k): str(v) for k, v in dict(record.environment.get("packages") or {}).items()}
-        packages = {"python": str(record.environment.get("python", DASH)), **dict(sorted(packages.items()))}
-        key = digest(packages)
-        _, seen, number = software.get(key, (packages, set(), 0))
-        software[key] = packages, seen | {machine}, number + 1
-        code[record.code.commit, record.code.dirty] += 1
-    parts = [table([_machine(name, machines[name]) for name in sorted(machines)], (), ("records",))]
-    lists = [
-        {
-            "records": str(number),
-            "machines": ", ".join(sorted(seen)),
-            "packages": ", ".join(f"{name} {version}" for name, version in packages.items()),
-        }
-        for _, (packages, seen, number) in sorted(software.items(), key=lambda item: (-item[1][2], item[0]))
+    distinct: dict[str, list[Record]] = defaultdict(list)
+    for record in records:  # few environments, many records: each is looked at once
+        distinct[repr(record.environment)].append(record)
+    machines: Counter[str] = Counter()
+    facts: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    software: Counter[str] = Counter()
+    where: dict[str, set[str]] = defaultdict(set)
+    for members in distinct.values():
+        environment, machine = members[0].environment, machine_of(members[0])
+        machines[machine] += len(members)
+        for key, value in environment.items():
+            if key not in ("packages", "python", "machine"):
+                facts[machine][key].add(_plain(value))
+        packages = sorted((str(name), str(version)) for name, version in (environment.get("packages") or {}).items())
+        listed = [("python", str(environment.get("python", DASH))), *packages]
+        text = ", ".join(f"{name} {version}" for name, version in listed)
+        software[text] += len(members)
+        where[text].add(machine)
+    rows = [
+        {"machine": name, "records": str(machines[name]), "facts": _facts(facts[name])} for name in sorted(machines)
     ]
+    lists = [
+        {"records": str(number), "machines": ", ".join(sorted(where[text])), "packages": text}
+        for text, number in sorted(software.items(), key=lambda item: (-item[1], item[0]))
+    ]
+    code = Counter((record.code.commit, record.code.dirty) for record in records)
     commits = [
         {"commit": commit[:12] or DASH, "uncommitted changes": "yes" if dirty else "no", "records": str(number)}
         for (commit, dirty), number in sorted(code.items())
     ]
-    return "\n\n".join([*parts, table(lists, (), ("records",)), table(commits, (), ("records",))])
+    return "\n\n".join(table(part, (), ("records",)) for part in (rows, lists, commits))
 
 
-def _machine(name: str, records: Sequence[Record]) -> dict[str, str]:
-    """One row: every plain fact of the fingerprint, with all its values where runs differ (threads, for example)."""
-    facts: dict[str, set[str]] = defaultdict(set)
-    for record in records:
-        for key, value in record.environment.items():
-            if key not in ("packages", "python", "machine", "machine_facts"):
-                facts[key].add(_plain(value))
-    text = "; ".join(f"{key} {' or '.join(sorted(values))}" for key, values in sorted(facts.items()))
-    return {"machine": name, "records": str(len(records)), "facts": text}
+def _facts(facts: Mapping[str, set[str]]) -> str:
+    """Every plain fact of a fingerprint, with all its values where runs differ (precision, for example)."""
+    return "; ".join(f"{key} {' or '.join(sorted(values))}" for key, values in sorted(facts.items()))
 
 
 def _plain(value: Any) -> str:
@@ -66,11 +64,14 @@ def budgets(models: Sequence[Model]) -> str:
     """What each variant was allowed: limits, overrides, rows, partial data; and how often it looked at the dev set."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for model in models:
-        for record in model.used:
+        distinct: dict[tuple[str, str, str], list[Record]] = defaultdict(list)
+        for record in model.used:  # as plain text first: few budgets, many records
             data = record.data
             source = f"{data.source}{' (partial)' if data.partial else ''}" if data else DASH
-            given = _plain(record.hyper.get("budget") or {})
-            groups[(model.scale, model.paper, model.label, given, _plain(record.overrides), source)].append(record)
+            distinct[repr(record.hyper.get("budget")), repr(record.overrides), source].append(record)
+        for (_, _, source), members in distinct.items():
+            given = _plain(members[0].hyper.get("budget") or {}), _plain(members[0].overrides)
+            groups[(model.scale, model.paper, model.label, *given, source)] += members
     names = ("scale", "paper", "variant", "budget", "overrides", "data")
     rows = [
         dict(zip(names, key, strict=True))
@@ -82,12 +83,9 @@ def budgets(models: Sequence[Model]) -> str:
 
 def _rows(records: Iterable[Record]) -> str:
     """`cola: train 8,551, validation 1,043; rte: ...`"""
-    found = {
-        record.spec.task: ", ".join(f"{split} {n:,}" for split, n in sorted(record.data.rows.items()))
-        for record in records
-        if record.data
-    }
-    return "; ".join(f"{task}: {rows}" for task, rows in sorted(found.items())) or DASH
+    found = {record.spec.task: record.data.rows for record in records if record.data}
+    parts = {task: ", ".join(f"{split} {n:,}" for split, n in sorted(rows.items())) for task, rows in found.items()}
+    return "; ".join(f"{task}: {text}" for task, text in sorted(parts.items())) or DASH
 
 
 def _span(records: Iterable[Record]) -> str:

@@ -37,7 +37,8 @@ FINE_PRINT = (
 
 FIGURE = (
     "The grey line joins the variants that no other beats on both axes, among those with the task list that most have; "
-    "pale points have another task list. Bars are the 95% intervals of the table."
+    "pale points have another task list; points of one size or speed stand a little apart. Bars are the table's 95% "
+    "intervals."
 )
 
 

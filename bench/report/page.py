@@ -9,7 +9,7 @@ from bench.core.claims import Ledger, recompute
 from bench.core.stats import mean, median
 from bench.core.verdict import Judged
 from bench.core.verdict import counts as tally
-from bench.report.gather import BATCHES, Model, TaskScores, machine_of, stages
+from bench.report.gather import BATCHES, Model, TaskScores, stages
 from bench.report.markdown import counts, document, link, table
 from bench.report.numbers import DASH, Interval, interval, percent, show, significant, spread
 from bench.report.table import speed
@@ -146,7 +146,7 @@ def _speeds(model: Model) -> list[dict[str, str]]:
     for machine in model.machines():
         splits = {split for metric, split in model.found if metric in ("latency_s", "speedup")}
         for split in sorted(splits, key=lambda s: (s not in BATCHES, BATCHES.index(s) if s in BATCHES else 0, s)):
-            own, teacher = (_times(model, metric, split, machine) for metric in ("latency_s", "teacher_latency_s"))
+            own, teacher = (model.times(metric, split, machine) for metric in ("latency_s", "teacher_latency_s"))
             if own or teacher or model.speedup(machine, split):
                 rows.append({
                     "scale": model.scale, "variant": model.label, "machine": machine, "batch and length": split,
@@ -155,11 +155,6 @@ def _speeds(model: Model) -> list[dict[str, str]]:
                     "speed-up": speed(model, machine, split), "runs": str(len(own)),
                 })  # fmt: skip
     return rows
-
-
-def _times(model: Model, metric: str, split: str, machine: str) -> list[float]:
-    entries = model.found.get((metric, split), ())
-    return [m.value for record, m in entries if m.value is not None and machine_of(record) == machine]
 
 
 def _costs(model: Model) -> list[dict[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -113,21 +113,46 @@ def _panel(axes: Axes, panel: Panel, look: dict[str, tuple[str, str]]) -> None:
     axes.set_xlim(left, right)
     _ticks(axes, left, right)
     best = front([point for point in panel.points if point.comparable], panel.better)
-    axes.plot([p.x.value for p in best], [p.y.value for p in best], color="#bbbbbb", linewidth=1.0, zorder=1)
-    for point in panel.points:
-        colour, marker = look[point.paper]
-        axes.errorbar(
-            [point.x.value], [point.y.value], xerr=_bars(point.x), yerr=_bars(point.y), color=colour, marker=marker,
-            markersize=6, markerfacecolor="white" if point.reference else colour, elinewidth=0.9, capsize=2.0,
-            linestyle="none", zorder=3, alpha=1.0 if point.comparable else 0.45,
-        )  # fmt: skip
-    _labels(axes, panel.points, look)
+    drawn = _side_by_side(panel.points, math.log(right / left))
+    axes.plot([drawn[p] for p in best], [p.y.value for p in best], color="#bbbbbb", linewidth=1.0, zorder=1)
+    for paper, (colour, marker) in look.items():
+        for comparable in (True, False):
+            found = [p for p in panel.points if p.paper == paper and p.comparable == comparable]
+            _marks(axes, found, drawn, colour, marker, 1.0 if comparable else 0.45)
+    _labels(axes, panel.points, drawn, look)
 
 
-def _bars(entry: Interval) -> list[list[float]] | None:
-    if entry.low is None or entry.high is None:
-        return None
-    return [[entry.value - entry.low], [entry.high - entry.value]]
+def _side_by_side(points: Sequence[Point], span: float) -> dict[Point, float]:
+    """Where each point is drawn: variants of one size or speed stand a little apart, so that their bars can be read."""
+    groups: list[list[Point]] = []
+    for point in sorted(points, key=lambda p: (p.x.value, p.label)):
+        if groups and math.log(point.x.value / groups[-1][0].x.value) < 0.012 * span:
+            groups[-1].append(point)
+        else:
+            groups.append([point])
+    return {
+        point: point.x.value * math.exp(0.014 * span * (place - (len(group) - 1) / 2))
+        for group in groups
+        for place, point in enumerate(sorted(group, key=lambda p: (p.y.value, p.label)))
+    }
+
+
+def _marks(
+    axes: Axes, points: Sequence[Point], drawn: Mapping[Point, float], colour: str, marker: str, alpha: float
+) -> None:
+    """The points of one paper with their intervals; a reference is hollow. A few artists, however many points."""
+    faces = ["white" if p.reference else colour for p in points]
+    axes.scatter([drawn[p] for p in points], [p.y.value for p in points], s=30, marker=marker, c=faces,
+                 edgecolors=colour, alpha=alpha, zorder=3)  # fmt: skip
+    look = {"colors": colour, "linewidth": 0.9, "alpha": alpha, "zorder": 2.5}
+    tall = [(drawn[p], p.y.low, p.y.high) for p in points if p.y.low is not None and p.y.high is not None]
+    wide = [(p.y.value, p.x.low, p.x.high) for p in points if p.x.low is not None and p.x.high is not None]
+    if tall:
+        x, low, high = zip(*tall, strict=True)
+        axes.vlines(x, low, high, **look)
+        axes.scatter([*x, *x], [*low, *high], s=16, marker="_", linewidths=0.9, color=colour, alpha=alpha, zorder=2.5)
+    if wide:
+        axes.hlines(*zip(*wide, strict=True), **look)
 
 
 def _ticks(axes: Axes, low: float, high: float) -> None:
@@ -141,25 +166,29 @@ def _ticks(axes: Axes, low: float, high: float) -> None:
     axes.set_xticks([], minor=True)
 
 
-def _labels(axes: Axes, points: Sequence[Point], look: dict[str, tuple[str, str]]) -> None:
+def _labels(
+    axes: Axes, points: Sequence[Point], drawn: Mapping[Point, float], look: dict[str, tuple[str, str]]
+) -> None:
     """Names to the right of their points, pushed apart where points share a place, with a thin line back."""
+    from matplotlib.collections import LineCollection
+
     low, high = axes.get_ylim()
     left, right = axes.get_xlim()
     step = 0.042 * (high - low)
     span = math.log(right / left)
     placed: list[tuple[float, float]] = []
+    leaders: list[list[tuple[float, float]]] = []
     for point in sorted(points, key=lambda p: (-p.y.value, p.x.value, p.label)):
-        at = math.log(point.x.value / left) / span
+        at = math.log(drawn[point] / left) / span
         y = point.y.value
         near = [other for where, other in placed if abs(where - at) < 0.3]
-        y = min([y, *(other - step for other in near if abs(other - y) < step or other < y)])
+        y = min([y, *(other - step for other in near if other < y + step)])
         placed.append((at, y))
-        x = left * math.exp(span * (at + 0.035))
-        axes.annotate(
-            point.label, (point.x.value, point.y.value), (x, y), fontsize=7.5, va="center", color=look[point.paper][0],
-            arrowprops={"arrowstyle": "-", "color": "#cccccc", "linewidth": 0.5, "shrinkA": 0, "shrinkB": 3},
-            annotation_clip=False, zorder=2,
-        )  # fmt: skip
+        x = left * math.exp(span * (at + 0.03))
+        if y != point.y.value:
+            leaders.append([(drawn[point], point.y.value), (x, y)])
+        axes.text(x, y, f" {point.label}", fontsize=7.5, va="center", color=look[point.paper][0], zorder=4)
+    axes.add_collection(LineCollection(leaders, colors="#cccccc", linewidths=0.5, zorder=2), autolim=False)
 
 
 def svg(figure: Figure) -> str:

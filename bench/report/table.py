@@ -86,7 +86,7 @@ def _times(model: Model, machine: str) -> dict[str, str]:
     cost = model.training_seconds(machine)
     paid = DASH
     if cost:
-        seconds, _, runs = cost
+        seconds, runs = cost
         paid = f"{show(seconds, 0 if seconds >= 100 else 1)} ({runs} run{'s' if runs > 1 else ''})"
     first, second = (speed(model, machine, batch) for batch in BATCHES)
     return {

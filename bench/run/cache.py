@@ -58,7 +58,14 @@ class Cache:
         return State(models, manifest["facts"])
 
     def save(
-        self, key: str, state: State, before: State, before_key: str | None, log: StageEntry, dev_looks: int, tokenizer: Any
+        self,
+        key: str,
+        state: State,
+        before: State,
+        before_key: str | None,
+        log: StageEntry,
+        dev_looks: int,
+        tokenizer: Any,
     ) -> None:
         """Write an entry; a model that is still the object of the state before is referred to, not written again."""
         kept = self.manifest(before_key)["models"] if before_key and self.has(before_key) else {}

@@ -8,10 +8,10 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batches, Encoded
+from bench.data.batches import Batches, Encoded, Vocabulary
 from bench.data.metrics import compute
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
@@ -36,15 +36,20 @@ class StageContext:
         self.logs: list[FitLog] = []
         self.dev_looks = 0
         self._inputs, self._accelerator, self._tokenizer_folder = inputs, accelerator, tokenizer_folder
-        self._max_length, self._progress_folder, self._teachers, self._label = max_length, progress_folder, teachers, label
+        self._max_length, self._progress_folder, self._teachers, self._label = (
+            max_length,
+            progress_folder,
+            teachers,
+            label,
+        )
 
     @property
     def device(self) -> torch.device:
         return self._accelerator.device
 
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._inputs.tokenizer(self._tokenizer_folder)
+    def vocabulary(self) -> Vocabulary:
+        return self._inputs.vocabulary(self._tokenizer_folder)
 
     def train_rows(self, max_length: int) -> Encoded:
         return self._inputs.encoded(self.task, self.task.train, self._tokenizer_folder, max_length)
@@ -77,6 +82,6 @@ class StageContext:
         self.dev_looks += 1
         split = self.task.scored[0]
         encoded = self._inputs.encoded(self.task, split, self._tokenizer_folder, self._max_length)
-        logits = predict(model, encoded, int(self.tokenizer.pad_token_id or 0), self._accelerator)
+        logits = predict(model, encoded, self.vocabulary.pad, self._accelerator)
         score = compute(self.task, answers(self.task, logits), encoded.labels)[self.task.primary]
         return float("nan") if score is None else score

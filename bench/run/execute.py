@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from bench.core import environment, store
 from bench.core.errors import BenchError, ModelError
-from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink
+from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink, Tier
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import floor
 from bench.models import load
@@ -38,7 +38,7 @@ class Executor:
             "precision": choose("auto", self.accelerator.device).name,
             "precision_why": choose("auto", self.accelerator.device).why,
         }
-        self.code = environment.code_state(Path.cwd())
+        self.code = environment.code_state()
         self.done = {r.hash: r for r in store.read_records(self.results, RECORD_SCALES) if r.status == "ok"}
         self._measured: dict[str, list[Measurement]] = {}
 
@@ -50,7 +50,9 @@ class Executor:
         records = []
         for number, job in enumerate(self.plan.jobs, 1):
             found = self.done.get(job.hash)
-            log.info("run=%s number=%d of=%d state=%s", job.spec, number, len(self.plan.jobs), "done" if found else "runs")
+            log.info(
+                "run=%s number=%d of=%d state=%s", job.spec, number, len(self.plan.jobs), "done" if found else "runs"
+            )
             records.append(found or self._one(job))
             if records[-1].status == "ok":
                 self.done[job.hash] = records[-1]
@@ -112,13 +114,15 @@ class Executor:
         if checkpoint is None or not checkpoint.is_classifier:
             return
         for job in {job.task.name: job for job in self.plan.jobs if job.teacher is None}.values():
-            model = load.realign(load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels)
+            model = load.realign(
+                load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels
+            )
             split = job.task.scored[0]
             scores = measure.quality(job, model, self.plan.inputs, self.accelerator)
             score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
             if score is None or score < self._floor(job):
                 raise ModelError("the given teacher is below its floor", where=self.plan.request.teacher, found=score,
-                                 expected=f"{job.task.primary} of at least {self._floor(job):.4f} on {job.task.name} {split}",
+                                 expected=f"{job.task.name} {job.task.primary} of at least {self._floor(job):.4f}",
                                  fix="check its label order, or give one that is fine-tuned on the task")  # fmt: skip
 
     def _write(
@@ -150,12 +154,18 @@ class Executor:
         self.accelerator.wait_for_everyone()
         return record
 
-    def _tier(self, job: Job) -> str:
-        """How close the run is to the paper: budgets and overrides only ever lower it."""
+    def _tier(self, job: Job) -> Tier:
+        """How close the run is to the paper: another teacher, budgets and overrides only ever lower it."""
         if job.spec.scale == "smoke":
             return "proxy"
         partial = any(rows.partial for rows in self._splits(job).values())
-        if job.spec.scale == "small" or self.plan.request.limit or self.plan.request.set or partial:
+        if (
+            job.spec.scale == "small"
+            or self.plan.request.teacher
+            or self.plan.request.limit
+            or self.plan.request.set
+            or partial
+        ):
             return "reduced"
         return "checkpoint" if job.released else "exact"
 

@@ -36,16 +36,17 @@ def _find(cache: Cache, record: Record) -> Path:
         file = folder / wanted.name
         if file.is_file() and file.stat().st_size == wanted.bytes and file_sha256(file) == wanted.sha256:
             return folder
-    raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no {wanted.name} of that hash",
+    raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no such {wanted.name}",
                       fix="run the same bench run again, then export")  # fmt: skip
 
 
 def card(record: Record) -> str:
     """A model card from the record alone."""
     spec = record.spec
-    lines = [f"# {spec.variant} on {spec.task}", "",
-             f"Made by the recipe `{spec.paper}` at scale `{spec.scale}`, seed {spec.seed}; run `{record.id}`, "
-             f"commit `{record.code.commit}`, tier `{record.tier}`.", "", "| metric | split | value |", "| --- | --- | --- |"]  # fmt: skip
+    made = f"Made by the recipe `{spec.paper}` at scale `{spec.scale}`, seed {spec.seed}"
+    where = f"run `{record.id}`, commit `{record.code.commit}`, tier `{record.tier}`"
+    lines = [f"# {spec.variant} on {spec.task}", "", f"{made}; {where}.", ""]
+    lines += ["| metric | split | value |", "| --- | --- | --- |"]
     lines += [f"| {m.metric} | {m.split} | {m.value:.4f} |" for m in record.measurements
               if m.unit == "fraction" and m.value is not None]  # fmt: skip
     return "\n".join([*lines, ""])

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.spec import digest
 from bench.data import synthetic
-from bench.data.batches import Encoded, encode
+from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task
 from bench.models import load
@@ -67,7 +67,9 @@ class Inputs:
 
     def _documents(self) -> list[str]:
         if self.request.corpus:
-            return [line for text in corpus_texts(Path(self.request.corpus)) for line in text.split("\n") if line.strip()]
+            return [
+                line for text in corpus_texts(Path(self.request.corpus)) for line in text.split("\n") if line.strip()
+            ]
         return synthetic.corpus(SYNTHETIC_SENTENCES)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
@@ -79,7 +81,7 @@ class Inputs:
         tokenizer = self.tokenizer(tokenizer_folder)
         lines = self._documents()
         order = np.random.default_rng(0).permutation(len(lines))
-        cls, sep, unknown = tokenizer.cls_token_id, tokenizer.sep_token_id, tokenizer.unk_token_id
+        words = Vocabulary.of(tokenizer)
         pieces: list[list[int]] = []
         total = 0
         for start in range(0, len(order), 1000):
@@ -87,8 +89,8 @@ class Inputs:
             for ids in tokenizer(chosen, add_special_tokens=False, verbose=False)["input_ids"]:
                 for cut in range(0, len(ids), max_length - 2):
                     body = ids[cut : cut + max_length - 2]
-                    if len(body) + 2 >= min_length and 2 * sum(i == unknown for i in body) < len(body):
-                        pieces.append([cls, *body, sep])
+                    if len(body) + 2 >= min_length and 2 * sum(i == words.unknown for i in body) < len(body):
+                        pieces.append([words.cls, *body, words.sep])
                         total += len(body) + 2
                 if total >= max_tokens:
                     return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
@@ -99,6 +101,9 @@ class Inputs:
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
         return load.tokenizer(folder)
+
+    def vocabulary(self, folder: Path) -> Vocabulary:
+        return Vocabulary.of(self.tokenizer(folder))
 
     @functools.cached_property
     def synthetic_tokenizer(self) -> Path:

@@ -32,7 +32,7 @@ PROTOCOLS = {
 def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> list[Measurement]:
     """Every metric of the task on every scored split."""
     out = []
-    pad_id = int(inputs.tokenizer(job.tokenizer_folder).pad_token_id or 0)
+    pad_id = inputs.vocabulary(job.tokenizer_folder).pad
     for split in job.task.scored:
         encoded = inputs.encoded(job.task, split, job.tokenizer_folder, job.max_length)
         logits = predict(model, encoded, pad_id, accelerator)

@@ -150,7 +150,9 @@ class Planner:
                             jobs.setdefault(job.teacher.spec, job.teacher)
                         jobs.setdefault(job.spec, job)
         if not jobs:
-            raise SpecError("nothing to run", found="no chosen paper has a chosen variant and task", fix="see bench list")
+            raise SpecError(
+                "nothing to run", found="no chosen paper has a chosen variant and task", fix="see bench list"
+            )
         ordered = sorted(jobs.values(), key=lambda job: job.teacher is not None)
         return Plan(self.request, self.inputs, tuple(ordered), Cache(home()), self.checkpoint)
 

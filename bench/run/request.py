@@ -24,14 +24,14 @@ class Request(BaseModel):
     paper: tuple[str, ...] = ()
     variant: tuple[str, ...] = ()
     task: tuple[str, ...] = ()
-    seeds: int | None = Field(None, ge=1)
+    seeds: int | None = Field(default=None, ge=1)
     teacher: str | None = None
     data: str | None = None
     corpus: str | None = None
-    limit: int | None = Field(None, ge=1)
+    limit: int | None = Field(default=None, ge=1)
     set: dict[str, str] = Field(default_factory=dict)
     results: str = "results"
-    checkpoint_minutes: float = Field(5.0, ge=0)
+    checkpoint_minutes: float = Field(default=5.0, ge=0)
     """How often a long stage is checkpointed."""
 
     @property

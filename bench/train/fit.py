@@ -11,6 +11,7 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -80,7 +81,7 @@ def fit(
     optimizer = _adamw(model, training, accelerator.device)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
-    runner = torch.compile(model, dynamic=True) if training.compile else model
+    runner = cast(nn.Module, torch.compile(model, dynamic=True)) if training.compile else model
     precision = choose(training.precision, accelerator.device)
     job = _Job(model, runner, loss, batches, training, accelerator, precision, steps)
     if accelerator.device.type == "cuda":
@@ -121,7 +122,7 @@ def _train(
     if checkpointer:
         checkpointer.written(started)
     size = job.training.accumulation
-    for at.epoch in range(at.epoch, job.training.epochs):
+    while at.epoch < job.training.epochs:
         order = job.batches.order(at.epoch)
         for start in range(at.position, len(order), size):
             micro = order[start : start + size]
@@ -134,12 +135,10 @@ def _train(
             if checkpointer and _agreed(job.accelerator, checkpointer.due(time.monotonic())):
                 checkpointer.save(job.accelerator, job.model, optimizer, at)
                 checkpointer.written(time.monotonic())
-        at.position = 0
+        at.epoch, at.position = at.epoch + 1, 0
 
 
-def _step(
-    job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int, micro: list[np.ndarray]
-) -> float:
+def _step(job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int, micro: list[np.ndarray]) -> float:
     """One optimiser step over the batches from position `start` of the epoch; returns the loss."""
     training, accelerator = job.training, job.accelerator
     for group in optimizer.param_groups:

@@ -36,7 +36,7 @@ class _SoftTargets(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, student, weight, bias, teacher, teacher_weight, teacher_bias, temperature, chunk):  # noqa: ANN001
+    def forward(ctx, student, weight, bias, teacher, teacher_weight, teacher_bias, temperature, chunk):
         positions = student.shape[0]
         loss = torch.zeros((), device=student.device, dtype=torch.float32)
         grad_student = torch.empty_like(student)
@@ -61,7 +61,7 @@ class _SoftTargets(torch.autograd.Function):
         return loss * (temperature**2 / positions)
 
     @staticmethod
-    def backward(ctx, *grad_outputs):  # noqa: ANN001
+    def backward(ctx, *grad_outputs):
         (upstream,) = grad_outputs
         grad_student, grad_weight, grad_bias = ctx.saved_tensors
         weight = (grad_weight * upstream).to(ctx.dtypes[0])

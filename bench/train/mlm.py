@@ -8,7 +8,7 @@ from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
 from bench.data.batches import Batch, Batches
 from bench.data.masking import Masking
-from bench.models.outputs import Frozen
+from bench.models.outputs import Frozen, moved
 from bench.train.losses import masked_lm
 from bench.train.recipe import Context
 from bench.train.settings import Settings, Training
@@ -17,9 +17,9 @@ from bench.train.settings import Settings, Training
 class HeadTraining(Settings):
     """How the missing head is trained; the encoder and the word embeddings stay as they are."""
 
-    corpus_tokens: int = Field(1_000_000, ge=100)
+    corpus_tokens: int = Field(default=1_000_000, ge=100)
     """Tokens of corpus per pass."""
-    max_length: int = Field(128, ge=8, le=512)
+    max_length: int = Field(default=128, ge=8, le=512)
     """Tokens per sequence."""
     training: Training = Training(epochs=1, batch_size=32, batch_tokens=4096, lr=1e-3, weight_decay=0.0, warmup=0.05)
     """One pass at a high rate: only the head's transform and bias learn."""
@@ -39,12 +39,11 @@ def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context)
         {k: v for k, v in encoder.base_model.state_dict().items() if not k.startswith("pooler.")}, strict=True
     )
     model.bert.requires_grad_(False)
-    frozen = Frozen(model.bert.to(ctx.device))
-    tokenizer = ctx.tokenizer
+    frozen = Frozen(moved(model.bert, ctx.device))
     batches = Batches(
         ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training.batch_size,
-        int(tokenizer.pad_token_id or 0), ctx.seed, tokens=settings.training.batch_tokens,
-        transform=Masking(int(tokenizer.mask_token_id or 0), config.vocab_size, frozenset(tokenizer.all_special_ids)),
+        ctx.vocabulary.pad, ctx.seed, tokens=settings.training.batch_tokens,
+        transform=Masking(ctx.vocabulary.mask, config.vocab_size, ctx.vocabulary.special),
     )  # fmt: skip
 
     def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:

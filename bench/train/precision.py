@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -21,7 +20,7 @@ class Precision:
     name: Literal["fp32", "bf16"]
     why: str
 
-    def autocast(self, device: torch.device) -> AbstractContextManager[None]:
+    def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which losses are computed; student and teacher share it."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.name == "bf16")
 

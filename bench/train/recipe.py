@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel
 
-from bench.data.batches import Batches, Encoded
+from bench.data.batches import Batches, Encoded, Vocabulary
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss
@@ -58,7 +57,7 @@ class Context(Protocol):
     @property
     def device(self) -> torch.device: ...
     @property
-    def tokenizer(self) -> PreTrainedTokenizerBase: ...
+    def vocabulary(self) -> Vocabulary: ...
     @property
     def checkpoint(self) -> Checkpoint | None:
         """The pre-trained encoder given by the user, checked; None where the teacher makes its own (smoke)."""

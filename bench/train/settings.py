@@ -65,27 +65,27 @@ class Settings(BaseModel):
 class Training(Settings):
     """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
 
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(default=3, ge=1)
     """Passes over the data."""
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=32, ge=1)
     """Examples per batch."""
-    batch_tokens: int | None = Field(None, ge=8)
+    batch_tokens: int | None = Field(default=None, ge=8)
     """Padded tokens per batch; replaces `batch_size` when set."""
-    accumulation: int = Field(1, ge=1)
+    accumulation: int = Field(default=1, ge=1)
     """Batches per optimiser step."""
-    lr: float = Field(2e-5, gt=0)
+    lr: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
-    eps: float = Field(1e-8, gt=0)
+    eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
-    weight_decay: float = Field(0.01, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled decay of weight matrices; biases and LayerNorms are not decayed."""
-    warmup: float = Field(0.1, ge=0, lt=1)
+    warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the optimiser steps over which the learning rate rises linearly."""
     schedule: Literal["linear", "constant"] = "linear"
     """What follows warm-up: linear decay to zero, or the peak kept."""
-    clip: float | None = Field(1.0, gt=0)
+    clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; None does not clip."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device has it natively."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 from transformers import PreTrainedConfig, PreTrainedModel
 
 from bench.data.batches import Batches
@@ -11,8 +13,10 @@ from bench.train.losses import supervised
 from bench.train.recipe import Context
 from bench.train.settings import Training
 
+Config = TypeVar("Config", bound=PreTrainedConfig)
 
-def classifier_config(encoder: PreTrainedConfig, task: Task) -> PreTrainedConfig:
+
+def classifier_config(encoder: Config, task: Task) -> Config:
     """A copy of the encoder's config with one output per label of the task, in the task's order of names."""
     config = type(encoder).from_dict(encoder.to_dict())
     names = task.labels or ("score",)
@@ -35,6 +39,5 @@ def load_encoder(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
 def fine_tune_on_task(model: PreTrainedModel, max_length: int, training: Training, ctx: Context) -> FitLog:
     """Train the classifier on the task's rows with the task's own loss."""
     rows = ctx.train_rows(max_length)
-    pad_id = int(ctx.tokenizer.pad_token_id or 0)
-    batches = Batches(rows, training.batch_size, pad_id, ctx.seed, tokens=training.batch_tokens)
+    batches = Batches(rows, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
     return ctx.fit(model, supervised(ctx.task.regression), batches, training)

@@ -37,7 +37,7 @@ class Pretraining(Settings):
     """Width inside the feed-forward blocks."""
     max_positions: int = 128
     """Rows of the position table: the longest input in tokens."""
-    corpus_tokens: int = Field(400_000, ge=1000)
+    corpus_tokens: int = Field(default=400_000, ge=1000)
     """Tokens of corpus per pass."""
     max_length: int = 64
     """Tokens per sequence."""
@@ -50,7 +50,7 @@ class Hyper(Settings):
 
     pretrain: Pretraining | None = None
     """Set at smoke scale only; elsewhere the encoder is given."""
-    max_length: int = Field(128, ge=8, le=512)
+    max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example; 128 in the reference GLUE runs."""
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=2e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """Batch 32, 2e-5, 3 epochs: the setting of the reference dev rows; warm-up and decay of the BERT paper."""
@@ -84,20 +84,20 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
     """A little BERT of our own, by masked LM on the corpus (smoke scale)."""
     settings = hyper.pretrain
     assert settings is not None, "smoke scale pre-trains its own encoder"
-    tokenizer = ctx.tokenizer
+    vocabulary = ctx.vocabulary
     model = BertForMaskedLM(
         BertConfig(
-            vocab_size=len(tokenizer), num_hidden_layers=settings.layers, hidden_size=settings.hidden,
+            vocab_size=vocabulary.size, num_hidden_layers=settings.layers, hidden_size=settings.hidden,
             num_attention_heads=settings.heads, intermediate_size=settings.ffn,
             max_position_embeddings=settings.max_positions,
         )
     )  # fmt: skip
     corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
-    masking = Masking(int(tokenizer.mask_token_id or 0), len(tokenizer), frozenset(tokenizer.all_special_ids))
-    batches = Batches(corpus, settings.training.batch_size, int(tokenizer.pad_token_id or 0), ctx.seed,
+    masking = Masking(vocabulary.mask, vocabulary.size, vocabulary.special)
+    batches = Batches(corpus, settings.training.batch_size, vocabulary.pad, ctx.seed,
                       tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
 
-    def loss(model, batch):  # noqa: ANN001, ANN202
+    def loss(model, batch):
         lm = parts(model)
         return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
 
@@ -109,7 +109,9 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
     if isinstance(state.model, BertForSequenceClassification):
         return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
-    model = BertForSequenceClassification(classifier_config(state.model.config, ctx.task))
+    encoder_config = state.model.config
+    assert isinstance(encoder_config, BertConfig), "the stage before leaves a BERT"
+    model = BertForSequenceClassification(classifier_config(encoder_config, ctx.task))
     load_encoder(model, state.model)
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
     return State({"model": model})

@@ -13,13 +13,13 @@ from typing import Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import DistilBertForMaskedLM, DistilBertForSequenceClassification
+from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification
 
 from bench.data.batches import Batch, Batches
 from bench.data.masking import Masking, smoothed
 from bench.models import load
 from bench.models.lm import parts
-from bench.models.outputs import Frozen
+from bench.models.outputs import Frozen, moved
 from bench.train.losses import masked_lm, soft_targets
 from bench.train.mlm import HeadTraining, with_lm_head
 from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
@@ -34,25 +34,25 @@ GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 class Distillation(Settings):
     """Pre-training by distillation; values of the official script's main command unless said."""
 
-    weight_ce: float = Field(5.0, ge=0)
+    weight_ce: float = Field(default=5.0, ge=0)
     """Weight of the soft-target term L_ce."""
-    weight_mlm: float = Field(2.0, ge=0)
+    weight_mlm: float = Field(default=2.0, ge=0)
     """Weight of the masked-LM term L_mlm."""
-    weight_cos: float = Field(1.0, ge=0)
+    weight_cos: float = Field(default=1.0, ge=0)
     """Weight of the cosine term L_cos."""
-    temperature: float = Field(2.0, gt=0)
+    temperature: float = Field(default=2.0, gt=0)
     """T of the soft targets; the paper gives no value, the script's default is 2."""
     positions: Literal["attended", "masked"] = "attended"
     """Where L_ce is taken; `masked` is the script's restrict_ce_to_mask."""
-    mask_probability: float = Field(0.15, gt=0, lt=1)
+    mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Masked positions as a share of the real tokens of a batch."""
-    smoothing: float = Field(0.7, ge=0)
+    smoothing: float = Field(default=0.7, ge=0)
     """Exponent of the frequency-smoothed mask draw."""
-    corpus_tokens: int = Field(3_300_000_000, ge=100)
+    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
     """Tokens of corpus per pass (Wikipedia and the Toronto books at full scale)."""
-    max_length: int = Field(512, ge=8, le=512)
+    max_length: int = Field(default=512, ge=8, le=512)
     """Longer lines are cut into pieces of this many tokens."""
-    min_length: int = Field(12, ge=1)
+    min_length: int = Field(default=12, ge=1)
     """Shorter lines are dropped (the script drops 11 tokens and fewer)."""
     training: Training = Training(
         epochs=3, batch_size=5, accumulation=50, lr=5e-4, betas=(0.9, 0.98), eps=1e-6, weight_decay=0.0,
@@ -74,7 +74,7 @@ class Hyper(Settings):
     """Pre-training by distillation."""
     released: str = "distilbert/distilbert-base-uncased"
     """The authors' checkpoint, a hub id or a folder (variant distilbert-released only)."""
-    max_length: int = Field(128, ge=8, le=512)
+    max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example of the task."""
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=5e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
@@ -122,6 +122,7 @@ def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
 def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
     """Half the teacher's layers, from the teacher or random."""
     teacher = state.models["teacher"]
+    assert isinstance(teacher, BertForMaskedLM), "prepare_teacher leaves a masked LM"
     student = DistilBertForMaskedLM(config(teacher.config))
     if hyper.initialisation == "teacher":
         copy_layers(student, teacher, hyper.copy_transform)
@@ -130,22 +131,21 @@ def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     """Masked-LM pre-training of the student with the triple loss; task-free."""
-    settings, tokenizer = hyper.general, ctx.tokenizer
+    settings, vocabulary = hyper.general, ctx.vocabulary
     corpus = ctx.corpus(settings.corpus_tokens, settings.max_length, settings.min_length)
-    special = frozenset(tokenizer.all_special_ids)
-    vocabulary = state.model.config.vocab_size
+    words = state.model.config.vocab_size
     masking = Masking(
-        int(tokenizer.mask_token_id or 0), vocabulary, special, settings.mask_probability,
-        smoothed(corpus, vocabulary, special, settings.smoothing),
+        vocabulary.mask, words, vocabulary.special, settings.mask_probability,
+        smoothed(corpus, words, vocabulary.special, settings.smoothing),
     )  # fmt: skip
-    batches = Batches(corpus, settings.training.batch_size, int(tokenizer.pad_token_id or 0), ctx.seed,
+    batches = Batches(corpus, settings.training.batch_size, vocabulary.pad, ctx.seed,
                       tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
-    teacher = state.models["teacher"].to(ctx.device)
+    teacher = moved(state.models["teacher"], ctx.device)
     ctx.fit(state.model, triple_loss(teacher, settings), batches, settings.training)
     return State({"model": state.model})
 
 
-def triple_loss(teacher: nn.Module, settings: Distillation):  # noqa: ANN201
+def triple_loss(teacher: nn.Module, settings: Distillation):
     """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed."""
     lm_teacher = parts(Frozen(teacher).model)
 
@@ -182,7 +182,9 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE."""
-    model = DistilBertForSequenceClassification(classifier_config(state.model.config, ctx.task))
+    student_config = state.model.config
+    assert isinstance(student_config, DistilBertConfig), "the stage before leaves a DistilBERT"
+    model = DistilBertForSequenceClassification(classifier_config(student_config, ctx.task))
     load_encoder(model, state.model)
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
     return State({"model": model})

@@ -70,7 +70,7 @@ def copy_layers(student: DistilBertForMaskedLM, teacher: BertForMaskedLM, copy_t
         for theirs, ours in _LAYER.items():
             _copy(layer.get_submodule(ours), teacher.bert.encoder.layer[source].get_submodule(theirs))
     head = teacher.cls.predictions
-    student.vocab_projector.bias.copy_(head.decoder.bias)
+    _copy(student.vocab_projector, head.decoder)
     if copy_transform:
         _copy(student.vocab_transform, head.transform.dense)
         _copy(student.vocab_layer_norm, head.transform.LayerNorm)

@@ -106,7 +106,10 @@ def test_frozen_parameters_stay() -> None:
 def test_accumulation_equals_a_larger_batch() -> None:
     """With batches of equal size, two accumulated batches give the gradient of their union."""
     ends = []
-    for training in (Training(epochs=1, batch_size=8, clip=None), Training(epochs=1, batch_size=4, accumulation=2, clip=None)):
+    for training in (
+        Training(epochs=1, batch_size=8, clip=None),
+        Training(epochs=1, batch_size=4, accumulation=2, clip=None),
+    ):
         model = fresh().eval()
         model.drop.p = 0.0
         batches = Batches(data(48), training.batch_size, 0, 0, bucket=False)

@@ -34,7 +34,9 @@ def data() -> Encoded:
 
 def fresh() -> nn.Module:
     torch.manual_seed(0)
-    config = BertConfig(vocab_size=2000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024)
+    config = BertConfig(
+        vocab_size=2000, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024
+    )
     return BertForSequenceClassification(config)
 
 

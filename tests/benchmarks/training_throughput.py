@@ -64,7 +64,10 @@ class Sides:
         """transformers.Trainer with its usual collator; `padded` pads every row to 128 in fp32."""
         features = self.tokenizer(*self.rows.texts, truncation=True, max_length=128,
                                   padding="max_length" if padded else False)  # fmt: skip
-        rows = [{**{k: v[i] for k, v in features.items()}, "labels": int(self.rows.labels[i])} for i in range(len(self.rows))]
+        rows = [
+            {**{k: v[i] for k, v in features.items()}, "labels": int(self.rows.labels[i])}
+            for i in range(len(self.rows))
+        ]
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder, per_device_train_batch_size=BATCH, num_train_epochs=self.epochs, learning_rate=self.lr, seed=seed,
@@ -123,7 +126,9 @@ def main() -> None:
                 runs[name](model, seed)
                 scores[name].append(sides.score(model))
         for name, values in scores.items():
-            print(f"{name:30} dev accuracy {np.mean(values):.4f} +- {np.std(values, ddof=1):.4f} over {len(values)} seeds")
+            print(
+                f"{name:30} dev accuracy {np.mean(values):.4f} +- {np.std(values, ddof=1):.4f} over {len(values)} seeds"
+            )
     for name in list(runs)[1:]:
         ratio = statistics.geometric_mean(a / b for a, b in zip(seconds[name], seconds["fit"], strict=True))
         print(f"speed-up over {name}: {ratio:.2f}")

@@ -58,10 +58,7 @@ class Draw:
     def noun(self, theme: int, level: int | None = None, avoid: Sequence[int] = ()) -> int:
         """The identity of a noun of the theme: a thing or a kind, or of the level asked for."""
         wanted = level if level is not None else (2 if self.chance(0.8) else 1)
-        nouns = lexicon().nouns
-        return self.zipf([
-            i for i, n in enumerate(nouns) if n.theme == theme and n.level == wanted and i not in avoid
-        ])  # fmt: skip
+        return self.zipf([noun for noun in lexicon().of(theme, wanted) if noun not in avoid])
 
     def of_theme(self, concepts: Sequence[Concept], theme: int, avoid: Sequence[Concept] = ()) -> Concept:
         return self.zipf([c for c in concepts if c.theme == theme and c not in avoid])

@@ -65,11 +65,19 @@ class Lexicon:
     """Signed degree (-3 … 3, without 0) -> adjectives."""
     names: tuple[str, ...]
 
-    def kinds(self, theme: int) -> list[int]:
-        return [i for i, noun in enumerate(self.nouns) if noun.theme == theme and noun.level == 1]
+    by_level: dict[tuple[int, int], tuple[int, ...]]
+    """(theme, level) -> its nouns."""
+    by_parent: dict[int, tuple[int, ...]]
+    """Noun -> the nouns right below it."""
 
-    def things(self, kind: int) -> list[int]:
-        return [i for i, noun in enumerate(self.nouns) if noun.parent == kind]
+    def of(self, theme: int, level: int) -> tuple[int, ...]:
+        return self.by_level[theme, level]
+
+    def kinds(self, theme: int) -> tuple[int, ...]:
+        return self.by_level[theme, 1]
+
+    def things(self, kind: int) -> tuple[int, ...]:
+        return self.by_parent[kind]
 
 
 def plural(noun: str) -> str:
@@ -120,8 +128,16 @@ def lexicon() -> Lexicon:
     stems = itertools.chain(stem for stem in _stems() if stem not in CLOSED)
     degrees = [sign * degree for degree in DEGREES for sign in (1, -1)]
     sentiment = {degree: tuple(next(stems) + "y" for _ in range(SENTIMENT_WORDS)) for degree in degrees}
+    nouns = _nouns(stems)
+    by_level: dict[tuple[int, int], tuple[int, ...]] = {}
+    by_parent: dict[int, tuple[int, ...]] = {}
+    for i, noun in enumerate(nouns):
+        by_level[noun.theme, noun.level] = (*by_level.get((noun.theme, noun.level), ()), i)
+        by_parent[noun.parent] = (*by_parent.get(noun.parent, ()), i)
     return Lexicon(
-        nouns=_nouns(stems),
+        nouns=nouns,
+        by_level=by_level,
+        by_parent=by_parent,
         transitive=_concepts(stems, THEMES, TRANSITIVE),
         intransitive=_concepts(stems, THEMES, INTRANSITIVE),
         plain=_concepts(stems, THEMES, PLAIN, "ish"),

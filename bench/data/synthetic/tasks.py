@@ -48,15 +48,15 @@ def _mrpc(draw: Draw) -> list[Row]:
     return [((sentence(first), sentence(same)), 1), ((sentence(first), sentence(other)), 0)]
 
 
-def _ask(draw: Draw, opening: str, told: str) -> str:
+def _ask(opening: str, told: str) -> str:
     return sentence(opening, told, end="?")
 
 
 def _qqp(draw: Draw) -> list[Row]:
     first, same, other = _paraphrases(draw, manner=0.0)
     opening = draw.uniform(words.FRAMES)
-    return [((_ask(draw, opening, first), _ask(draw, opening, same)), 1),
-            ((_ask(draw, opening, first), _ask(draw, opening, other)), 0)]  # fmt: skip
+    return [((_ask(opening, first), _ask(opening, same)), 1),
+            ((_ask(opening, first), _ask(opening, other)), 0)]  # fmt: skip
 
 
 def _stsb(draw: Draw) -> list[Row]:
@@ -88,8 +88,7 @@ def _qnli(draw: Draw) -> list[Row]:
     if draw.chance(0.4):
         asked, answers = [], []
         for pair in entailment.balanced(draw):
-            told = pair[1].render(draw)
-            asked.append(_ask(draw, "is it true that", told))
+            asked.append(_ask("is it true that", pair[1].render(draw)))
             answers.append(sentence(pair[0].render(draw)))
         return [((asked[0], answers[0]), 0), ((asked[1], answers[1]), 1)]
     theme = draw.theme()

@@ -1,0 +1,184 @@
+"""Settings: changes by --set, budgets, the learning rate's course, and a description for every field."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator
+from typing import Any, get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as checked
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from bench.core.errors import SpecError
+from bench.train.mlm import HeadTraining
+from bench.train.settings import BUDGET_FIELDS, Settings, Training
+from papers.bert import recipe as bert
+from papers.distilbert import recipe as distilbert
+
+
+class Inner(Settings):
+    """Two budget fields and one that is not."""
+
+    corpus_tokens: int = 100
+    """Tokens."""
+    lr: float = 1.0
+    """Rate."""
+    training: Training = Training.model_validate({})
+    """How."""
+
+
+class Outer(Settings):
+    """Nested, with an optional part."""
+
+    first: Inner = Inner()
+    """One."""
+    second: Inner | None = None
+    """Perhaps another."""
+    name: str = "x"
+    """A text."""
+
+
+def training(**fields: Any) -> Training:
+    return Training.model_validate(fields)
+
+
+def models(found: type[Settings]) -> Iterator[type[Settings]]:
+    """A settings class and the ones inside it, optional ones included."""
+    yield found
+    for field in found.model_fields.values():
+        for part in (field.annotation, *get_args(field.annotation)):
+            if isinstance(part, type) and not isinstance(part, types.GenericAlias) and issubclass(part, Settings):
+                yield from models(part)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [Training.model_validate({}), HeadTraining.model_validate({}), bert.hyper("bert", "rte", "smoke", None),
+     distilbert.hyper("distilbert", "rte", "full", None)],
+    ids=lambda settings: f"{type(settings).__module__}.{type(settings).__name__}",
+)  # fmt: skip
+def test_every_field_has_a_description(settings: Settings) -> None:
+    found = [(model, name, field) for model in models(type(settings)) for name, field in model.model_fields.items()]
+    lacking = [f"{model.__name__}.{name}" for model, name, field in found if not (field.description or "").strip()]
+    assert not lacking
+    nested = len(list(models(type(settings)))) - 1
+    assert len(found) - nested == len(settings.names()) >= 13, "every settable field was looked at"
+
+
+# Changes
+
+
+def test_override_changes_the_named_fields_only_and_reads_their_types() -> None:
+    before = Outer()
+    after = before.override({"first.training.lr": "3e-4", "first.training.epochs": "7", "name": "y",
+                             "first.training.compile": "true", "first.training.clip": "none"})  # fmt: skip
+    assert after.first.training.lr == 3e-4 and after.first.training.epochs == 7 and after.name == "y"
+    assert after.first.training.compile is True and after.first.training.clip is None
+    restored = after.model_dump()
+    restored["name"] = "x"
+    restored["first"]["training"] |= {"lr": 2e-5, "epochs": 3, "compile": False, "clip": 1.0}
+    assert restored == before.model_dump() == Outer().model_dump()
+
+
+def test_no_change_is_the_same_object() -> None:
+    settings = Outer()
+    assert settings.override({}) is settings
+
+
+@pytest.mark.parametrize("path", ["nothing", "first.nothing", "first.lr.more", "second.lr", ".", "", "first."])
+def test_an_unknown_field_names_those_there_are(path: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Outer().override({path: "1"})
+    message = str(error.value)
+    assert "\n" not in message and "--set" in message and path in message
+    assert "first.training.lr" in message and "name" in message and "second" in message
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("first.training.epochs", "0"), ("first.training.epochs", "many"), ("first.training.epochs", "none"),
+        ("first.training.lr", "-1"), ("first.training.lr", "nan"), ("first.training.warmup", "1"),
+        ("first.training.schedule", "cosine"), ("first.training.precision", "fp16"), ("first.training", "5"),
+        ("first.training.batch_tokens", "7"), ("first", "none"),
+    ],
+)  # fmt: skip
+def test_a_value_that_does_not_fit_names_the_field_and_the_value(path: str, text: str) -> None:
+    with pytest.raises(SpecError) as error:
+        Outer().override({path: text})
+    message = str(error.value)
+    assert "\n" not in message and f"in {path};" in message and "expected" in message
+    assert f"found {None if text == 'none' else text}" in message
+
+
+def test_settings_are_frozen_and_strict_about_names() -> None:
+    settings = training()
+    with pytest.raises(ValidationError):
+        settings.__setattr__("lr", 1.0)
+    with pytest.raises(ValidationError, match="extra_forbidden"):
+        training(learning_rate=1.0)
+    assert settings == Training.model_validate({})
+
+
+def test_names_are_the_settable_fields() -> None:
+    names = Outer().names()
+    assert len(names) == len(set(names)) == 2 + 13 + 2
+    for name in names:
+        if name != "second":
+            value: Any = Outer()
+            for part in name.split("."):
+                value = getattr(value, part)
+            assert not isinstance(value, Settings)
+    filled = Outer.model_validate({"second": {}})
+    assert len(filled.names()) == 15 + 15 + 1 and "second.training.lr" in filled.names()
+
+
+# Budgets
+
+
+def test_the_budget_is_found_at_any_depth() -> None:
+    assert frozenset({"epochs", "corpus_tokens", "augmentation"}) == BUDGET_FIELDS
+    assert Outer().budget() == {"first.corpus_tokens": 100, "first.training.epochs": 3}
+    both = Outer.model_validate({"second": {"corpus_tokens": 5}}).budget()
+    assert both == {"first.corpus_tokens": 100, "first.training.epochs": 3, "second.corpus_tokens": 5,
+                    "second.training.epochs": 3}  # fmt: skip
+
+
+def test_a_change_of_budget_shows_and_no_other_does() -> None:
+    before = Outer().budget()
+    assert Outer().override({"first.lr": "3", "first.training.batch_size": "1"}).budget() == before
+    assert Outer().override({"first.training.epochs": "4"}).budget() != before
+
+
+# The learning rate
+
+
+def test_the_rate_rises_linearly_and_falls_to_zero_by_hand() -> None:
+    settings = training(lr=1.0, warmup=0.4)
+    rates = [settings.lr_at(step, 10) for step in range(10)]
+    assert rates == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 5 / 6, 4 / 6, 3 / 6, 2 / 6, 1 / 6])
+    assert settings.lr_at(10, 10) == 0.0
+
+
+def test_a_constant_rate_stays() -> None:
+    settings = training(lr=0.5, warmup=0.2, schedule="constant")
+    assert [settings.lr_at(step, 10) for step in range(10)] == pytest.approx([0.5 / 3, 1 / 3, *[0.5] * 8])
+
+
+@checked(deadline=None)
+@given(
+    steps=st.integers(1, 400), warmup=st.floats(0, 0.99), lr=st.floats(1e-7, 1.0),
+    schedule=st.sampled_from(["linear", "constant"]),
+)  # fmt: skip
+def test_the_rate_is_positive_reaches_its_peak_once_and_has_one_top(
+    steps: int, warmup: float, lr: float, schedule: str
+) -> None:
+    settings = training(lr=lr, warmup=warmup, schedule=schedule)
+    rates = [settings.lr_at(step, steps) for step in range(steps)]
+    top = int(warmup * steps)
+    assert all(0 < rate <= lr * (1 + 1e-12) for rate in rates)
+    assert rates[top] == pytest.approx(lr) and max(rates) == rates[top]
+    assert rates[: top + 1] == sorted(rates[: top + 1]) and rates[top:] == sorted(rates[top:], reverse=True)

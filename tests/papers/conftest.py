@@ -1,0 +1,99 @@
+"""What the tests of recipes share: a tiny tokenizer and a stand-in for what a stage sees of the bench."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator
+from tokenizers import Tokenizer, models, pre_tokenizers
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerFast
+
+from bench.data.batches import Batches, Encoded, Vocabulary
+from bench.data.tasks import Task, get_task
+from bench.models.load import Checkpoint
+from bench.train.fit import FitLog, Loss, fit
+from bench.train.settings import Training
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+WORDS = 60
+"""Tokens of the tiny vocabulary, special ones included."""
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    """A WordPiece tokenizer of 60 whole words, made here."""
+    words = [*SPECIAL, *(f"w{i}" for i in range(WORDS - len(SPECIAL)))]
+    raw = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    return PreTrainedTokenizerFast(
+        tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        mask_token="[MASK]",
+    )  # fmt: skip
+
+
+@dataclass
+class FakeContext:
+    """A stage's view of the bench, of which every request is written down; `trains` False only records a fit."""
+
+    task: Task
+    vocabulary: Vocabulary
+    checkpoint: Checkpoint | None = None
+    released: Checkpoint | None = None
+    given: PreTrainedModel | None = None
+    trains: bool = True
+    scale: str = "smoke"
+    seed: int = 0
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    asked: list[tuple[Any, ...]] = field(default_factory=list)
+    fitted: list[tuple[nn.Module, Loss, Batches, Training]] = field(default_factory=list)
+    logs: list[FitLog] = field(default_factory=list)
+
+    def train_rows(self, max_length: int) -> Encoded:
+        self.asked.append(("train_rows", max_length))
+        labels = np.arange(12) % max(2, len(self.task.labels))
+        return self._examples(labels.astype(np.float32) if self.task.regression else labels)
+
+    def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
+        self.asked.append(("corpus", max_tokens, max_length, min_length))
+        return self._examples(np.empty(0, np.int64))
+
+    def teacher(self) -> PreTrainedModel:
+        assert self.given is not None
+        return self.given
+
+    def fine_tuned_teacher(self) -> PreTrainedModel:
+        return self.teacher()
+
+    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
+        self.fitted.append((model, loss, batches, training))
+        if self.trains:
+            log = fit(model, loss, batches, training, Accelerator(cpu=True))
+        else:
+            log = FitLog(0, 0, 0.0, 0.0, 0.0, 0, "fp32")
+        self.logs.append(log)
+        return log
+
+    def dev_score(self, model: nn.Module) -> float:
+        raise AssertionError("no stage here looks at the dev set")
+
+    @staticmethod
+    def _examples(labels: np.ndarray) -> Encoded:
+        """[CLS] words [SEP] of 8 to 14 tokens, in which a word is followed by the next one."""
+        rows = [[2, *range(5 + i % 30, 5 + i % 30 + 6 + i % 7), 3] for i in range(12 if len(labels) else 40)]
+        return Encoded.from_lists(rows, [[0] * len(row) for row in rows], labels)
+
+
+@pytest.fixture
+def context(tokenizer: PreTrainedTokenizerFast) -> Callable[..., FakeContext]:
+    """Make a fake context; the task is RTE unless named."""
+
+    def make(task: str = "rte", **fields: Any) -> FakeContext:
+        return FakeContext(get_task(task), Vocabulary.of(tokenizer), **fields)
+
+    return make

@@ -1,0 +1,270 @@
+"""BERT, the reference: its size, its settings per task and scale, and how a given encoder becomes a classifier."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForSequenceClassification,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
+
+from bench.core.errors import ModelError
+from bench.data.tasks import TASKS, get_task
+from bench.models import load
+from bench.models.lm import parts
+from bench.models.outputs import forward
+from bench.train.losses import masked_lm
+from bench.train.recipe import State, TeacherFacts
+from bench.train.tuning import classifier_config, load_encoder
+from papers.bert import recipe
+from papers.bert.recipe import RECIPE, Hyper, Pretraining, hyper
+
+PRETRAINING = Pretraining.model_validate({})
+GIVEN = TeacherFacts(layers=4, hidden=128, heads=4, vocabulary=1000)
+
+
+def tiny_config(layers: int = 2, **fields: Any) -> BertConfig:
+    return BertConfig(
+        vocab_size=60, num_hidden_layers=layers, hidden_size=16, num_attention_heads=2, intermediate_size=32,
+        max_position_embeddings=24, **fields,
+    )  # fmt: skip
+
+
+def classifier(task: str) -> BertForSequenceClassification:
+    config: Any = classifier_config(tiny_config(), get_task(task))
+    return BertForSequenceClassification(config)
+
+
+def tiny(model_class: Callable[..., PreTrainedModel], seed: int = 0, **fields: Any) -> PreTrainedModel:
+    torch.manual_seed(seed)
+    return model_class(tiny_config(**fields)).eval()
+
+
+def test_parameter_counts_are_the_papers() -> None:
+    def count(build: Callable[[], nn.Module]) -> int:
+        with torch.device("meta"):
+            return sum(p.numel() for p in build().parameters())
+
+    assert count(lambda: BertModel(BertConfig())) == 109_482_240
+    assert count(lambda: BertForMaskedLM(BertConfig())) == 109_514_298
+    two_way: Any = classifier_config(BertConfig(), get_task("sst2"))
+    assert count(lambda: BertForSequenceClassification(two_way)) == 109_483_778
+    assert count(lambda: BertModel(BertConfig(num_hidden_layers=0))) == 23_835_648 + 1_536 + 590_592
+
+
+# Settings
+
+
+@pytest.mark.parametrize("task", RECIPE.tasks)
+def test_full_scale_is_the_reference_setting(task: str) -> None:
+    full = hyper("bert", task, "full", GIVEN)
+    tune = full.fine_tune
+    assert full.pretrain is None and full.max_length == (256 if task == "imdb" else 128)
+    assert tune.epochs == (5 if task in ("mrpc", "wnli") else 3)
+    assert (tune.batch_size, tune.lr, tune.weight_decay, tune.warmup) == (32, 2e-5, 0.01, 0.1)
+    assert (tune.schedule, tune.clip, tune.betas, tune.accumulation) == ("linear", 1.0, (0.9, 0.999), 1)
+
+
+@pytest.mark.parametrize("task", RECIPE.tasks)
+def test_small_scale_takes_larger_steps_and_levels_the_epochs(task: str) -> None:
+    small, full = hyper("bert", task, "small", GIVEN), hyper("bert", task, "full", GIVEN)
+    assert small.fine_tune.lr > full.fine_tune.lr and small.fine_tune.epochs == 3
+    assert small.fine_tune.model_copy(update={"lr": 2e-5, "epochs": full.fine_tune.epochs}) == full.fine_tune
+    assert (small.pretrain, small.max_length) == (None, full.max_length)
+
+
+@pytest.mark.parametrize("task", RECIPE.tasks)
+def test_smoke_scale_makes_its_own_encoder_unless_one_is_given(task: str) -> None:
+    own, given = hyper("bert", task, "smoke", None), hyper("bert", task, "smoke", GIVEN)
+    assert own.pretrain == PRETRAINING and given.pretrain is None
+    assert own.model_copy(update={"pretrain": None}) == given
+    assert own.max_length <= PRETRAINING.max_positions and PRETRAINING.max_length <= PRETRAINING.max_positions
+    assert own.budget() == {"pretrain.corpus_tokens": 400_000, "pretrain.training.epochs": 4, "fine_tune.epochs": 3}
+    assert given.budget() == {"fine_tune.epochs": 3}
+
+
+def test_the_recipe_names_what_exists() -> None:
+    assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 10
+    assert set(RECIPE.smoke_tasks) <= set(RECIPE.tasks) and len(RECIPE.smoke_tasks) >= 4
+    assert RECIPE.teacher is None and RECIPE.main_variant == "bert" and not RECIPE.checkpoints
+    assert RECIPE.default_teacher is not None
+    name, revision = RECIPE.default_teacher
+    assert name == "google-bert/bert-base-uncased" and re.fullmatch("[0-9a-f]{40}", revision)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "first", "needs"), [(GIVEN, "load_checkpoint", None), (None, "pretrain", "corpus")]
+)
+def test_stages(teacher: TeacherFacts | None, first: str, needs: str | None) -> None:
+    stages = RECIPE.stages("bert", teacher)
+    assert [stage.name for stage in stages] == [first, "fine_tune"]
+    assert [stage.task_free for stage in stages] == [True, False]
+    assert [stage.needs for stage in stages] == [needs, "task"]
+    used = {name for stage in stages for name in stage.uses}
+    assert used == set(Hyper.model_fields) - ({"pretrain"} if teacher else set())
+    assert not [stage for stage in stages if stage.teacher]
+
+
+# An encoder becomes a classifier
+
+
+@pytest.mark.parametrize("source", [BertModel, BertForMaskedLM, BertForSequenceClassification])
+def test_an_encoder_is_copied_whole(source: Any) -> None:
+    encoder = tiny(source, seed=1)
+    model = classifier("rte")
+    head = model.classifier.weight.clone()
+    load_encoder(model, encoder)
+    weights, copied = encoder.base_model.state_dict(), model.bert.state_dict()
+    pooled = 0 if source is BertForMaskedLM else 2
+    assert len(weights) == 5 + 16 * 2 + pooled and len(copied) == 5 + 16 * 2 + 2
+    assert all(torch.equal(tensor, copied[name]) for name, tensor in weights.items())
+    assert torch.equal(model.classifier.weight, head)
+    assert not {p.data_ptr() for p in model.parameters()} & {p.data_ptr() for p in encoder.parameters()}
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_an_encoder_of_other_depth_is_not_copied_in_part(layers: int) -> None:
+    model = tiny(BertForSequenceClassification, layers=2)
+    with pytest.raises(AssertionError, match=re.escape(f"encoder.layer.{min(layers, 2)}")):
+        load_encoder(model, tiny(BertModel, layers=layers))
+
+
+@pytest.mark.parametrize("task", RECIPE.tasks)
+def test_a_classifier_config_has_the_tasks_labels_in_order(task: str) -> None:
+    before = tiny_config().to_dict()
+    encoder = tiny_config()
+    made = classifier_config(encoder, get_task(task))
+    names = get_task(task).labels or ("score",)
+    assert made.num_labels == len(names) and made.id2label == dict(enumerate(names))
+    assert made.label2id == {name: i for i, name in enumerate(names)}
+    changed = {k for k, v in made.to_dict().items() if v != before.get(k)}
+    assert changed <= {"id2label", "label2id", "num_labels"} and encoder.to_dict() == before
+
+
+# Stages
+
+
+def checkpoint(model: PreTrainedModel, tokenizer: PreTrainedTokenizerFast, folder: Path, **config: Any) -> Any:
+    load.save(model, folder, tokenizer)
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | config))
+    return load.check(folder)
+
+
+CASES: dict[str, tuple[type[PreTrainedModel], dict[str, Any], type[PreTrainedModel]]] = {
+    "masked LM": (BertForMaskedLM, {}, BertForMaskedLM),
+    "both pre-training heads": (BertForPreTraining, {}, BertForMaskedLM),
+    "bare encoder": (BertModel, {}, BertModel),
+    "no architecture named, with a head": (BertForMaskedLM, {"architectures": None}, BertForMaskedLM),
+    "no architecture named, without": (BertModel, {"architectures": None}, BertModel),
+    "a masked LM by name, without a head": (BertModel, {"architectures": ["BertForMaskedLM"]}, BertModel),
+    "a classifier": (BertForSequenceClassification, {}, BertForSequenceClassification),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_given_encoder_keeps_the_head_that_it_has(
+    case: str, context: Callable[..., Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    saved, config, expected = CASES[case]
+    given = tiny(saved, seed=3)
+    ctx = context(checkpoint=checkpoint(given, tokenizer, tmp_path / "given", **config))
+    model = recipe.load_checkpoint(State(), hyper("bert", "rte", "full", GIVEN), ctx).model
+    assert type(model) is expected and not ctx.asked and not ctx.fitted
+    ours, theirs = model.state_dict(), given.state_dict()
+    if expected is BertModel:
+        theirs = {name.removeprefix("bert."): tensor for name, tensor in theirs.items()}
+    assert len(ours) >= 37 and not [name for name in ours if not torch.equal(ours[name], theirs[name])]
+
+
+def test_another_architecture_is_refused(
+    context: Callable[..., Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    config = DistilBertConfig(vocab_size=60, n_layers=1, dim=16, n_heads=2, hidden_dim=32, max_position_embeddings=24)
+    ctx = context(checkpoint=checkpoint(DistilBertForMaskedLM(config), tokenizer, tmp_path / "distil"))
+    with pytest.raises(ModelError) as error:
+        recipe.load_checkpoint(State(), Hyper.model_validate({}), ctx)
+    message = str(error.value)
+    assert "\n" not in message
+    assert all(part in message for part in ("not a BERT", "distil", "found model_type distilbert", "next:"))
+
+
+@pytest.mark.parametrize(("task", "outputs"), [("rte", 2), ("mnli", 3), ("stsb", 1)])
+def test_fine_tuning_starts_from_the_encoder(context: Callable[..., Any], task: str, outputs: int) -> None:
+    encoder = tiny(BertForMaskedLM, seed=2)
+    settings = hyper("bert", task, "full", GIVEN)
+    ctx = context(task, trains=False)
+    model = recipe.fine_tune(State({"model": encoder}), settings, ctx).model
+    assert isinstance(model, BertForSequenceClassification) and model.classifier.out_features == outputs
+    assert all(torch.equal(t, model.bert.state_dict()[n]) for n, t in encoder.base_model.state_dict().items())
+    fitted, loss, batches, training = ctx.fitted[0]
+    assert fitted is model and ctx.asked == [("train_rows", 128)] and training == settings.fine_tune
+    order = batches.order(0)
+    batch = batches.batch(0, 0, order[0])
+    terms = loss(model.eval(), batch)
+    logits = forward(model, batch).logits
+    labels = batch["labels"]
+    plain = (logits[:, 0] - labels).square().mean() if task == "stsb" else nn.functional.cross_entropy(logits, labels)
+    assert terms.keys() == {"task"} and terms["task"].item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_a_given_classifier_is_used_as_it_is_with_its_labels_aligned(context: Callable[..., Any]) -> None:
+    names = {0: "not_entailment", 1: "entailment"}
+    given = tiny(BertForSequenceClassification, id2label=names, label2id={v: k for k, v in names.items()})
+    ids = torch.arange(5, 13)[None]
+    with torch.inference_mode():
+        before = given(ids).logits
+    ctx = context("rte")
+    state = recipe.fine_tune(State({"model": given}), Hyper.model_validate({}), ctx)
+    with torch.inference_mode():
+        after = state.model(ids).logits
+    assert get_task("rte").labels == ("entailment", "not_entailment")
+    assert torch.equal(after, before.flip(-1)) and not torch.equal(after, before)
+    assert state.facts == {"given_fine_tuned": True} and not ctx.fitted
+
+
+def test_a_regression_teacher_of_our_own_comes_back(context: Callable[..., Any], tmp_path: Path) -> None:
+    load.save(classifier("stsb"), tmp_path / "stsb")
+    ctx = context("stsb")
+    state = recipe.fine_tune(State({"model": load.load_saved(tmp_path / "stsb")}), Hyper.model_validate({}), ctx)
+    assert state.facts == {"given_fine_tuned": True} and not ctx.fitted
+
+
+def test_pretraining_makes_a_masked_lm_that_learns(context: Callable[..., Any]) -> None:
+    pretrain = Pretraining.model_validate({
+        "layers": 2, "hidden": 16, "heads": 2, "ffn": 32, "max_positions": 24, "max_length": 16,
+        "corpus_tokens": 1000,
+        "training": {"epochs": 6, "batch_size": 8, "lr": 3e-3, "precision": "fp32"},
+    })  # fmt: skip
+    ctx = context()
+    torch.manual_seed(0)
+    model = recipe.pretrain(State(), Hyper.model_validate({}).model_copy(update={"pretrain": pretrain}), ctx).model
+    assert isinstance(model, BertForMaskedLM) and ctx.asked == [("corpus", 1000, 16, 1)]
+    config = model.config
+    assert (config.vocab_size, config.num_hidden_layers, config.max_position_embeddings) == (60, 2, 24)
+    assert (config.hidden_size, config.num_attention_heads, config.intermediate_size) == (16, 2, 32)
+    assert ctx.logs[0].steps == 30 and ctx.logs[0].last_loss < ctx.logs[0].first_loss
+    _, loss, batches, _ = ctx.fitted[0]
+    assert batches.transform is not None and batches.transform.weights is None, "BERT masks each position on its own"
+    batch = batches.batch(0, 0, batches.order(0)[0])
+    assert bool((batch["labels"] >= 0).any()) and bool((batch["input_ids"] == 4).any())
+    lm = parts(model.eval())
+    plain = nn.functional.cross_entropy(forward(model, batch).logits.view(-1, 60), batch["labels"].view(-1))
+    terms = loss(model, batch)
+    assert terms.keys() == {"mlm"} and terms["mlm"].item() == pytest.approx(plain.item(), rel=1e-5)
+    assert masked_lm(lm.hidden(batch), batch["labels"], lm.logits).item() == pytest.approx(plain.item(), rel=1e-5)
