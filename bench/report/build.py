@@ -132,6 +132,7 @@ def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:
 
 
 def _orphans(reports: Path, pages: Mapping[Path, str]) -> list[Path]:
-    """Pages on disk that this report made once and makes no more."""
+    """Pages and figures on disk that this report made once and makes no more."""
     found = [path for path in sorted(reports.glob("*.md")) if path not in pages]
-    return [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(MARK)]
+    ours = [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(MARK)]
+    return ours + [path for path in sorted(reports.glob("pareto-*.svg")) if path not in pages]

@@ -56,7 +56,7 @@ def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model]
         sections += [f"### {kind.capitalize()}", table(rows, (), ("measured", "95% interval", "seeds"))]
     sections += [*_averages(ledger), "## Sources and conditions", _conditions(judged), "## Scores"]
     scored = [model for model in models if model.tasks]
-    sections += [_scores(scored)] if scored else ["No records yet: nothing was run."]
+    sections += [_scores(scored)] if scored else [_NO_SCORES if models else _NO_RECORDS]
     timed = [row for model in models for row in _speeds(model)]
     if timed:
         sections += ["## Speed", _SPEED_WORDS, table(timed, (), ("latency, ms", "teacher, ms", "runs"))]
@@ -68,6 +68,8 @@ def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model]
     return document(ledger.paper.title, sections)
 
 
+_NO_RECORDS = "No records yet: nothing was run."
+_NO_SCORES = "No scores: the runs at hand measured size and speed only, or failed."
 _AVERAGE_WORDS = "An average fits where the rounding of its cells explains the difference."
 _SPEED_WORDS = (
     "Wall-clock time of one forward pass, without tokenisation. Latency is the median over runs; the speed-up is "

@@ -245,6 +245,12 @@ def test_a_report_without_records_is_honest() -> None:
     assert "(recalled)" in found["bert.md"]
 
 
+def test_a_paper_with_sizes_only_says_so() -> None:
+    sizes = [made.measurement("parameters", "all", 66e6, "count")]
+    page = pages([made.record(scale="shape", measurements=sizes, teacher=None)])["distilbert.md"]
+    assert "No scores: the runs at hand" in page and "No records yet" not in page
+
+
 def test_a_paper_page_has_every_claim_and_the_teacher_beside_each_score() -> None:
     page = pages(made.study())["distilbert.md"]
     claims = ledgers()[1].claims
@@ -306,8 +312,9 @@ def test_write_then_check_then_stale(tmp_path: Path) -> None:
     (reports / "bert.md").write_text("edited by hand\n")
     (reports / "gone.md").write_text(f"{markdown.MARK}\n\n# A paper that was here\n")
     (reports / "mine.md").write_text("# not generated\n")
+    (reports / "pareto-full.svg").write_text("<svg/>\n")
     stale = {path.name for path in build.stale_report(*arguments)}
-    assert {"README.md", "bert.md", "distilbert.md", "gone.md"} <= stale and "mine.md" not in stale
+    assert {"README.md", "bert.md", "distilbert.md", "gone.md", "pareto-full.svg"} <= stale and "mine.md" not in stale
     build.write_report(*arguments)
     assert build.stale_report(*arguments) == []
     assert (reports / "mine.md").exists() and not (reports / "gone.md").exists()
