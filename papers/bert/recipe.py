@@ -41,7 +41,7 @@ class Pretraining(Settings):
     """Tokens of corpus per pass."""
     max_length: int = 64
     """Tokens per sequence."""
-    training: Training = Training(epochs=4, batch_size=64, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1)
+    training: Training = Training(epochs=3, batch_size=64, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1)
     """How it is trained."""
 
 
