@@ -66,7 +66,7 @@ def order_pair(draw: Draw) -> tuple[str, str]:
 
 def grammatical_pair(draw: Draw) -> tuple[str, str]:
     """(acceptable, unacceptable) of any kind, in the same words."""
-    kinds = (distractor_pair, distractor_pair, relative_pair, determiner_pair, order_pair)
+    kinds = (distractor_pair, distractor_pair, distractor_pair, relative_pair, determiner_pair, order_pair)
     return draw.uniform(kinds)(draw)
 
 

@@ -15,6 +15,8 @@ from bench.data.synthetic.lexicon import Concept, lexicon, plural, third
 
 T = TypeVar("T")
 
+SLOTS = ("subject", "verb", "target")
+"""The parts of an event that make its meaning."""
 FLATTEN = 2.0
 """Added to the rank in Zipf's law, so that the first word does not take all."""
 
@@ -158,6 +160,22 @@ def substituted(draw: Draw, given: Event, slot: str) -> Event:
     assert given.target is not None, "an event with two roles"
     noun = draw.noun(theme, avoid=(given.subject.noun, given.target.noun))
     return replace(given, **{slot: replace(old, noun=noun, word=draw.word(lexicon().nouns[noun]))})
+
+
+def different(draw: Draw, given: Event) -> Event:
+    """An event that the given one is not a paraphrase of: roles swapped, a concept changed, or all of it."""
+    style = draw.uniform(("swap", "swap", "swap", "one", "one", "all", "theme", "theme", "theme", "theme"))
+    if style == "swap":
+        return given.swapped()
+    if style == "one":
+        return substituted(draw, given, draw.uniform(SLOTS))
+    theme = lexicon().nouns[given.subject.noun].theme
+    if style == "theme":
+        theme = draw.zipf([t for t in range(words.THEMES) if t != theme])
+    other = given
+    while (other.subject.noun, other.verb) == (given.subject.noun, given.verb):
+        other = event(draw, theme, adjectives=0.1, manner=0.0, same_number=True)
+    return other
 
 
 def sentence(*parts: object, end: str = ".") -> str:

@@ -20,6 +20,8 @@ DEGREES = (1, 2, 3)
 SENTIMENT_WORDS = 8
 """Sentiment adjectives per polarity and degree."""
 MANNERS, NAMES = 24, 100
+NOUN_ENDING, VERB_ENDING = "s", "es"
+"""Of a plural noun, and of a verb after a singular subject."""
 
 STRONG = ("very", "extremely", "really", "deeply", "hugely", "terribly", "utterly", "truly")
 WEAK = ("slightly", "somewhat", "mildly", "barely", "vaguely", "faintly")
@@ -82,12 +84,12 @@ class Lexicon:
 
 def plural(noun: str) -> str:
     """The plural of a noun."""
-    return noun + "s"
+    return noun + NOUN_ENDING
 
 
 def third(verb: str) -> str:
     """The form of a verb after a singular subject; the plural form is the stem itself."""
-    return verb + "es"
+    return verb + VERB_ENDING
 
 
 def _stems() -> itertools.chain[str]:
@@ -145,6 +147,13 @@ def lexicon() -> Lexicon:
         sentiment=sentiment,
         names=tuple(next(stems) + "a" for _ in range(NAMES)),
     )
+
+
+def inflected() -> dict[str, str]:
+    """Every inflected noun and verb -> its stem."""
+    words = lexicon()
+    stems = {plural(word): word for noun in words.nouns for word in noun.words}
+    return stems | {third(word): word for verb in (*words.transitive, *words.intransitive) for word in verb.words}
 
 
 def vocabulary() -> list[str]:

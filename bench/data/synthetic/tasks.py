@@ -12,11 +12,14 @@ from collections.abc import Callable
 from bench.core.errors import DataError
 from bench.data.synthetic import agreement, entailment, opinion
 from bench.data.synthetic import lexicon as words
-from bench.data.synthetic.grammar import Draw, event, reworded, sentence, substituted
+from bench.data.synthetic.grammar import SLOTS, Draw, different, event, reworded, sentence, substituted
 from bench.data.synthetic.lexicon import lexicon, third
 
-VERSION = "1"
+VERSION = "2"
 """Changes whenever a row, a corpus or a tokenizer does."""
+
+SCORES = (5.0, 3.8, 2.6, 1.6, 0.0)
+"""Similarity by the number of parts that differ; the last one: the theme as well."""
 
 Row = tuple[tuple[str, ...], int | float]
 """(texts, label)"""
@@ -32,11 +35,10 @@ def _sst2(draw: Draw) -> list[Row]:
     return [((sentence(good),), 1), ((sentence(bad),), 0)]
 
 
-def _paraphrases(draw: Draw, manner: float) -> tuple[str, str, str]:
-    """A sentence, a paraphrase of it, and one that is like it in words but not in meaning."""
-    given = event(draw, draw.theme(), adjectives=0.15, manner=manner, same_number=True)
-    slot = draw.uniform(("subject", "verb", "target"))
-    other = given.swapped() if draw.chance(0.4) else substituted(draw, given, slot)
+def _paraphrases(draw: Draw) -> tuple[str, str, str]:
+    """A sentence, a paraphrase of it, and one that does not mean the same."""
+    given = event(draw, draw.theme(), adjectives=0.1, manner=0.0, same_number=True)
+    other = different(draw, given)
     same = given
     while same == given:  # a verb always has a synonym
         same = reworded(draw, given)
@@ -44,7 +46,7 @@ def _paraphrases(draw: Draw, manner: float) -> tuple[str, str, str]:
 
 
 def _mrpc(draw: Draw) -> list[Row]:
-    first, same, other = _paraphrases(draw, manner=0.2)
+    first, same, other = _paraphrases(draw)
     return [((sentence(first), sentence(same)), 1), ((sentence(first), sentence(other)), 0)]
 
 
@@ -53,20 +55,25 @@ def _ask(opening: str, told: str) -> str:
 
 
 def _qqp(draw: Draw) -> list[Row]:
-    first, same, other = _paraphrases(draw, manner=0.0)
+    first, same, other = _paraphrases(draw)
     opening = draw.uniform(words.FRAMES)
     return [((_ask(opening, first), _ask(opening, same)), 1),
             ((_ask(opening, first), _ask(opening, other)), 0)]  # fmt: skip
 
 
 def _stsb(draw: Draw) -> list[Row]:
-    """One pair; the score falls with each of the three roles that has another concept."""
-    given = event(draw, draw.theme(), adjectives=0.15, manner=0.0)
-    slots = draw.shuffled(("subject", "verb", "target"))[: draw.uniform((0, 1, 2, 3))]
-    other = given
-    for slot in slots:
-        other = substituted(draw, other, slot)
-    return [((sentence(given), sentence(reworded(draw, other))), round(5 * (1 - len(slots) / 3), 2))]
+    """One pair; the score falls with each part of another meaning, and is lowest where the theme differs too."""
+    theme = draw.theme()
+    given = event(draw, theme, adjectives=0.1, manner=0.0)
+    changed = draw.uniform((0, 1, 2, 3, len(SCORES) - 1))
+    if changed == len(SCORES) - 1:
+        away = draw.zipf([t for t in range(words.THEMES) if t != theme])
+        other = event(draw, away, adjectives=0.1, manner=0.0)
+    else:
+        other = given
+        for slot in draw.shuffled(SLOTS)[:changed]:
+            other = substituted(draw, other, slot)
+    return [((sentence(given), sentence(reworded(draw, other))), SCORES[changed])]
 
 
 def _nli_row(draw: Draw, pair: tuple[entailment.Statement, entailment.Statement], label: int) -> Row:

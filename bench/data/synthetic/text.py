@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from bench.data.synthetic import agreement, entailment, opinion
 from bench.data.synthetic import lexicon as words
-from bench.data.synthetic.grammar import Draw, event, reworded, sentence
+from bench.data.synthetic.grammar import Draw, different, event, reworded, sentence
 from bench.data.synthetic.lexicon import Concept, lexicon, plural, third
 
 
@@ -28,8 +28,14 @@ def _pronoun(draw: Draw) -> list[str]:
 
 
 def _paraphrase(draw: Draw) -> list[str]:
-    given = event(draw, draw.theme())
-    return [sentence(given), sentence("in other words", reworded(draw, given, 0.8))]
+    if draw.chance(0.5):
+        given = event(draw, draw.theme())
+        return [sentence(given), sentence("in other words", reworded(draw, given, 0.8))]
+    # The answer says whether the two agree: where it is masked, they have to be compared.
+    given = event(draw, draw.theme(), adjectives=0.1, manner=0.0, same_number=True)
+    agree = draw.chance(0.5)
+    told = reworded(draw, given if agree else different(draw, given))
+    return [sentence("is it true that", given, end="?"), sentence("yes" if agree else "no", told)]
 
 
 def _with_synonym(draw: Draw, concepts: tuple[Concept, ...]) -> Concept:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.data.synthetic.lexicon import vocabulary
+from bench.data.synthetic.lexicon import NOUN_ENDING, VERB_ENDING, inflected, vocabulary
 from bench.data.synthetic.text import corpus
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 PUNCTUATION = (".", "?")
 PIECES = 2000
-"""Size of the tokenizer's vocabulary."""
+"""Most pieces that training may make; there are fewer, for it stops when every stem is one."""
 SENTENCES = 20_000
 """Corpus that it is trained on."""
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
@@ -27,10 +27,14 @@ def _train() -> list[str]:
     # The trainer numbers inner letters in the order of a hash map, and ties between merges go by number: naming the
     # letters beforehand is what makes the result the same every time.
     letters = [*PUNCTUATION, *LETTERS, *(f"##{letter}" for letter in LETTERS)]
+    letters += [f"##{ending}" for ending in (NOUN_ENDING, VERB_ENDING) if len(ending) > 1]
     trainer = trainers.WordPieceTrainer(
         vocab_size=PIECES, special_tokens=[*SPECIAL, *letters], show_progress=False, min_frequency=1
     )
-    learner.train_from_iterator([*corpus(SENTENCES), *vocabulary()], trainer)
+    # It reads stems, so that an inflected word is its stem and its ending: number shows, and both forms share a stem.
+    stems = inflected()
+    texts = (" ".join(stems.get(word.strip(".?"), word) for word in text.split()) for text in corpus(SENTENCES))
+    learner.train_from_iterator([*texts, *(stems.get(word, word) for word in vocabulary())], trainer)
     pieces = learner.get_vocab()
     return sorted(pieces, key=pieces.__getitem__)
 
