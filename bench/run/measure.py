@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
@@ -30,7 +31,7 @@ PROTOCOLS = {
 
 
 def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> list[Measurement]:
-    """Every metric of the task on every scored split."""
+    """Every metric of the task on every scored split, and `majority`: the accuracy of always saying the commonest."""
     out = []
     pad_id = inputs.vocabulary(job.tokenizer_folder).pad
     for split in job.task.scored:
@@ -38,6 +39,9 @@ def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator
         logits = predict(model, encoded, pad_id, accelerator)
         for metric, value in compute(job.task, answers(job.task, logits), encoded.labels).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(encoded)))
+        if not job.task.regression:
+            share = float(np.bincount(encoded.labels).max() / len(encoded))
+            out.append(Measurement(metric="majority", split=split, value=share, unit="fraction", n=len(encoded)))
     return out
 
 

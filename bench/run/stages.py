@@ -60,13 +60,13 @@ class StageRunner:
 
     def _build(self, job: Job, plan: StagePlan, state: State, before: str | None, log: ChainLog) -> State:
         cache = self.plan.cache
-        if self.accelerator.is_main_process:
-            with cache.lock(plan.key):
-                if cache.has(plan.key):  # another process made it while this one waited
-                    self._remember(plan, log)
-                    return cache.load(plan.key)
-                return self._execute(job, plan, state, before, log)
-        return self._execute(job, plan, state, before, log)
+        if self.accelerator.num_processes > 1:  # all processes train together: none of them may wait for a lock
+            return self._execute(job, plan, state, before, log)
+        with cache.lock(plan.key):
+            if cache.has(plan.key):  # another bench made it while this one waited
+                self._remember(plan, log)
+                return cache.load(plan.key)
+            return self._execute(job, plan, state, before, log)
 
     def _execute(self, job: Job, plan: StagePlan, state: State, before: str | None, log: ChainLog) -> State:
         seed = int(digest([plan.seed, plan.stage.name])[:8], 16)

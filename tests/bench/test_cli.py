@@ -1,0 +1,70 @@
+"""The command line: quick help, JSON alone on stdout, a plan that runs nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+COMMANDS = ("list", "claims", "plan", "run", "report", "export", "doctor")
+
+
+def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"BENCH_HOME": str(cwd / "home"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bench", *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False)
+
+
+def test_help_imports_no_torch_and_is_quick(tmp_path: Path) -> None:
+    """Processor time, not wall time: the machine may be busy. The best of three, as an idle machine would show it."""
+    code = (
+        "import sys, time; sys.argv = ['bench', '--help']\n"
+        "from bench import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "heavy = [m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules]\n"
+        "print('HEAVY', heavy, 'SECONDS', time.process_time())"
+    )
+    lines = []
+    for _ in range(3):
+        out = subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+        assert all(command in out for command in COMMANDS)
+        lines.append(out.splitlines()[-1])
+    assert all(line.startswith("HEAVY [] ") for line in lines), lines
+    assert min(float(line.split()[-1]) for line in lines) < 0.3
+
+
+def test_list_names_papers_variants_and_tasks(tmp_path: Path) -> None:
+    out = bench("list", "--json", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    content = json.loads(out.stdout)
+    assert {"bert", "distilbert"} <= set(content["papers"]) and content["broken"] == {}
+    assert "distilbert-no-cos" in content["papers"]["distilbert"]["variants"] and len(content["tasks"]) >= 11
+
+
+def test_claims_as_json_have_a_verdict_each(tmp_path: Path) -> None:
+    out = bench("claims", "--json", "--paper", "distilbert", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    rows = json.loads(out.stdout)
+    assert len(rows) >= 100 and all(row["verdict"] and row["why"] for row in rows)
+
+
+def test_a_plan_counts_shared_stages_once_and_runs_nothing(tmp_path: Path) -> None:
+    out = bench("plan", "smoke", "--task", "sst2", "--seeds", "2", "--json", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    content = json.loads(out.stdout)
+    stages = [stage for job in content["jobs"] for stage in job["stages"]]
+    assert content["total"]["jobs"] == 4 and not any(stage["cached"] for stage in stages)
+    assert sum(stage["name"] == "pretrain" and not stage["shared"] for stage in stages) == 1
+    assert not (tmp_path / "results").exists() and not (tmp_path / "home" / "stages").exists()
+
+
+def test_doctor_names_what_is_missing_and_how_to_mend_it(tmp_path: Path) -> None:
+    out = bench("doctor", "--json", cwd=tmp_path)
+    assert out.returncode == 0, out.stderr
+    rows = json.loads(out.stdout)
+    assert len(rows) >= 4 and all(row["ok"] or row["fix"] for row in rows)

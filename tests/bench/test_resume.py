@@ -1,0 +1,104 @@
+"""Killed at any moment, a run goes on where it was and ends with the same numbers; two benches share one folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench.core import store
+from bench.core.record import Record
+
+PROFILE = """
+scale = "smoke"
+paper = ["bert"]
+task = ["sst2"]
+limit = 256
+checkpoint_minutes = 0.005
+[set]
+"pretrain.corpus_tokens" = 12000
+"pretrain.hidden" = 32
+"pretrain.ffn" = 64
+"pretrain.layers" = 2
+"pretrain.training.epochs" = 2
+"fine_tune.epochs" = 2
+"""
+TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "training_seconds", "training_peak_bytes"}
+
+
+def start(folder: Path, home: Path) -> subprocess.Popen[str]:
+    environment = os.environ | {"BENCH_HOME": str(home), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bench", "run", "profile.toml", "--json"]
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> Record:
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err[-2000:]
+    return Record.model_validate(json.loads(out)[0])
+
+
+def values(record: Record) -> dict[tuple[str, str], float | None]:
+    return {(m.metric, m.split): m.value for m in record.measurements if m.metric not in TIMED}
+
+
+def assert_nothing_half_written(folder: Path, home: Path) -> None:
+    """Every record under its name is whole, and every cache entry has its manifest."""
+    store.read_records(folder / "results", ("smoke",))
+    for entry in home.glob("stages/*/[!.]*"):
+        assert (entry / "manifest.json").is_file(), entry
+    for step in home.glob("progress/*/*/step-*"):
+        assert {"progress.json", "state.safetensors", "random-0.safetensors"} <= {p.name for p in step.iterdir()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "profile.toml").write_text(PROFILE)
+    return tmp_path
+
+
+def test_a_killed_run_resumes_and_ends_with_the_same_numbers(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole_folder = tmp_path_factory.mktemp("whole")
+    (whole_folder / "profile.toml").write_text(PROFILE)
+    started = time.monotonic()
+    whole = finish(start(whole_folder, whole_folder / "home"))
+    lasts = time.monotonic() - started
+    chance, killed = random.Random(0), 0
+    for _ in range(3):
+        process = start(folder, folder / "home")
+        try:
+            process.wait(timeout=lasts * chance.uniform(0.4, 0.95))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            killed += 1
+        process.communicate()
+        assert_nothing_half_written(folder, folder / "home")
+    assert killed >= 1, "no run was killed: the test showed nothing"
+    resumed = finish(start(folder, folder / "home"))
+    assert values(resumed) == values(whole) and len(values(whole)) >= 5
+    assert [a.sha256 for a in resumed.artefacts] == [a.sha256 for a in whole.artefacts]
+    assert [(s.name, s.steps, s.last_loss) for s in resumed.stages] == [
+        (s.name, s.steps, s.last_loss) for s in whole.stages
+    ]
+    again = finish(start(folder, folder / "home"))
+    assert again.id == resumed.id, "what is done is not done again"
+    assert len(list((folder / "results").rglob("*.json"))) == 1
+
+
+def test_two_benches_in_one_folder_do_not_corrupt_it(folder: Path) -> None:
+    both = [start(folder, folder / "home") for _ in range(2)]
+    records = [finish(process) for process in both]
+    assert values(records[0]) == values(records[1])
+    assert_nothing_half_written(folder, folder / "home")
+    stored = store.read_records(folder / "results", ("smoke",))
+    assert {record.hash for record in stored} == {records[0].hash} and len(stored) in (1, 2)

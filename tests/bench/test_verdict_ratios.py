@@ -1,0 +1,278 @@
+"""Verdicts worked by hand on averages, ratios, sizes, speeds and orderings; see test_verdict for the arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from worked_records import (
+    RTE,
+    SST2,
+    average_claim,
+    claim,
+    field_day,
+    ledger,
+    number,
+    one,
+    ordering,
+    record,
+    runs,
+    size_claim,
+    speed_claim,
+)
+
+from bench.core.claims import Claim
+from bench.core.record import Record
+from bench.core.verdict import Judged, judge
+
+# Averages, retention, differences
+
+
+def test_an_average_takes_all_its_tasks() -> None:
+    sst2, rte = runs(0.90), runs(0.60, task="rte")
+    judged = one(average_claim(), [*sst2, *rte])
+    assert (judged.verdict, judged.measured, len(judged.records)) == ("reproduced", pytest.approx(75), 6)
+    judged = one(average_claim(), sst2)
+    assert judged.verdict == "not run" and "missing rte of the 2 tasks" in judged.why
+    assert one(average_claim(value=None, kind="ordering", order=("a", "b"), unit=""), sst2).verdict == "not run"
+
+
+def test_an_average_stays_within_one_session_but_may_limit_one_task() -> None:
+    sst2 = runs(0.90, budget={"limit": 50})
+    assert one(average_claim(), [*sst2, *runs(0.60, task="rte")]).verdict == "reproduced"
+    assert one(average_claim(), [*sst2, *runs(0.60, task="rte", budget={"corpus": 9})]).verdict == "not run"
+
+
+def test_heads_of_other_sizes_are_one_session() -> None:
+    sst2 = [record(0.90, seed, number("parameters", "all", 4_450_100)) for seed in range(3)]
+    rte = [record(0.60, seed, number("parameters", "all", 4_449_900), task="rte") for seed in range(3)]
+    assert one(average_claim(), sst2 + rte).verdict == "reproduced"
+    other = [record(0.60, seed, number("parameters", "all", 11e6), task="rte") for seed in range(3)]
+    assert one(average_claim(), sst2 + other).verdict == "not run"
+
+
+def kept(**given: Any) -> Claim:
+    fields = {"kind": "retention", "derive": "percent_of", "reference": "toy.t", "value": 97.0, "unit": "% of"}
+    return claim(**(fields | given))
+
+
+def taught(ratios: Sequence[float], teacher: float = 0.5, **given: Any) -> list[Record]:
+    return [record(teacher * ratio, seed, taught=teacher, **given) for seed, ratio in enumerate(ratios)]
+
+
+@pytest.mark.parametrize(("ratios", "tier", "verdict"), [
+    ((0.97, 0.971, 0.969), "exact", "reproduced"),
+    ((1.02, 1.021, 1.019), "exact", "exceeded"),
+    ((0.90, 0.901, 0.899), "exact", "not reproduced"),
+    ((0.90, 0.901, 0.899), "reduced", "not seen"),
+    ((1.02, 1.021, 1.019), "reduced", "consistent"),
+    ((0.97, 1.07, 0.87), "reduced", "inconclusive"),
+    ((0.97,), "reduced", "inconclusive"),
+])  # fmt: skip
+def test_retention_is_paired_with_the_own_teacher(ratios: tuple[float, ...], tier: str, verdict: str) -> None:
+    judged = one(kept(), taught(ratios, tier=tier))
+    assert judged.verdict == verdict
+    assert judged.measured == pytest.approx(100 * ratios[0], rel=0.01)
+
+
+def test_retention_needs_the_teacher_and_prefers_its_record() -> None:
+    assert one(kept(), runs(0.90)).verdict == "inconclusive"
+    teachers = [record(0.8, seed, paper="bert", variant="bert") for seed in range(2)]
+    students = [record(0.776, seed, teacher=teachers[seed].id, taught=0.1) for seed in range(2)]
+    judged = one(kept(seeds=2), [*teachers, *students])
+    assert (judged.verdict, judged.measured) == ("reproduced", pytest.approx(97))
+
+
+def test_the_link_to_a_teacher_holds_its_score_on_the_first_split_only() -> None:
+    found = kept(task="mnli", split="validation_mismatched")
+    both = [number("accuracy", f"validation_{name}", 0.776) for name in ("matched", "mismatched")]
+    students = [record(None, seed, *both, task="mnli", taught=0.8) for seed in range(3)]
+    assert one(found, students).verdict == "inconclusive"
+    assert one(kept(task="mnli", split="validation_matched"), students).verdict == "reproduced"
+
+
+def test_a_teacher_of_zero_gives_no_ratio() -> None:
+    judged = one(kept(), [record(0.5, seed, taught=0.0) for seed in range(3)])
+    assert judged.verdict == "inconclusive" and "0 or less" in judged.why
+
+
+def test_retention_on_made_up_data_is_a_proxy() -> None:
+    judged = one(kept(), taught((0.97, 0.971), scale="smoke", tier="proxy"))
+    assert (judged.verdict, judged.tier) == ("consistent", "proxy")
+
+
+def test_retention_of_an_average_lists_what_is_missing() -> None:
+    found = kept(task="", metric="average", tasks=(SST2, RTE))
+    judged = one(found, taught((0.97, 0.98)))
+    assert judged.verdict == "not run" and "Not run: missing rte" in judged.why
+    both = [*taught((0.96, 0.96, 0.96)), *taught((0.98, 0.98, 0.98), task="rte")]
+    assert one(found, both).measured == pytest.approx(97)
+
+
+def test_a_difference_is_paired_under_one_budget() -> None:
+    full = claim(id="toy.full")
+    less = claim(id="toy.less", variant="toy-less", value=-3.0, unit="points", derive="difference_to",
+                 reference="toy.full")  # fmt: skip
+    noise = (0.0, 0.05, -0.05)  # shared by both sides, so it cancels
+    base = [record(0.90 + e, seed) for seed, e in enumerate(noise)]
+    lost = (0.03, 0.031, 0.029)
+    cut = [record(0.90 + noise[seed] - lost[seed], seed, variant="toy-less") for seed in range(3)]
+
+    def verdict(records: list[Record]) -> Judged:
+        return judge([ledger(full, less)], records)[1]
+
+    judged = verdict(base + cut)
+    assert (judged.verdict, judged.measured) == ("reproduced", pytest.approx(-3))
+    assert verdict(base).verdict == "not run"
+    assert verdict(cut).verdict == "not run"
+    other = [entry.model_copy(update={"hyper": {"lr": 1e-4, "budget": {"limit": 9}}}) for entry in cut]
+    assert verdict(base + other).verdict == "not comparable: budget"
+    smoke = [record(0.9, s, scale="smoke", tier="proxy", variant=v) for s in range(3) for v in ("toy", "toy-less")]
+    assert verdict(smoke).verdict == "not comparable: made-up data"
+    shown = [entry.model_copy(update={"tier": "reduced"}) for entry in base + cut]
+    assert verdict(shown).verdict == "consistent"
+
+
+def test_a_difference_to_the_teacher_uses_the_own_teacher() -> None:
+    teacher = claim(id="toy.teacher", variant="bert", made_by="bert")
+    gap = claim(id="toy.gap", value=-1.0, unit="points", derive="difference_to", reference="toy.teacher")
+    teachers = [record(0.9 + 0.01 * s, s, paper="bert", variant="bert") for s in range(3)]
+    students = [record(0.89 + 0.01 * s, s, teacher=teachers[s].id) for s in range(3)]
+    assert judge([ledger(teacher, gap)], [*teachers, *students])[1].verdict == "reproduced"
+
+
+# Size, speed, cost
+
+
+@pytest.mark.parametrize(("millions", "scale", "tier", "verdict"), [
+    (66.36, "shape", "exact", "reproduced"),
+    (66.95, "full", "reduced", "reproduced"),  # a count does not depend on training
+    (60.0, "shape", "exact", "not reproduced"),
+    (70.0, "shape", "exact", "not reproduced"),
+    (66.36, "small", "reduced", "not run"),
+    (66.36, "smoke", "proxy", "not run"),
+])  # fmt: skip
+def test_absolute_sizes_need_the_real_shape(millions: float, scale: str, tier: str, verdict: str) -> None:
+    judged = one(size_claim(), [record(0.9, 0, number("parameters", "all", millions * 1e6), scale=scale, tier=tier)])
+    assert judged.verdict == verdict
+    assert judged.measured == (None if verdict == "not run" else pytest.approx(millions))
+    assert ("shape" in judged.why) or verdict != "not run"
+
+
+def test_the_released_model_has_the_variants_size() -> None:
+    records = [record(0.9, 0, number("parameters", "all", 66.4e6), variant="toy-released", tier="checkpoint")]
+    assert one(size_claim(), records, released={"toy": "toy-released"}).verdict == "reproduced"
+
+
+@pytest.mark.parametrize(("ratio", "scale", "verdict", "tier"), [
+    (0.606, "shape", "reproduced", "exact"),
+    (0.50, "shape", "exceeded", "exact"),
+    (0.70, "full", "not reproduced", "exact"),
+    (0.606, "small", "consistent", "reduced"),
+    (0.50, "small", "consistent", "reduced"),
+    (0.70, "small", "not seen", "reduced"),
+    (0.606, "smoke", "consistent", "proxy"),
+])  # fmt: skip
+def test_forty_percent_fewer(ratio: float, scale: str, verdict: str, tier: str) -> None:
+    found = size_claim(metric="parameters_ratio", split="teacher", value=40, unit="% fewer")
+    judged = one(found, [record(0.9, 0, number("parameters_ratio", "teacher", ratio), scale=scale)])
+    assert (judged.verdict, judged.tier) == (verdict, tier)
+    assert judged.measured == pytest.approx(100 * (1 - ratio))
+
+
+def test_a_speedup_on_another_device_is_a_proxy() -> None:
+    values = (1.6, 1.61, 1.59)
+    records = [record(0.9, s, number("speedup", "batch1-length128", v), scale="shape") for s, v in enumerate(values)]
+    judged = one(speed_claim(device="E5-2690 v3"), records)
+    assert (judged.verdict, judged.tier, judged.seeds) == ("consistent", "proxy", 3)
+    assert judged.measured == pytest.approx(60, abs=0.1) and "machine m1" in judged.why
+    device = {"machine": "x", "cpu": "Intel(R) Xeon(R) CPU E5-2690 v3"}
+    same = [entry.model_copy(update={"environment": device}) for entry in records]
+    assert one(speed_claim(device="E5-2690 v3"), same).verdict == "reproduced"
+
+
+def test_a_single_run_is_judged_by_its_rounds_and_slow_is_not_seen() -> None:
+    fast = number("speedup", "batch1-length128", 2.5, [2.5, 2.51, 2.49])
+    assert one(speed_claim(), [record(0.9, 0, fast, scale="smoke", tier="proxy")]).verdict == "consistent"
+    slow = number("speedup", "batch1-length128", 1.2, [1.2, 1.21, 1.19])
+    assert one(speed_claim(), [record(0.9, 0, slow, scale="small", tier="reduced")]).verdict == "not seen"
+    noisy = number("speedup", "batch1-length128", 1.5, [1.0, 2.0, 1.6])
+    judged = one(speed_claim(), [record(0.9, 0, noisy)])
+    assert judged.verdict == "inconclusive" and "more rounds" in judged.why
+
+
+def test_times_of_two_machines_are_not_pooled() -> None:
+    def timed(seed: int, value: float, machine: str) -> Record:
+        return record(0.9, seed, number("speedup", "batch1-length128", value), environment={"machine": machine})
+
+    judged = one(speed_claim(), [timed(0, 1.6, "a"), timed(1, 1.61, "a"), timed(2, 9.0, "b")])
+    assert judged.measured == pytest.approx(60.5, abs=0.1) and "machine a" in judged.why
+
+
+def test_cost_is_out_of_reach_without_a_full_run() -> None:
+    found = claim(kind="cost", task="", split="all", metric="training_seconds", value=90, unit="hours",
+                  out_of_reach="720 device-hours")  # fmt: skip
+    cheap = [record(0.9, 0, number("training_seconds", "all", 60.0), scale="small")]
+    assert one(found, cheap).verdict == "out of reach"
+
+
+# Orderings
+
+
+def test_an_ordering_is_seen_pair_by_pair() -> None:
+    good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
+    judged = one(ordering(), field_day(good, tier="reduced", scale="small"))
+    assert (judged.verdict, judged.tier, judged.seeds, len(judged.records)) == ("consistent", "reduced", 5, 30)
+    assert judged.measured == pytest.approx(2.0)  # the smallest step, in points
+    assert judged.low == pytest.approx(2.0 - 1.241664 * 0.2, abs=1e-4)
+    assert one(ordering(), field_day(good)).verdict == "reproduced"
+
+
+def test_an_ordering_the_other_way_round() -> None:
+    bad = {"toy-random": 0.60, "toy-cut": 0.65, "toy": 0.62}
+    judged = one(ordering(), field_day(bad, tier="reduced", scale="small"))
+    assert judged.verdict == "not seen" and "toy over toy-cut by -3.00" in judged.why
+    assert one(ordering(), field_day(bad)).verdict == "not reproduced"
+    assert one(ordering(transcription="recalled"), field_day(bad)).verdict == "inconclusive"
+
+
+def test_an_ordering_within_noise_says_how_many_more_seeds() -> None:
+    close = {"toy-random": 0.60, "toy-cut": 0.601, "toy": 0.65}
+    judged = one(ordering(), field_day(close))
+    # deviation 0.2, difference 0.1 points: t(n-1) 0.2 / sqrt(n) <= 0.1 first at n = 18, 13 more
+    assert judged.verdict == "inconclusive" and "about 13 more seeds" in judged.why
+
+
+def test_an_ordering_takes_five_seeds() -> None:
+    good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
+    judged = one(ordering(), field_day(good, n=3))
+    assert judged.verdict == "inconclusive" and "takes 5, 2 more" in judged.why
+    assert one(ordering(), field_day(good, n=1)).measured is None
+
+
+def test_an_ordering_over_fewer_tasks_is_reduced() -> None:
+    good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
+    only = [entry for entry in field_day(good) if entry.spec.task == "sst2"]
+    judged = one(ordering(), only)
+    assert (judged.verdict, judged.tier) == ("consistent", "reduced") and "over sst2 with" in judged.why
+
+
+def test_an_ordering_needs_every_side_one_budget_and_real_data() -> None:
+    good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
+    records = field_day(good)
+    judged = one(ordering(), [r for r in records if r.spec.variant != "toy-cut"])
+    assert judged.verdict == "not run" and "toy-cut" in judged.why
+    less = {"hyper": {"budget": {"limit": 5}}}
+    limited = [entry.model_copy(update=less if entry.spec.variant == "toy" else {}) for entry in records]
+    assert one(ordering(), limited).verdict == "not comparable: budget"
+    fewer = field_day({"toy": 0.65}, rows=50) + field_day({"toy-random": 0.6, "toy-cut": 0.62})
+    assert one(ordering(), fewer).verdict == "not comparable: budget"
+    smoke = field_day(good, scale="smoke", tier="proxy")
+    assert one(ordering(), smoke).verdict == "not comparable: made-up data"
+
+
+def test_variants_may_differ_in_their_settings_but_not_in_their_budget() -> None:
+    records = field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65})
+    tuned = [r.model_copy(update={"hyper": {**r.hyper, "weight_ce": r.spec.variant}}) for r in records]
+    assert one(ordering(), tuned).verdict == "reproduced"
