@@ -1,4 +1,4 @@
-"""Checkpoints: what is refused and in which words, what is kept to the bit, and labels that find their outputs."""
+"""Checkpoints: what is refused and in which words, and what is kept to the bit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from transformers import (
     BertModel,
     DistilBertConfig,
     DistilBertForMaskedLM,
-    DistilBertForSequenceClassification,
     PreTrainedModel,
     PreTrainedTokenizerFast,
 )
@@ -37,7 +36,6 @@ TINY = {"vocab_size": VOCABULARY, "num_hidden_layers": 2, "hidden_size": 16, "nu
         "intermediate_size": 32, "max_position_embeddings": 24}  # fmt: skip
 TINY_DISTIL = {"vocab_size": VOCABULARY, "n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 32,
                "max_position_embeddings": 24}  # fmt: skip
-NLI = ("entailment", "neutral", "contradiction")
 
 
 def small_tokenizer(words: int = VOCABULARY) -> PreTrainedTokenizerFast:
@@ -360,64 +358,6 @@ def test_half_precision_weights_are_loaded_in_full_precision(tmp_path: Path) -> 
     load.save(make(BertModel).half(), tmp_path / "half", small_tokenizer())
     load.check(tmp_path / "half")
     assert {p.dtype for p in load.load_saved(tmp_path / "half").parameters()} == {torch.float32}
-
-
-# Labels
-
-
-def classifier(labels: tuple[str, ...], model_class: Any = BertForSequenceClassification) -> PreTrainedModel:
-    names = dict(enumerate(labels))
-    return make(model_class, num_labels=len(labels), id2label=names, label2id={v: k for k, v in names.items()})
-
-
-def by_name(model: PreTrainedModel) -> dict[str, Tensor]:
-    assert model.config.id2label is not None
-    with torch.inference_mode():
-        logits = model(ids()).logits
-    return {str(name).lower(): logits[:, int(i)] for i, name in model.config.id2label.items()}
-
-
-@pytest.mark.parametrize("model_class", [BertForSequenceClassification, DistilBertForSequenceClassification])
-def test_outputs_follow_the_label_names(model_class: Any) -> None:
-    model = classifier(("Contradiction", "ENTAILMENT", "neutral"), model_class)
-    want = by_name(model)
-    got = load.realign(model, NLI)
-    assert got.config.id2label == dict(enumerate(NLI))
-    assert got.config.label2id == {name: i for i, name in enumerate(NLI)}
-    after = by_name(got)
-    assert list(after) == list(NLI)
-    with torch.inference_mode():
-        logits = got(ids()).logits
-    for i, name in enumerate(NLI):
-        assert torch.equal(logits[:, i], want[name]) and torch.equal(after[name], want[name])
-
-
-@pytest.mark.parametrize("labels", [NLI, ("LABEL_0", "LABEL_1", "LABEL_2")])
-def test_names_in_order_or_no_names_leave_the_model_as_it_is(labels: tuple[str, ...]) -> None:
-    model = classifier(labels)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    after = load.realign(model, NLI).state_dict()
-    assert len(before) > 30 and all(torch.equal(before[name], after[name]) for name in before)
-
-
-@pytest.mark.parametrize("found", [("negative", "positive"), ("entailment", "not_entailment", "other")])
-def test_foreign_names_are_refused(found: tuple[str, ...]) -> None:
-    model = classifier(found)
-    refused(lambda: load.realign(model, ("entailment", "not_entailment")), f"found {', '.join(found)}",
-            "expected entailment, not_entailment", "next:")  # fmt: skip
-
-
-@pytest.mark.parametrize("outputs", [1, 3])
-def test_another_number_of_unnamed_outputs_is_refused(outputs: int) -> None:
-    model = classifier(tuple(f"LABEL_{i}" for i in range(outputs)))
-    refused(lambda: load.realign(model, ("no", "yes")), "found label_0", "expected no, yes", "next:")
-
-
-@pytest.mark.parametrize("name", ["score", "LABEL_0"])
-def test_a_regression_has_one_output_whatever_its_name(name: str) -> None:
-    model = classifier((name,))
-    assert load.realign(model, ()) is model
-    refused(lambda: load.realign(classifier(("LABEL_0", "LABEL_1")), ()), "found label_0, label_1", "one score")
 
 
 def test_save_refuses_what_has_no_config(tmp_path: Path) -> None:

@@ -12,13 +12,20 @@ import torch
 from accelerate import Accelerator
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    DistilBertForMaskedLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from bench.data.batches import Batches, Encoded, Vocabulary
 from bench.data.tasks import Task, get_task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.settings import Training
+from papers.distilbert.student import config
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 WORDS = 60
@@ -95,5 +102,30 @@ def context(tokenizer: PreTrainedTokenizerFast) -> Callable[..., FakeContext]:
 
     def make(task: str = "rte", **fields: Any) -> FakeContext:
         return FakeContext(get_task(task), Vocabulary.of(tokenizer), **fields)
+
+    return make
+
+
+def scatter(model: nn.Module, seed: int) -> None:
+    """Give every parameter its own random values, LayerNorms and biases too."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+
+
+@pytest.fixture
+def pair() -> Callable[..., tuple[DistilBertForMaskedLM, BertForMaskedLM]]:
+    """Make a tiny DistilBERT and a BERT of twice its layers with nothing in common, in eval mode (no dropout)."""
+
+    def make(layers: int = 4) -> tuple[DistilBertForMaskedLM, BertForMaskedLM]:
+        shape = BertConfig(
+            vocab_size=WORDS, num_hidden_layers=layers, hidden_size=16, num_attention_heads=2, intermediate_size=32,
+            max_position_embeddings=24,
+        )  # fmt: skip
+        teacher, student = BertForMaskedLM(shape), DistilBertForMaskedLM(config(shape))
+        scatter(teacher, 1)
+        scatter(student, 2)
+        return student.eval(), teacher.eval()
 
     return make

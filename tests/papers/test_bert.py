@@ -94,8 +94,9 @@ def test_smoke_scale_makes_its_own_encoder_unless_one_is_given(task: str) -> Non
     assert own.pretrain == PRETRAINING and given.pretrain is None
     assert own.model_copy(update={"pretrain": None}) == given
     assert own.max_length <= PRETRAINING.max_positions and PRETRAINING.max_length <= PRETRAINING.max_positions
-    assert own.budget() == {"pretrain.corpus_tokens": 400_000, "pretrain.training.epochs": 4, "fine_tune.epochs": 3}
-    assert given.budget() == {"fine_tune.epochs": 3}
+    assert own.budget().keys() == {"pretrain.corpus_tokens", "pretrain.training.epochs", "fine_tune.epochs"}
+    assert own.budget()["fine_tune.epochs"] == given.fine_tune.epochs
+    assert given.budget().keys() == {"fine_tune.epochs"}
 
 
 def test_the_recipe_names_what_exists() -> None:
