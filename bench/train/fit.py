@@ -198,7 +198,11 @@ def _same_start(model: nn.Module, accelerator: Accelerator) -> None:
 
 
 def _share(batch: Batch, accelerator: Accelerator) -> tuple[Batch, float]:
-    """This process's rows of a batch, and the weight that makes the sum over processes the batch's mean."""
+    """This process's rows of a batch, and the weight that makes the sum over processes the batch's mean.
+
+    Exact for losses that are means over rows; a mean over tokens is weighted by rows, which is close for rows of
+    one length bin.
+    """
     if accelerator.num_processes == 1:
         return {name: tensor.to(accelerator.device) for name, tensor in batch.items()}, 1.0
     rows = len(batch["input_ids"])

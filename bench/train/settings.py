@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from contextlib import suppress
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -43,7 +45,7 @@ class Settings(BaseModel):
                 node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
                 raise SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(self.names())}")
-            node[last] = None if text.lower() in ("none", "null") else text
+            node[last] = _value(text)
         try:
             return type(self).model_validate(content)
         except ValidationError as error:
@@ -60,6 +62,16 @@ class Settings(BaseModel):
             value = getattr(self, name)
             out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
         return out
+
+
+def _value(text: str) -> Any:
+    """A --set text as what it means: none, a list in JSON, else the text itself, which its field will read."""
+    if text.lower() in ("none", "null"):
+        return None
+    if text.startswith("["):
+        with suppress(ValueError):
+            return json.loads(text)
+    return text
 
 
 class Training(Settings):

@@ -77,7 +77,10 @@ def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
     given = load.architecture(ctx.checkpoint.architecture or "BertModel")
     if issubclass(given, (BertForPreTraining, BertForMaskedLM, BertModel)):
         given = BertForMaskedLM if ctx.checkpoint.has_lm_head else BertModel
-    return State({"model": load.load(ctx.checkpoint.folder, given)})
+    models = {"model": load.load(ctx.checkpoint.folder, given)}
+    if given is BertForMaskedLM:  # which has no pooler; the checkpoint may, and fine-tuning starts from it
+        models["encoder"] = load.load(ctx.checkpoint.folder, BertModel)
+    return State(models)
 
 
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -112,7 +115,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     encoder_config = state.model.config
     assert isinstance(encoder_config, BertConfig), "the stage before leaves a BERT"
     model = BertForSequenceClassification(classifier_config(encoder_config, ctx.task))
-    load_encoder(model, state.model)
+    load_encoder(model, state.models.get("encoder", state.model))
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
     return State({"model": model})
 

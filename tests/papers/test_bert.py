@@ -269,3 +269,15 @@ def test_pretraining_makes_a_masked_lm_that_learns(context: Callable[..., Any]) 
     terms = loss(model, batch)
     assert terms.keys() == {"mlm"} and terms["mlm"].item() == pytest.approx(plain.item(), rel=1e-5)
     assert masked_lm(lm.hidden(batch), batch["labels"], lm.logits).item() == pytest.approx(plain.item(), rel=1e-5)
+
+
+def test_a_given_pooler_is_kept_beside_the_masked_lm(
+    context: Callable[..., Any], tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    """A masked LM has no pooler, but the checkpoint of a BERT does, and fine-tuning starts from it."""
+    whole = tiny(BertForPreTraining, seed=3)
+    ctx = context(checkpoint=checkpoint(whole, tokenizer, tmp_path / "given"))
+    state = recipe.load_checkpoint(State(), hyper("bert", "rte", "full", GIVEN), ctx)
+    assert isinstance(state.model, BertForMaskedLM)
+    pooler = state.models["encoder"].state_dict()["pooler.dense.weight"]
+    assert torch.equal(pooler, whole.state_dict()["bert.pooler.dense.weight"])
