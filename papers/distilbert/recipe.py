@@ -96,7 +96,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
             "corpus_tokens": 200_000, "max_length": 64, "min_length": 1,
             "training": general.training.model_copy(update={"epochs": 1, "batch_size": 32, "accumulation": 1}),
         })  # fmt: skip
-        fine_tune = Training(epochs=3, batch_size=32, lr=5e-4, warmup=0.1)
+        fine_tune = Training(epochs=4, batch_size=32, lr=5e-4, warmup=0.1)
     if scale == "small":
         general = general.model_copy(update={
             "corpus_tokens": 150_000, "max_length": 64,
@@ -216,7 +216,7 @@ RECIPE = Recipe(
         "distilbert-released": "the authors' released checkpoint, fine-tuned by us",
     },
     tasks=(*GLUE, "imdb"),
-    smoke_tasks=("cola", "sst2", "mrpc", "stsb", "rte"),
+    smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
     stages=stages,
     teacher="bert",

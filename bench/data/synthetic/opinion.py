@@ -26,9 +26,9 @@ def said(draw: Draw) -> str:
 
 
 def plain(draw: Draw, sign: int) -> str:
-    """`X is good` or `X is not bad`: half of them negated, so neither word alone tells the sign."""
+    """`X is good` or `X is not bad`: a quarter of them negated, so that polarity can be learnt before negation."""
     subject, verb = topic(draw)
-    negation = draw.uniform(words.NEGATIONS) if draw.chance(0.5) else ""
+    negation = draw.uniform(words.NEGATIONS) if draw.chance(0.25) else ""
     shown = adjective(draw, -sign if negation else sign)
     degree = draw.uniform(words.STRONG) if draw.chance(0.3) else ""
     return said(draw) + " ".join(part for part in (subject, verb, negation, degree, shown) if part)
