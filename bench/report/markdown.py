@@ -42,6 +42,7 @@ def document(title: str, parts: Iterable[str]) -> str:
 
 
 def bullets(lines: Iterable[str]) -> str:
+    """One line each, as a bulleted list."""
     return "\n".join(f"- {line}" for line in lines)
 
 

@@ -77,6 +77,7 @@ def significant(value: float | None, digits: int = 3) -> str:
 
 
 def percent(value: float | None) -> str:
+    """A fraction shown in percent."""
     return show(None if value is None else 100 * value, 1)
 
 

@@ -66,6 +66,7 @@ def _quality(model: Model, letter: str) -> dict[str, str]:
 
 
 def millions(number: float | None) -> str:
+    """A count shown in millions."""
     return show(number and number / 1e6, 2 if number and number < 1e7 else 1)
 
 

@@ -153,7 +153,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for processes in (1, 2):
         command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1",
                    "--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-        command += ["--multi_cpu", "--main_process_port", "0"] if processes > 1 else []
+        command += ["--main_process_port", "0"] if processes > 1 else []
         out = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=240, check=False)
         line = [text for text in out.stdout.splitlines() if text.startswith("RESULT")]
         assert line, out.stderr[-2000:]

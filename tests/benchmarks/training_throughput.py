@@ -71,8 +71,8 @@ class Sides:
         with tempfile.TemporaryDirectory() as folder:
             arguments = TrainingArguments(
                 folder, per_device_train_batch_size=BATCH, num_train_epochs=self.epochs, learning_rate=self.lr,
-                seed=seed, warmup_steps=0.1, weight_decay=0.01, bf16=self.bf16 and not padded, report_to=[], save_strategy="no",
-                logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
+                seed=seed, warmup_steps=0.1, weight_decay=0.01, bf16=self.bf16 and not padded, report_to=[],
+                save_strategy="no", logging_strategy="no", disable_tqdm=True, dataloader_pin_memory=False,
             )  # fmt: skip
             Trainer(model, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(self.tokenizer)).train()  # pyright: ignore
 
