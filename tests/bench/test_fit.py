@@ -1,5 +1,6 @@
 """The training loop: exact resume, one path for one process and two, loud failure."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -150,11 +151,12 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "two.py"
     script.write_text(TWO.format(tests=str(Path(__file__).parent)))
     results = []
-    for processes in (1, 2):
-        command = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_machines", "1",
-                   "--num_processes", str(processes), "--mixed_precision", "no", "--dynamo_backend", "no"]  # fmt: skip
-        command += ["--main_process_port", "0"] if processes > 1 else []
-        out = subprocess.run([*command, str(script)], capture_output=True, text=True, timeout=240, check=False)
+    for processes in (1, 2):  # the launcher that `accelerate launch` itself starts for several processes
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes > 1 else []
+        out = subprocess.run(
+            [sys.executable, *launcher, str(script)], env=os.environ | {"ACCELERATE_USE_CPU": "true"},
+            capture_output=True, text=True, timeout=240, check=False,
+        )  # fmt: skip
         line = [text for text in out.stdout.splitlines() if text.startswith("RESULT")]
         assert line, out.stderr[-2000:]
         results.append(line[0].split()[1:])
