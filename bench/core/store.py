@@ -90,7 +90,7 @@ def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list
     """
     if results.exists() and not results.is_dir():
         raise RecordError("the results are not a folder", where=results, found="a file", fix="give --results FOLDER")
-    with _no_collection():
+    with no_collection():
         paths = [path for scale in scales for path in sorted(_files(str(results / scale)), key=_order)]
         return [read_record(Path(path)) for path in paths]
 
@@ -101,8 +101,8 @@ def _order(path: str) -> list[str]:
 
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Reading makes many objects and no garbage: looking for cycles meanwhile would double the time."""
+def no_collection() -> Iterator[None]:
+    """Reading records makes many objects and no garbage: looking for cycles meanwhile would double the time."""
     was = gc.isenabled()
     gc.disable()
     try:

@@ -6,16 +6,15 @@ lists what is stale.
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
 from pathlib import Path
 
 from bench.core import claims, registry, store
 from bench.core.claims import Ledger
 from bench.core.record import Record
 from bench.core.verdict import Judged, judge
-from bench.report import overview
+from bench.report import overview, plots
 from bench.report.gather import gather
 from bench.report.markdown import MARK
 from bench.report.page import paper_page
@@ -41,19 +40,15 @@ def stale(results: Path, reports: Path, scale: str = "") -> list[Path]:
 
 
 def write_report(
-    results: Path,
-    reports: Path,
-    ledgers: Sequence[Ledger],
-    scales: tuple[str, ...],
+    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...],
     broken: Mapping[str, str] = NONE_BROKEN,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """Writes every page and figure, each atomically, and removes pages of ours that are no longer made.
 
     `broken` gives the reason per paper that could not be read.
     Returns: the paths, sorted.  Raises: RecordError for an unreadable record, or a folder that cannot be written.
     """
-    with _no_collection():
-        pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    pages = _read_and_render(results, reports, ledgers, scales, broken)
     for path in sorted(pages):
         store.write_atomic(path, pages[path])
     for path in _orphans(reports, pages):
@@ -62,39 +57,39 @@ def write_report(
 
 
 def stale_report(
-    results: Path,
-    reports: Path,
-    ledgers: Sequence[Ledger],
-    scales: tuple[str, ...],
+    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...],
     broken: Mapping[str, str] = NONE_BROKEN,
-) -> list[Path]:
+) -> list[Path]:  # fmt: skip
     """The files on disk that differ from what `write_report` would write, sorted; writes nothing."""
-    with _no_collection():
-        pages = render(results, reports, ledgers, store.read_records(results, scales), broken)
+    pages = _read_and_render(results, reports, ledgers, scales, broken)
     changed = [path for path, text in pages.items() if not path.is_file() or path.read_bytes() != text.encode()]
     return sorted([*changed, *_orphans(reports, pages)])
 
 
-def render(
-    results: Path,
-    reports: Path,
-    ledgers: Sequence[Ledger],
-    records: Sequence[Record],
-    broken: Mapping[str, str] = NONE_BROKEN,
+def _read_and_render(
+    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...], broken: Mapping[str, str]
 ) -> dict[Path, str]:
-    """All files of a report as text; a pure function of its arguments."""
+    """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
+    with store.no_collection(), plots.process() as drawing:
+        return render(results, reports, ledgers, store.read_records(results, scales), broken, drawing)
+
+
+def render(
+    results: Path, reports: Path, ledgers: Sequence[Ledger], records: Sequence[Record],
+    broken: Mapping[str, str] = NONE_BROKEN, drawing: Executor | None = None,
+) -> dict[Path, str]:  # fmt: skip
+    """All files of a report as text; a pure function of its arguments. `drawing` draws the figures meanwhile."""
     ledgers = sorted(ledgers, key=lambda ledger: ledger.paper.name)
-    verdicts = by_paper(ledgers, judge(ledgers, records))
     references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
     models = gather(records, references)
-    figures = overview.figures(models)
-    pages = {reports / name: text for name, text in figures.items()}
-    pages[reports / "README.md"] = overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)
+    figures = plots.drawn(overview.figures(models), drawing)
+    verdicts = by_paper(ledgers, judge(ledgers, records))
+    pages = {reports / "README.md": overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)}
     for ledger in ledgers:
         page = reports / f"{ledger.paper.name}.md"
         own = [model for model in models if model.paper == ledger.paper.name]
         pages[page] = paper_page(ledger, verdicts[ledger.paper.name], own, page, results)
-    return pages
+    return pages | {reports / name: finished() for name, finished in figures.items()}
 
 
 def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
@@ -110,18 +105,6 @@ def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
     """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
     papers, broken = registry.find()
     return [claims.load(papers[name].folder) for name in sorted(papers)], dict(broken)
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:

@@ -120,15 +120,14 @@ def attribute(models: Sequence[Model], verdicts: Mapping[str, Sequence[Judged]])
     return {row: tally(entries) for row, entries in owned.items()}
 
 
-def figures(models: Sequence[Model]) -> dict[str, str]:
+def figures(models: Sequence[Model]) -> dict[str, plots.Picture]:
     """One Pareto figure per scale that has retention: against size, and against speed on each machine."""
-    drawn: dict[str, str] = {}
+    found: dict[str, plots.Picture] = {}
     for scale in dict.fromkeys(model.scale for model in models):
-        at = [model for model in models if model.scale == scale]
-        panels = _panels(at)
+        panels = _panels([model for model in models if model.scale == scale])
         if any(not point.reference for panel in panels for point in panel.points):
-            drawn[f"pareto-{scale}.svg"] = plots.svg(plots.draw(panels, "GLUE retention (% of own teacher)"))
-    return drawn
+            found[f"pareto-{scale}.svg"] = plots.Picture(tuple(panels), "GLUE retention (% of own teacher)")
+    return found
 
 
 def _panels(models: Sequence[Model]) -> list[plots.Panel]:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Mapping, Sequence
+import multiprocessing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.report.numbers import Interval
@@ -53,6 +57,34 @@ class Panel:
     points: tuple[Point, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A figure before it is drawn: panels side by side on one y axis."""
+
+    panels: tuple[Panel, ...]
+    y_label: str
+
+
+@contextmanager
+def process() -> Iterator[Executor]:
+    """A process of its own that draws: loading the library, the longest part, passes while records are read."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        pool.submit(_load)
+        yield pool
+
+
+def _load() -> None:
+    import matplotlib.backends.backend_svg
+    import matplotlib.figure  # noqa: F401
+
+
+def drawn(pictures: Mapping[str, Picture], drawing: Executor | None) -> dict[str, Callable[[], str]]:
+    """name -> what gives the finished SVG; drawn in the other process meanwhile where there is one."""
+    if drawing is None:
+        return {name: partial(svg, picture) for name, picture in pictures.items()}
+    return {name: drawing.submit(svg, picture).result for name, picture in pictures.items()}
+
+
 def front(points: Sequence[Point], better: str) -> list[Point]:
     """The points that no other beats on both axes, from cheap to dear."""
     sign = 1.0 if better == "left" else -1.0
@@ -64,11 +96,12 @@ def front(points: Sequence[Point], better: str) -> list[Point]:
     return kept
 
 
-def draw(panels: Sequence[Panel], y_label: str) -> Figure:
-    """The figure, panels side by side on one y axis.  Raises: ValueError without a point."""
+def draw(picture: Picture) -> Figure:
+    """The figure in matplotlib.  Raises: ValueError without a point."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    panels = picture.panels
     if not any(panel.points for panel in panels):
         raise ValueError("nothing to draw")
     with matplotlib.rc_context(STYLE):
@@ -83,7 +116,7 @@ def draw(panels: Sequence[Panel], y_label: str) -> Figure:
             axes.set_ylim(low, high)
             _panel(axes, panel, look)
             if place == 0:
-                axes.set_ylabel(y_label)
+                axes.set_ylabel(picture.y_label)
         return figure
 
 
@@ -191,12 +224,12 @@ def _labels(
     axes.add_collection(LineCollection(leaders, colors="#cccccc", linewidths=0.5, zorder=2), autolim=False)
 
 
-def svg(figure: Figure) -> str:
+def svg(picture: Picture) -> str:
     """The figure as text: no date, fixed ids, the same bytes in every process."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": "bench report"})
+        FigureCanvasSVG(draw(picture)).print_svg(out, metadata={"Date": None, "Creator": "bench report"})
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

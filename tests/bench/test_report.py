@@ -291,7 +291,7 @@ def test_the_front_holds_only_what_no_other_beats() -> None:
     assert [p.label for p in plots.front(points, "left")] == ["small", "big"]
     assert [p.label for p in plots.front(points, "right")] == ["big"]
     with pytest.raises(ValueError, match="nothing to draw"):
-        plots.draw([plots.Panel("t", "x", "left", ())], "y")
+        plots.draw(plots.Picture((plots.Panel("t", "x", "left", ()),), "y"))
 
 
 def _fill(folder: Path) -> None:
