@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -36,6 +37,15 @@ ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profi
 
 def _say(text: str = "") -> None:
     sys.stdout.write(text + "\n")
+
+
+def _main_process() -> bool:
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _complain(text: str) -> None:
+    if _main_process():
+        sys.stderr.write(f"bench: {text}\n")
 
 
 def _json(content: Any) -> None:
@@ -157,7 +167,7 @@ def run(
         _table([_line(record) for record in records])
     failed = [record for record in records if record.status == "failed"]
     if failed:
-        sys.stderr.write(f"bench: {len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}\n")
+        _complain(f"{len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}")
         raise typer.Exit(1)
 
 
@@ -224,21 +234,22 @@ def _quiet_libraries() -> None:
 
 def main() -> None:
     """Run a command; an error the user can act on is one line on stderr and its exit code."""
-    level = logging.INFO if os.environ.get("RANK", "0") == "0" else logging.ERROR
+    if not _main_process():
+        sys.stdout = io.StringIO()  # of several processes one speaks
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("bench").setLevel(level)
+    logging.getLogger("bench").setLevel(logging.INFO if _main_process() else logging.CRITICAL)
     try:
         code = app(standalone_mode=False)
     except BenchError as error:
-        sys.stderr.write(f"bench: {error}\n")
+        _complain(str(error))
         sys.exit(error.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        sys.stderr.write("bench: stopped; the same command goes on where it was\n")
+        _complain("stopped; the same command goes on where it was")
         sys.exit(130)
     except Exception as error:
         if not hasattr(error, "format_message"):  # a usage error of the command line, nothing else
             raise
-        sys.stderr.write(f"bench: {' '.join(error.format_message().split())}; next: bench --help\n")  # pyright: ignore
+        _complain(f"{' '.join(error.format_message().split())}; next: bench --help")  # pyright: ignore
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
 

@@ -7,7 +7,6 @@ it is whole, and a name that is taken is never taken over.
 from __future__ import annotations
 
 import errno
-import gc
 import itertools
 import json
 import logging
@@ -21,6 +20,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.core.errors import RecordError
+from bench.core.garbage import no_collection
 from bench.core.record import FORMAT, Record
 from bench.core.spec import RECORD_SCALES
 
@@ -98,18 +98,6 @@ def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list
 def _order(path: str) -> list[str]:
     """Folder by folder, and "x" before "x-2": comparing whole paths would do neither."""
     return path.removesuffix(".json").split(os.sep)
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Reading records makes many objects and no garbage: looking for cycles meanwhile would double the time."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()
 
 
 def _files(folder: str) -> Iterator[str]:

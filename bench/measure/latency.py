@@ -12,8 +12,7 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import SpecError
+from bench.core.garbage import no_collection
 from bench.core.stats import ratio_interval
 from bench.models.flops import example_inputs
 
@@ -83,7 +83,7 @@ def interleaved(
             call()
     order, chance = list(callables), random.Random(seed)
     seconds: dict[str, list[float]] = {name: [] for name in callables}
-    with _no_collection():
+    with no_collection():
         for _ in range(protocol.rounds):
             chance.shuffle(order)
             for name in order:
@@ -101,18 +101,6 @@ def _timed(call: Callable[[], object], clock: Callable[[], int], synchronise: Ca
     if synchronise is not None:
         synchronise()
     return (clock() - start) / 1e9
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Garbage collection belongs to no model; it runs between rounds instead of inside a timed call."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def speedup(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:

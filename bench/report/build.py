@@ -12,6 +12,7 @@ from pathlib import Path
 
 from bench.core import claims, registry, store
 from bench.core.claims import Ledger
+from bench.core.garbage import no_collection
 from bench.core.record import Record
 from bench.core.verdict import Judged, judge
 from bench.report import overview, plots
@@ -70,7 +71,7 @@ def _read_and_render(
     results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...], broken: Mapping[str, str]
 ) -> dict[Path, str]:
     """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
-    with store.no_collection(), plots.process() as drawing:
+    with no_collection(), plots.process() as drawing:
         return render(results, reports, ledgers, store.read_records(results, scales), broken, drawing)
 
 

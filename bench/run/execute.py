@@ -84,7 +84,9 @@ class Executor:
         measurements += measure.quality(job, model, self.plan.inputs, self.accelerator)
         measurements += measure.size(model, folder)
         teacher = load.load_saved(teacher_folder) if teacher_folder else None
-        measurements += measure.speed(model, teacher, self.accelerator)
+        if self.accelerator.is_main_process:  # the others wait: they would disturb its timing
+            measurements += measure.speed(model, teacher, self.accelerator)
+        self.accelerator.wait_for_everyone()
         if job.teacher is not None:
             theirs = self._measured.get(job.teacher.key) or self.done[job.teacher.hash].measurements
             measurements += measure.against_teacher(job, measurements, theirs)

@@ -21,7 +21,7 @@ from bench.run.inputs import Inputs, checkpoint_identity, teacher_facts
 from bench.run.request import Request
 from bench.train.precision import native_bf16
 from bench.train.recipe import Recipe, Stage
-from bench.train.settings import Settings
+from bench.train.settings import Settings, unknown_field
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +180,13 @@ class Planner:
         return self._jobs[spec]
 
     def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
-        """The --set changes that this recipe's settings have; one that no chosen recipe has is an error."""
-        others = [r.hyper(r.main_variant, self.tasks[0].name, self.request.scale, None) for r in self.recipes.values()]
+        """The --set changes that this recipe's settings have; one that neither it nor another of the plan has fails."""
+        chosen = [*self.recipes.values(), *map(self._teacher_recipe, self.recipes.values())]
+        others = [r.hyper(r.main_variant, self.tasks[0].name, self.request.scale, None) for r in chosen]
+        known = sorted({name for other in [hyper, *others] for name in other.names()})
         for path in self.request.set:
-            if not any(path in other.names() for other in [hyper, *others]):
-                fields = sorted({name for other in [hyper, *others] for name in other.names()})
-                raise SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(fields)}")
+            if path not in known:
+                raise unknown_field(path, known)
         return {path: text for path, text in self.request.set.items() if path in hyper.names()}
 
     def _tokenizer_folder(self, released: Checkpoint | None) -> Path:

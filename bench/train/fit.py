@@ -11,7 +11,6 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -49,8 +48,6 @@ class _Job:
     """What does not change while a loop runs."""
 
     model: nn.Module
-    runner: nn.Module
-    """The model as it is called: itself, or its compiled form."""
     loss: Loss
     batches: Batches
     training: Training
@@ -81,9 +78,10 @@ def fit(
     optimizer = _adamw(model, training, accelerator.device)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
-    runner = cast(nn.Module, torch.compile(model, dynamic=True)) if training.compile else model
+    if training.compile:
+        _compile(model)
     precision = choose(training.precision, accelerator.device)
-    job = _Job(model, runner, loss, batches, training, accelerator, precision, steps)
+    job = _Job(model, loss, batches, training, accelerator, precision, steps)
     if accelerator.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(accelerator.device)
     with progress(steps, at.step) as advance:
@@ -99,6 +97,12 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def _compile(model: nn.Module) -> None:
+    """In place, the encoder too: a loss that calls a part of the model by itself runs compiled code as well."""
+    for module in dict.fromkeys((model, getattr(model, "base_model", model))):
+        module.compile(dynamic=True)
 
 
 def _adamw(model: nn.Module, training: Training, device: torch.device) -> torch.optim.AdamW:
@@ -147,7 +151,7 @@ def _step(job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int,
     for offset, indices in enumerate(micro):
         batch, weight = _share(job.batches.batch(at.epoch, start + offset, indices), accelerator)
         with job.precision.autocast(accelerator.device):
-            terms = job.loss(job.runner, batch)
+            terms = job.loss(job.model, batch)
         loss = sum(terms.values(), start=torch.zeros((), device=accelerator.device)) * (weight / len(micro))
         if not bool(torch.isfinite(loss)):
             shown = ", ".join(f"{name} {term.detach().item():.4g}" for name, term in terms.items())

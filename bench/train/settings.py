@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 import json
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any, Literal, Self
 
@@ -33,7 +35,7 @@ class Settings(BaseModel):
     def override(self, changes: dict[str, str]) -> Self:
         """The same settings with `dotted.field = text` changes applied and checked.
 
-        Raises SpecError naming the fields there are, or what the field takes.
+        Raises SpecError naming the fields that come close, or what the field takes.
         """
         if not changes:
             return self
@@ -44,7 +46,7 @@ class Settings(BaseModel):
             for part in parents:
                 node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
-                raise SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(self.names())}")
+                raise unknown_field(path, self.names())
             node[last] = _value(text)
         try:
             return type(self).model_validate(content)
@@ -62,6 +64,14 @@ class Settings(BaseModel):
             value = getattr(self, name)
             out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
         return out
+
+
+def unknown_field(path: str, names: Collection[str]) -> SpecError:
+    """The error for a --set field that is not among `names`: says which come close, or which groups there are."""
+    last = path.split(".")[-1]
+    alike = difflib.get_close_matches(path, names) or [name for name in names if name.split(".")[-1] == last]
+    groups = sorted({name.split(".")[0] + (".*" if "." in name else "") for name in names})
+    return SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(alike or groups)}")
 
 
 def _value(text: str) -> Any:

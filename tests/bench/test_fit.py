@@ -126,6 +126,26 @@ def test_schedule_rises_and_falls_to_zero() -> None:
     assert rates == rates[:11] + sorted(rates[11:], reverse=True) and 0 < rates[-1] < 0.02
 
 
+def test_a_compiled_model_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[bool] = []
+
+    def without_codegen(model: nn.Module, dynamic: bool) -> object:
+        compiled.append(dynamic)
+        return compiler(model, dynamic=dynamic, backend="eager")  # traces as usual; needs no C++ compiler
+
+    compiler = torch.compile
+    monkeypatch.setattr(torch, "compile", without_codegen)
+    weights = []
+    for switch in (False, True):
+        model = fresh()
+        model.drop.p = 0.0
+        training = TRAINING.model_copy(update={"compile": switch})
+        fit(model, loss, Batches(data(), 4, 0, 0), training, Accelerator())
+        weights.append(model.out.weight.detach().clone())
+    assert compiled == [True]
+    torch.testing.assert_close(weights[1], weights[0])
+
+
 def test_bf16_is_never_silently_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.train.precision.native_bf16", lambda device: False)
     assert choose("auto", torch.device("cpu")).name == "fp32"

@@ -102,3 +102,21 @@ def test_two_benches_in_one_folder_do_not_corrupt_it(folder: Path) -> None:
     assert_nothing_half_written(folder, folder / "home")
     stored = store.read_records(folder / "results", ("smoke",))
     assert {record.hash for record in stored} == {records[0].hash} and len(stored) in (1, 2)
+
+
+def test_the_command_under_a_launcher_of_two_processes_writes_one_record(folder: Path) -> None:
+    environment = os.environ | {
+        "BENCH_HOME": str(folder / "home"), "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true",
+    }  # fmt: skip
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command = [*launcher, "-m", "bench", "run", "profile.toml", "--json"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    record = finish(process)  # its output is one JSON document, not one per process
+    assert record.environment["processes"] == 2
+    assert {("accuracy", "validation"), ("latency_s", "batch1-length128")} <= {
+        (m.metric, m.split) for m in record.measurements
+    }
+    assert [r.id for r in store.read_records(folder / "results", ("smoke",))] == [record.id]
+    assert_nothing_half_written(folder, folder / "home")
