@@ -7,7 +7,6 @@ lists what is stale.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 from bench.core import claims, registry, store
@@ -15,7 +14,8 @@ from bench.core.claims import Ledger
 from bench.core.garbage import no_collection
 from bench.core.record import Record
 from bench.core.verdict import Judged, judge
-from bench.report import overview, plots
+from bench.report import overview
+from bench.report.drawing import Drawing
 from bench.report.gather import gather
 from bench.report.markdown import MARK
 from bench.report.page import paper_page
@@ -71,26 +71,27 @@ def _read_and_render(
     results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...], broken: Mapping[str, str]
 ) -> dict[Path, str]:
     """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
-    with no_collection(), plots.process() as drawing:
-        return render(results, reports, ledgers, store.read_records(results, scales), broken, drawing)
+    with no_collection(), Drawing() as drawing:
+        return render(results, reports, ledgers, store.read_records(results, scales), drawing, broken)
 
 
 def render(
-    results: Path, reports: Path, ledgers: Sequence[Ledger], records: Sequence[Record],
-    broken: Mapping[str, str] = NONE_BROKEN, drawing: Executor | None = None,
+    results: Path, reports: Path, ledgers: Sequence[Ledger], records: Sequence[Record], drawing: Drawing,
+    broken: Mapping[str, str] = NONE_BROKEN,
 ) -> dict[Path, str]:  # fmt: skip
-    """All files of a report as text; a pure function of its arguments. `drawing` draws the figures meanwhile."""
+    """All files of a report as text; a pure function of what it is given."""
     ledgers = sorted(ledgers, key=lambda ledger: ledger.paper.name)
     references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
     models = gather(records, references)
-    figures = plots.drawn(overview.figures(models), drawing)
+    figures = overview.figures(models)
+    drawing.draw(figures)
     verdicts = by_paper(ledgers, judge(ledgers, records))
     pages = {reports / "README.md": overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)}
     for ledger in ledgers:
         page = reports / f"{ledger.paper.name}.md"
         own = [model for model in models if model.paper == ledger.paper.name]
         pages[page] = paper_page(ledger, verdicts[ledger.paper.name], own, page, results)
-    return pages | {reports / name: finished() for name, finished in figures.items()}
+    return pages | {reports / name: text for name, text in drawing.drawn().items()}
 
 
 def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, list[Judged]]:

@@ -288,7 +288,7 @@ def _model(
         for key, entry in measured[record.id].items():
             found[key].append(entry)
             if key[0] in TIMED:
-                timed[*key, machine].append(entry)
+                timed[key[0], key[1], machine].append(entry)
     return Model(
         *name,
         label=label,

@@ -132,9 +132,10 @@ def figures(models: Sequence[Model]) -> dict[str, plots.Picture]:
 
 def _panels(models: Sequence[Model]) -> list[plots.Panel]:
     machines = sorted({machine for model in models for machine in model.machines()})
-    panels = [plots.Panel("Size on disk", "MB on disk (log)", "left", _points(models, _size))]
+    kept = {model.name: averages(model) for model in models}
+    panels = [plots.Panel("Size on disk", "MB on disk (log)", "left", _points(models, kept, _size))]
     for machine in machines[:3]:  # a fourth would not be readable; the table has them all
-        points = _points(models, lambda m, machine=machine: _speed(m, machine))
+        points = _points(models, kept, lambda m, machine=machine: _speed(m, machine))
         title = f"Speed, batch 1, length 128, on {machine}"
         panels.append(plots.Panel(title, "speed-up over own teacher (log)", "right", points))
     return panels
@@ -150,13 +151,16 @@ def _speed(model: Model, machine: str) -> Interval | None:
     return Interval(1.0, None, None, 1) if model.reference and found is None else found
 
 
-def _points(models: Sequence[Model], x: Callable[[Model], Interval | None]) -> tuple[plots.Point, ...]:
+def _points(
+    models: Sequence[Model], averaged: Mapping[Name, tuple[Interval, Interval] | None],
+    x: Callable[[Model], Interval | None],
+) -> tuple[plots.Point, ...]:  # fmt: skip
     """Each variant with a retention; the reference is 100% by definition. The commonest task list is comparable."""
     lists = Counter(tuple(model.glue_tasks()) for model in models if model.glue_tasks())
     shared = list(max(lists, key=lambda tasks: (lists[tasks], len(tasks), tasks), default=()))
     found: list[plots.Point] = []
     for model in models:
-        both = averages(model)
+        both = averaged[model.name]
         at = x(model)
         if both is None or at is None:
             continue

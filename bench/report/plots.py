@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import io
 import math
-import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from bench.report.numbers import Interval
@@ -63,26 +59,6 @@ class Picture:
 
     panels: tuple[Panel, ...]
     y_label: str
-
-
-@contextmanager
-def process() -> Iterator[Executor]:
-    """A process of its own that draws: loading the library, the longest part, passes while records are read."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        pool.submit(_load)
-        yield pool
-
-
-def _load() -> None:
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure  # noqa: F401
-
-
-def drawn(pictures: Mapping[str, Picture], drawing: Executor | None) -> dict[str, Callable[[], str]]:
-    """name -> what gives the finished SVG; drawn in the other process meanwhile where there is one."""
-    if drawing is None:
-        return {name: partial(svg, picture) for name, picture in pictures.items()}
-    return {name: drawing.submit(svg, picture).result for name, picture in pictures.items()}
 
 
 def front(points: Sequence[Point], better: str) -> list[Point]:

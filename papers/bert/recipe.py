@@ -64,7 +64,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         return Hyper(pretrain=None if teacher else Pretraining(), max_length=64, fine_tune=training)
     base = Hyper().fine_tune.model_copy(update={"epochs": epochs})
     if scale == "small":
-        base = base.model_copy(update={"epochs": 3, "lr": 2e-4})
+        base = base.model_copy(update={"epochs": 3, "batch_size": 16, "lr": 1e-4})
     return Hyper(max_length=256 if task == "imdb" else 128, fine_tune=base)
 
 

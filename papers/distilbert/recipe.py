@@ -99,12 +99,13 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         fine_tune = Training(epochs=4, batch_size=32, lr=5e-4, warmup=0.1)
     if scale == "small":
         general = general.model_copy(update={
-            "corpus_tokens": 150_000, "max_length": 64,
+            "corpus_tokens": 100_000, "max_length": 64,
             "training": general.training.model_copy(
-                update={"epochs": 1, "batch_tokens": 1024, "accumulation": 1, "lr": 3e-4}),
+                update={"epochs": 1, "batch_tokens": 512, "accumulation": 1, "lr": 1e-4}),
         })  # fmt: skip
-        head = head.model_copy(update={"corpus_tokens": 200_000, "max_length": 64})
-        fine_tune = fine_tune.model_copy(update={"lr": 2e-4})
+        head = HeadTraining(corpus_tokens=200_000, max_length=64,
+                            training=head.training.model_copy(update={"batch_tokens": 1024}))  # fmt: skip
+        fine_tune = fine_tune.model_copy(update={"batch_size": 16, "lr": 3e-4})
     return Hyper(
         head=head,
         general=general.model_copy(update=_OFF.get(variant, {})),

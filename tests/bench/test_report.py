@@ -20,6 +20,7 @@ from bench.core.record import Record
 from bench.core.units import TASK_METRICS
 from bench.core.verdict import Judged
 from bench.report import build, markdown, numbers, overview, plots
+from bench.report.drawing import Drawing
 from bench.report.gather import averages, degenerate, gather
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "report"
@@ -41,7 +42,8 @@ def ledgers() -> list[Ledger]:
 
 
 def pages(records: list[Record], folder: Path = Path("x")) -> dict[str, str]:
-    rendered = build.render(folder / "results", folder / "reports", ledgers(), records)
+    with Drawing() as drawing:
+        rendered = build.render(folder / "results", folder / "reports", ledgers(), records, drawing)
     return {path.name: text for path, text in rendered.items()}
 
 

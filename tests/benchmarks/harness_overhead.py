@@ -23,7 +23,7 @@ from bench.train.fit import fit
 from bench.train.losses import supervised
 from bench.train.settings import Training
 
-ROUNDS, ROWS = 15, 640
+ROUNDS, ROWS = 15, 320
 
 
 def data() -> Encoded:
