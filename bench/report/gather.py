@@ -64,6 +64,12 @@ class TaskScores:
     def without_degenerate(self) -> list[Score]:
         return [score for score in self.scores if not score.degenerate]
 
+    @property
+    def rows(self) -> int | None:
+        """Training rows of these runs, where the records say."""
+        data = self.scores[0].record.data
+        return data.rows.get("train") if data else None
+
 
 @dataclass(frozen=True, slots=True)
 class Model:
@@ -85,6 +91,8 @@ class Model:
     """Earlier runs of a (task, seed, setting) that has a newer one."""
     aside: tuple[Record, ...]
     """Runs under another setting than the one shown."""
+    elsewhere: tuple[TaskScores, ...]
+    """The scores of those, by task and training rows."""
     found: Mapping[tuple[str, str], tuple[Measurement, ...]] = field(repr=False)
     """Measurements of the runs shown, by (metric, split)."""
     timed: Mapping[tuple[str, str, str], tuple[Measurement, ...]] = field(repr=False)
@@ -275,12 +283,17 @@ def _model(
     used: list[Record] = []
     repeated: list[Record] = []
     aside: list[Record] = []
+    elsewhere: list[TaskScores] = []
     for _, settings in sorted(by_task.items()):
         shown = max(settings.values(), key=lambda rs: (len({r.spec.seed for r in rs}), rs[-1].started, rs[-1].id))
         newest = {record.spec.seed: record for record in shown}
         used += [newest[seed] for seed in sorted(newest)]
         repeated += [record for record in shown if newest[record.spec.seed] is not record]
-        aside += [record for members in settings.values() if members is not shown for record in members]
+        for members in settings.values():
+            if members is not shown:
+                aside += members
+                latest = sorted({record.spec.seed: record for record in members}.values(), key=lambda r: r.spec.seed)
+                elsewhere += _scores(latest, measured, by_id).values()
     found: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
     timed: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
     for record in used:
@@ -299,6 +312,7 @@ def _model(
         failed=tuple(failed),
         repeated=tuple(repeated),
         aside=tuple(sorted(aside, key=lambda r: (r.started, r.id))),
+        elsewhere=tuple(sorted(elsewhere, key=lambda s: (s.task, s.rows or 0, s.scores[0].record.id))),
         found={key: tuple(entries) for key, entries in sorted(found.items())},
         timed={key: tuple(entries) for key, entries in sorted(timed.items())},
     )

@@ -57,6 +57,7 @@ def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model]
     sections += [*_averages(ledger), "## Sources and conditions", _conditions(judged), "## Scores"]
     scored = [model for model in models if model.tasks]
     sections += [_scores(scored)] if scored else [_NO_SCORES if models else _NO_RECORDS]
+    sections += _budgets(scored)
     timed = [row for model in models for row in _speeds(model)]
     if timed:
         sections += ["## Speed", _SPEED_WORDS, table(timed, (), ("latency, ms", "teacher, ms", "runs"))]
@@ -71,6 +72,10 @@ def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model]
 _NO_RECORDS = "No records yet: nothing was run."
 _NO_SCORES = "No scores: the runs at hand measured size and speed only, or failed."
 _AVERAGE_WORDS = "An average fits where the rounding of its cells explains the difference."
+_BUDGET_WORDS = (
+    "The same variant under several settings, by training rows: what more rows bring the student and its teacher. Only "
+    "the setting with the most seeds enters the other tables."
+)
 _SPEED_WORDS = (
     "Wall-clock time of one forward pass, without tokenisation. Latency is the median over runs; the speed-up is "
     "over the run's own teacher in the same session, rounds interleaved. Times of different machines are never pooled."
@@ -141,6 +146,19 @@ def _score_row(model: Model, scores: TaskScores) -> dict[str, str]:
         "kept (%)": interval(Interval.of(ratios).scaled(100)) if ratios else DASH,
         "by seed": " ".join(f"{s.seed}:{percent(s.value)}" for s in scores.scores),
     }  # fmt: skip
+
+
+def _budgets(models: Sequence[Model]) -> list[str]:
+    """Where a task was run under several settings: its scores by training rows."""
+    rows = []
+    shown = ("scale", "variant", "task", "metric", "mean", "n", "teacher, mean", "kept (%)")
+    for model in models:
+        for task in sorted({scores.task for scores in model.elsewhere} & set(model.tasks)):
+            alike = [model.tasks[task], *(scores for scores in model.elsewhere if scores.task == task)]
+            for scores in sorted(alike, key=lambda s: s.rows or 0):
+                row = _score_row(model, scores) | {"rows": f"{scores.rows:,}" if scores.rows else DASH}
+                rows.append({name: row[name] for name in (*shown[:3], "rows", *shown[3:])})
+    return ["## Scores under other budgets", _BUDGET_WORDS, table(rows, (), ("rows", *shown[4:]))] if rows else []
 
 
 def _speeds(model: Model) -> list[dict[str, str]]:

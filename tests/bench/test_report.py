@@ -196,9 +196,12 @@ def test_repeated_and_other_settings_are_listed_beside() -> None:
     (model,) = gather([*first, again, limited], set())
     assert [score.value for score in model.tasks["sst2"].scores] == [0.8, 0.9, 0.9]
     assert model.repeated == (first[0],) and model.aside == (limited,)
-    page = pages([*first, again, limited])["README.md"]
+    found = pages([*first, again, limited])
+    page = found["README.md"]
     assert column(page, "why not shown", "small", "distilbert", "distilbert", "1").startswith("a newer run")
     assert "another setting of the same task" in page
+    other = found["distilbert.md"].split("## Scores under other budgets")[1].split("\n## ")[0]
+    assert [line.split("|")[6].split()[0] for line in other.splitlines() if "| sst2" in line] == ["86.7", "10.0"]
 
 
 def test_students_of_two_teachers_never_share_a_row() -> None:

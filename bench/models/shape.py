@@ -1,0 +1,23 @@
+"""A shape: a paper-sized architecture with random weights, enough for size, FLOPs and speed without any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What `papers/<name>/shapes.py` offers in SHAPES, by the variant's name."""
+
+    says: str
+    """What it is, in one line."""
+    build: Callable[[], nn.Module] | None = None
+    """Makes the module, a classifier of two classes as it would be fine-tuned, with `forward(input_ids, ...)` [B, L]
+    and `.config.vocab_size`; None where there is only arithmetic. It must also build on the meta device."""
+    flops: Callable[[int, int], int] | None = None
+    """(B, L) -> FLOPs of one forward pass in closed form, counted as `bench.models.flops` does."""
+    packed_bytes: int | None = None
+    """Bytes of the weights by the paper's own arithmetic, where they are packed in fewer bits than a float's 32."""
