@@ -103,7 +103,7 @@ class Claim(_Part):
     """A piece of the name of the processor or GPU it was measured on; on any other one it can only be a proxy."""
     derive: Derive = "none"
     reference: str = ""
-    """The id of the claim whose variant this number is relative to."""
+    """The id of the claim whose variant this number is relative to, or `teacher` where no number of it was printed."""
     seeds: int = Field(default=5, ge=1)
     """Runs that a verdict at tier exact or checkpoint takes."""
     metric_stated: bool = True
@@ -153,6 +153,9 @@ class Claim(_Part):
             raise ClaimError("an ordering has no value", where=self.id)
         return self.value
 
+
+TEACHER = "teacher"
+"""The reference of a number that is relative to the own teacher, whose own number the source does not print."""
 
 RATIOS = ("speedup", "parameters_ratio", "size_ratio", "flops_ratio")
 """Metrics that records already hold as ratios to the run's own teacher."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.core.claims import Claim, Ledger, cells, recompute
+from bench.core.claims import TEACHER, Claim, Ledger, cells, recompute
 from bench.core.errors import ClaimError
 from bench.core.units import (
     AVERAGE,
@@ -134,7 +134,9 @@ def _reference(claim: Claim, ledger: Ledger) -> Iterator[Mistake]:
         return
     other = ledger.by_id.get(claim.reference)
     if other is None:
-        yield "a reference to no claim", "reference", repr(claim.reference), "the id of a claim of this ledger"
+        if claim.reference != TEACHER:
+            yield ("a reference to no claim", "reference", repr(claim.reference),
+                   f"the id of a claim of this ledger, or {TEACHER}")  # fmt: skip
     elif other.id == claim.id:
         yield "a reference to itself", "reference", claim.reference, "another claim"
     elif (other.metric, other.task, other.split, other.tasks) != (claim.metric, claim.task, claim.split, claim.tasks):

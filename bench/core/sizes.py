@@ -112,7 +112,8 @@ def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
     bounds: Bounds = unit.to_print(median(positive)), None, None
     if len(positive) > 1:
         centre, low, high = ratio_interval(positive)
-        bounds = unit.to_print(centre), unit.to_print(low), unit.to_print(high)
+        low, high = sorted((unit.to_print(low), unit.to_print(high)))  # a falling unit turns the interval round
+        bounds = unit.to_print(centre), low, high
     printed = [unit.to_print(value) for value in positive]
     judged = settle(ledger, claim, printed, bounds, pool, what=what)
     why = f"{judged.why} On machine {pool.machine}, over {len(positive)} {what}."

@@ -80,10 +80,12 @@ UNITS: Mapping[str, Unit] = {
     "hours": _scaled(3600.0),
     "x": _scaled(1.0),
     "% faster": Unit(lambda value: 1 + value / 100, lambda value: (value - 1) * 100, -100.0),
+    "% of time": Unit(lambda value: 100 / value, lambda value: 100 / value, 1e-9, falling=True),
     "% fewer": Unit(lambda value: 1 - value / 100, lambda value: (1 - value) * 100, 0.0, 100.0, falling=True),
     "x smaller": Unit(lambda value: 1 / value, lambda value: 1 / value, 1e-9, falling=True),
 }
-"""`%` is a score, `% of` a share of the teacher's score or size (a student may pass 100), `points` a difference."""
+"""`%` is a score, `% of` a share of the teacher's score or size (a student may pass 100), `points` a difference;
+`% of time` is a speed-up told as the share of the other model's time."""
 
 _SHARE = ("% of", "x", "% fewer", "x smaller")
 
@@ -114,7 +116,7 @@ METRICS: Mapping[str, Metric] = {
     "size_ratio": Metric(("size",), _SHARE, "lower"),
     "flops": Metric(("flops",), ("GFLOP",), "match"),
     "flops_ratio": Metric(("flops",), _SHARE, "lower"),
-    "speedup": Metric(("speed",), ("x", "% faster"), "higher"),
+    "speedup": Metric(("speed",), ("x", "% faster", "% of time"), "higher"),
     "latency_s": Metric(("speed",), ("s", "ms"), "lower"),
     "pass_seconds": Metric(("speed",), ("s",), "lower"),
     "training_seconds": Metric(("cost",), ("s", "hours"), "lower"),

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.core.claims import Claim, Entry, Ledger, recompute
+from bench.core.claims import TEACHER, Claim, Entry, Ledger, recompute
 from bench.core.errors import ClaimError
 from bench.core.evidence import Evidence
 from bench.core.judged import VERDICTS, Judged, settle
@@ -213,7 +213,7 @@ def _retention(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
 
 def _difference(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
     """The difference to the reference's variant in points, paired by seed under one budget."""
-    reference = ledger.by_id[claim.reference]
+    reference = claim if claim.reference == TEACHER else ledger.by_id[claim.reference]
     own = sides.of((claim.maker, claim.variant), _entries(claim))
     if isinstance(own, Missing):
         return _not_run(claim, own)
@@ -223,7 +223,8 @@ def _difference(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
     real = [side for side in own if not side.made_up]
     if not real:
         return _made_up(claim, own[0])
-    if reference.maker != claim.maker:  # the reference is the teacher: each run knows its own teacher's score
+    # Where the reference is the teacher, each run knows its own teacher's score.
+    if reference is claim or reference.maker != claim.maker:
         pairs = [(side, {seed: (side.scores[seed], side.teachers[seed]) for seed in side.teachers}) for side in real]
     else:
         pairs = [
@@ -234,7 +235,8 @@ def _difference(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
         ]
     pairs = [(side, by_seed) for side, by_seed in pairs if by_seed]
     if not pairs:
-        why = f"{claim.variant} and {reference.variant} did not run with the same seeds, data and budget."
+        name = "its teacher" if reference is claim else reference.variant
+        why = f"{claim.variant} and {name} did not run with the same seeds, data and budget."
         return _open(claim, "not comparable: budget", why, real[0])
     side, by_seed = pairs[0]
     values = [100 * (mine - theirs) for mine, theirs in (by_seed[seed] for seed in sorted(by_seed))]

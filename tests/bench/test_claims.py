@@ -9,6 +9,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from worked_records import claim as toy_claim
+from worked_records import number, one, record, speed_claim
 
 from bench.core import claims
 from bench.core.errors import ClaimError
@@ -249,10 +251,33 @@ def test_units_go_there_and_back() -> None:
     assert UNITS["% fewer"].to_record(40) == pytest.approx(0.6)
     assert UNITS["% faster"].to_record(60) == pytest.approx(1.6)
     assert UNITS["x smaller"].to_record(4) == pytest.approx(0.25)
+    assert UNITS["% of time"].to_record(40) == pytest.approx(2.5)
     assert UNITS["hours"].to_record(90) == 324_000
     for unit in UNITS.values():
         assert unit.to_print(unit.to_record(3.5)) == pytest.approx(3.5)
-    assert len(UNITS) == 17
+    assert len(UNITS) == 18
+
+
+@pytest.mark.parametrize(("speedup", "verdict"), [(2.5, "consistent"), (1.5, "not seen"), (3.5, "consistent")])
+def test_a_share_of_the_time_is_a_speedup(speedup: float, verdict: str) -> None:
+    found = speed_claim(value=40, unit="% of time")
+    assert found.better == "lower"
+    rounds = [speedup, speedup * 1.01, speedup / 1.01]
+    measured = number("speedup", "batch1-length128", speedup, rounds)
+    judged = one(found, [record(0.9, 0, measured, scale="small", tier="reduced")])
+    assert judged.verdict == verdict and judged.measured == pytest.approx(100 / speedup)
+    assert judged.low is not None and judged.high is not None and judged.low < judged.measured < judged.high
+
+
+def test_a_number_may_be_relative_to_a_teacher_that_was_not_printed(tmp_path: Path) -> None:
+    text = LEDGER.replace('reference = "toy.t1.other.sst2"', 'reference = "teacher"')
+    assert claims.load(write(tmp_path, text)).by_id["toy.keeps"].reference == claims.TEACHER
+    found = toy_claim(value=-2, unit="points", derive="difference_to", reference="teacher")
+    scores = (0.880, 0.881, 0.879)
+    judged = one(found, [record(score, seed, taught=0.9) for seed, score in enumerate(scores)])
+    assert (judged.verdict, judged.measured) == ("reproduced", pytest.approx(-2))
+    judged = one(found, [record(score, seed) for seed, score in enumerate(scores)])
+    assert judged.verdict == "not comparable: budget" and "its teacher" in judged.why
 
 
 def test_the_ledgers_of_bert_and_distilbert_are_whole() -> None:
@@ -267,6 +292,34 @@ def test_the_ledgers_of_bert_and_distilbert_are_whole() -> None:
     }  # fmt: skip
     assert {claim.kind for claim in distilbert.claims} == {
         "quality", "retention", "size", "speed", "cost", "ordering"}  # fmt: skip
+
+
+def test_the_ledgers_of_qbert_adabert_and_lowresource_are_whole() -> None:
+    qbert, adabert, lowresource = (claims.load(PAPERS / name) for name in ("qbert", "adabert", "lowresource"))
+    tables = Counter(claim.table for ledger in (qbert, adabert, lowresource) for claim in ledger.claims)
+    assert tables == {
+        "Q-abs": 4, "Q-T1a": 10, "Q-T1a-size": 20, "Q-T1b": 20, "Q-T1b-size": 20, "Q-T1c": 10, "Q-T1c-size": 20,
+        "Q-T1d": 20, "Q-T1d-size": 20, "Q-T1-order": 4, "Q-T2": 20, "Q-T2-order": 4, "Q-notes": 3, "Q-repo": 9,
+        "A-T1": 52, "A-T1-size": 9, "A-T1-speed": 9, "A-abs": 2, "A-size": 3, "A-abl": 8, "A-probes-size": 1,
+        "A-order": 2, "W-1": 2, "W-2": 4,
+    }  # fmt: skip
+    assert {claim.transcription for claim in qbert.claims if claim.table.startswith("Q-T")} == {"recalled"}
+    again = [claims.recompute(adabert, claim) for claim in adabert.claims if claim.metric == AVERAGE and claim.value]
+    assert len(again) == 7 and all(entry is not None and entry.fits for entry in again)
+
+
+def test_the_ledgers_of_tinybert_and_mobilebert_are_whole() -> None:
+    tinybert, mobilebert = (claims.load(PAPERS / name) for name in ("tinybert", "mobilebert"))
+    tables = Counter(claim.table for ledger in (tinybert, mobilebert) for claim in ledger.claims)
+    assert tables == {
+        "T-T1": 104, "T-T1-size": 11, "T-T1-flops": 11, "T-T1-speed": 10, "T-headline": 9, "T-T2": 26, "T-T3": 40,
+        "T-T4": 19, "T-T5": 42, "T-T6": 30, "T-T7": 26, "T-old": 13,
+        "M-T4": 88, "M-T4-size": 9, "M-T4-flops": 8, "M-T4-latency": 4, "M-T5": 26, "M-T5-size": 7, "M-T6": 4,
+        "M-T6-flops": 4, "M-T7": 12, "M-T7-order": 4, "M-T8": 28, "M-T8-order": 6, "M-T9": 21, "M-T1": 4, "M-T2": 6,
+        "M-headline": 9, "M-rerun": 4,
+    }  # fmt: skip
+    again = [claims.recompute(tinybert, claim) for claim in tinybert.claims if claim.metric == AVERAGE and claim.value]
+    assert [entry.fits for entry in again if entry is not None] == [True] * 26
 
 
 def test_printed_averages_recompute_but_for_the_mnli_misprint() -> None:
