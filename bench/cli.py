@@ -179,6 +179,58 @@ def _line(record: Any) -> dict[str, Any]:
 
 
 @app.command()
+def measure(
+    variant: Variants = None,
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, for example 1,32.")] = "1,32",
+    length: Annotated[int, typer.Option("--length", help="Word pieces per example.")] = 128,
+    threads: Annotated[str, typer.Option("--threads", help="Threads, for example 1,2; all cores by default.")] = "",
+    backend: Annotated[
+        str, typer.Option("--backend", help="eager, compile, onnxruntime, bf16, int8; several with commas.")
+    ] = "eager",
+    quick: Annotated[bool, typer.Option("--quick", help="A short protocol, recorded as reduced.")] = False,
+    until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",
+    minutes: Annotated[float, typer.Option("--minutes", help="The most that --until may take per batch size.")] = 10.0,
+    results: Results = None, as_json: Json = False,
+) -> None:  # fmt: skip
+    """Size, FLOPs and speed at paper size, against BERT-base."""
+    _quiet_libraries()
+    from dataclasses import replace
+
+    from bench.measure.session import FULL, QUICK
+    from bench.run import shapes
+
+    effort = replace(QUICK if quick else FULL, until=_share(until), minutes=minutes)
+    request = shapes.Request(
+        tuple(variant or ()), _numbers("--batch", batch), length, _numbers("--threads", threads),
+        tuple(backend.split(",")), effort, results or "results",
+    )  # fmt: skip
+    records = shapes.run(request)
+    if as_json:
+        return _json([record.model_dump(mode="json") for record in records])
+    _table([row for record in records for row in shapes.lines(record)])
+
+
+def _numbers(option: str, text: str) -> tuple[int, ...]:
+    from bench.core.errors import SpecError
+
+    try:
+        return tuple(int(part) for part in text.split(",") if part)
+    except ValueError:
+        raise SpecError(f"{option} is not a list of numbers", found=text, expected="for example 1,32") from None
+
+
+def _share(text: str) -> float | None:
+    from bench.core.errors import SpecError
+
+    if not text:
+        return None
+    try:
+        return float(text.removesuffix("%")) / 100
+    except ValueError:
+        raise SpecError("--until is not a share", found=text, expected="for example 3%") from None
+
+
+@app.command()
 def report(
     check: Annotated[bool, typer.Option("--check", help="Write nothing; exit 1 when a report is stale.")] = False,
     scale: Annotated[str, typer.Option("--scale", help="smoke writes reports/smoke; else small, full and shape.")] = "",

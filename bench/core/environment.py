@@ -38,8 +38,11 @@ _SOURCES = ("bench", "papers", "pyproject.toml", "constraints.txt")
 """What a commit must hold for a record to be repeatable; records and reports being written are not part of it."""
 
 
-def fingerprint() -> dict[str, Any]:
-    """The environment of a record: machine key, processor, memory, GPUs, threads, system, Python and packages."""
+def fingerprint(threads: int | None = None) -> dict[str, Any]:
+    """The environment of a record: machine key, processor, memory, GPUs, threads, system, Python and packages.
+
+    `threads` is given where the work runs in child processes; else it is this process's own number.
+    """
     cpu, flags = _processor()
     facts: dict[str, Any] = {
         "cpu": cpu,
@@ -48,7 +51,7 @@ def fingerprint() -> dict[str, Any]:
         "gpus": gpus(),
         "isa": [name for name in ISA if name in flags],
     }
-    threads = _threads()
+    threads = threads or _threads()
     return {
         "machine": machine_key(facts, threads),
         **facts,

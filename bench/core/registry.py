@@ -76,24 +76,45 @@ def load_recipe(name: str) -> Any:
 
     Raises SpecError: an unknown name with the names it could have been, a broken paper with its reason.
     """
+    paper = _known(name)
+    if not (paper.folder / "recipe.py").is_file():
+        raise SpecError("the paper has claims only and cannot be run", where=name, found="no recipe.py")
+    module = f"{paper.module}.recipe"
+    recipe = _attribute(module, "RECIPE")
+    if getattr(recipe, "name", None) != name:
+        raise SpecError("the paper is broken", where=f"{module}, field name", found=repr(getattr(recipe, "name", None)),
+                        expected=repr(name), fix="give RECIPE the name of its folder or entry point")  # fmt: skip
+    return recipe
+
+
+def load_shapes(name: str) -> Any:
+    """The SHAPES of a paper's shapes.py: variant -> bench.models.shape.Shape; empty for a paper without that file.
+
+    Raises SpecError: an unknown name with the names it could have been, a broken paper with its reason.
+    """
+    paper = _known(name)
+    if not (paper.folder / "shapes.py").is_file():
+        return {}
+    return _attribute(f"{paper.module}.shapes", "SHAPES")
+
+
+def _known(name: str) -> Paper:
     papers, broken = find()
     if name in broken:
         raise SpecError("the paper is broken", where=name, found=broken[name], fix="mend it; bench list shows it")
     if name not in papers:
         raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(papers) or 'no paper at all'}")
-    if not (papers[name].folder / "recipe.py").is_file():
-        raise SpecError("the paper has claims only and cannot be run", where=name, found="no recipe.py")
-    module = f"{papers[name].module}.recipe"
+    return papers[name]
+
+
+def _attribute(module: str, name: str) -> Any:
+    """What a paper's module offers; whatever a plug-in raises on import is the reason why it is broken."""
     try:
-        recipe = importlib.import_module(module).RECIPE
+        return getattr(importlib.import_module(module), name)
     except SpecError:
         raise
-    except Exception as error:  # a plug-in is somebody else's code: whatever it raises is the reason why it is broken
-        raise SpecError("the paper is broken", where=module, found=_one_line(error), fix="mend its recipe") from error
-    if getattr(recipe, "name", None) != name:
-        raise SpecError("the paper is broken", where=f"{module}, field name", found=repr(getattr(recipe, "name", None)),
-                        expected=repr(name), fix="give RECIPE the name of its folder or entry point")  # fmt: skip
-    return recipe
+    except Exception as error:
+        raise SpecError("the paper is broken", where=module, found=_one_line(error), fix="mend it") from error
 
 
 def _folders() -> Iterator[_Candidate]:

@@ -8,11 +8,12 @@ The same callable under two names is an A/A pair: its interval shows what the ma
 from __future__ import annotations
 
 import gc
+import itertools
 import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +62,24 @@ class Percentiles:
     p99: float
 
 
+Timer = Callable[[int], list[float]]
+"""Makes so many calls, one after another, and gives the seconds of each."""
+
+
+def turns(timers: Mapping[str, Timer], calls: Mapping[str, int], seed: int = 0) -> Iterator[dict[str, list[float]]]:
+    """Round after round, without end: each name takes its turn of so many calls, in an order drawn anew every round.
+
+    The calls of one name stay together inside a round, since they show its steady state.
+    Gives: name -> seconds of each of its calls in this round. Raises SpecError when there is nothing to time.
+    """
+    if not timers:
+        raise SpecError("there is nothing to time", expected="at least one model")
+    order, chance = list(timers), random.Random(seed)
+    while True:
+        chance.shuffle(order)
+        yield {name: timers[name](calls[name]) for name in order}
+
+
 def interleaved(
     callables: Mapping[str, Callable[[], object]],
     protocol: Protocol,
@@ -69,38 +88,43 @@ def interleaved(
     clock: Callable[[], int] = time.perf_counter_ns,
     synchronise: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Time all callables in rounds; a name's value of a round is the median of its calls in that round.
+    """Time all callables of this process in rounds; a name's value of a round is the median of its calls in it.
 
-    The calls of one name stay together inside a round, since they show its steady state; the order of the names is
-    drawn anew for each round from `seed`. `clock` counts nanoseconds. `synchronise` waits for a device, before the
-    clock is read; `inference` already waits by itself.
+    `clock` counts nanoseconds. `synchronise` waits for a device, before the clock is read; `inference` already waits
+    by itself.
     Units: seconds, one number per round. Raises SpecError when there is nothing to time.
     """
-    if not callables:
-        raise SpecError("there is nothing to time", expected="at least one model")
     for call in callables.values():
         for _ in range(protocol.warmup):
             call()
-    order, chance = list(callables), random.Random(seed)
+    timers = {name: timer(call, clock, synchronise) for name, call in callables.items()}
     seconds: dict[str, list[float]] = {name: [] for name in callables}
+    rounds = turns(timers, dict.fromkeys(callables, protocol.calls_per_round), seed)
     with no_collection():
-        for _ in range(protocol.rounds):
-            chance.shuffle(order)
-            for name in order:
-                timings = [_timed(callables[name], clock, synchronise) for _ in range(protocol.calls_per_round)]
+        for found in itertools.islice(rounds, protocol.rounds):
+            for name, timings in found.items():
                 seconds[name].append(statistics.median(timings))
             gc.collect(1)
     return seconds
 
 
-def _timed(call: Callable[[], object], clock: Callable[[], int], synchronise: Callable[[], object] | None) -> float:
-    if synchronise is not None:
-        synchronise()
-    start = clock()
-    call()
-    if synchronise is not None:
-        synchronise()
-    return (clock() - start) / 1e9
+def timer(
+    call: Callable[[], object],
+    clock: Callable[[], int] = time.perf_counter_ns,
+    synchronise: Callable[[], object] | None = None,
+) -> Timer:
+    """Times the calls of a callable, each by itself."""
+
+    def once() -> float:
+        if synchronise is not None:
+            synchronise()
+        start = clock()
+        call()
+        if synchronise is not None:
+            synchronise()
+        return (clock() - start) / 1e9
+
+    return lambda number: [once() for _ in range(number)]
 
 
 def speedup(reference: Sequence[float], candidate: Sequence[float]) -> Ratio:

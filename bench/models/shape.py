@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from bench.models.flops import encoder_formula
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,3 +25,14 @@ class Shape:
     """(B, L) -> FLOPs of one forward pass in closed form, counted as `bench.models.flops` does."""
     packed_bytes: int | None = None
     """Bytes of the weights by the paper's own arithmetic, where they are packed in fewer bits than a float's 32."""
+
+
+def bert_shape(says: str, config: BertConfig) -> Shape:
+    """The shape of a plain BERT classifier: its pooler and the config's labels on top of the encoder."""
+    sizes = config.num_hidden_layers, config.hidden_size, config.intermediate_size, config.num_attention_heads
+    return Shape(
+        says,
+        # a copy, because a model writes into its config which attention it uses
+        lambda: BertForSequenceClassification(copy.deepcopy(config)),
+        lambda batch, length: encoder_formula(*sizes, batch, length, labels=config.num_labels or 0),
+    )

@@ -48,11 +48,16 @@ def closure(module: str) -> tuple[str, ...]:
     return tuple(sorted(seen))
 
 
-@functools.cache
 def code_hash(function: Callable) -> str:
     """sha256 over the sources of everything that a stage function can reach in the project."""
+    return module_hash(function.__module__)
+
+
+@functools.cache
+def module_hash(module: str) -> str:
+    """The same of a module."""
     total = hashlib.sha256()
-    for name in closure(function.__module__):
+    for name in closure(module):
         path = _source(name)
         assert path is not None
         total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")

@@ -14,12 +14,12 @@ from bench.core import registry
 from bench.core.errors import SpecError
 from bench.core.spec import Spec, digest
 from bench.data.tasks import Task, get_task
+from bench.models.device import native_bf16
 from bench.models.load import Checkpoint
 from bench.run.cache import Cache, home
 from bench.run.codehash import code_hash
 from bench.run.inputs import Inputs, checkpoint_identity, teacher_facts
 from bench.run.request import Request
-from bench.train.precision import native_bf16
 from bench.train.recipe import Recipe, Stage
 from bench.train.settings import Settings, unknown_field
 

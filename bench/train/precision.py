@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import torch
 
 from bench.core.errors import DeviceError
+from bench.models.device import native_bf16
 
 Request = Literal["auto", "fp32", "bf16"]
 
@@ -23,15 +23,6 @@ class Precision:
     def autocast(self, device: torch.device) -> torch.autocast:
         """The context in which losses are computed; student and teacher share it."""
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.name == "bf16")
-
-
-def native_bf16(device: torch.device) -> bool:
-    """Whether the device multiplies bf16 in hardware (a processor without AMX or AVX512-BF16 only emulates it)."""
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text().split()) if flags.is_file() else set()
-    return bool(words & {"amx_bf16", "avx512_bf16", "bf16"})
 
 
 def choose(request: Request, device: torch.device) -> Precision:

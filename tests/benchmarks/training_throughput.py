@@ -28,10 +28,10 @@ from bench.data.metrics import compute
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
+from bench.models.device import native_bf16
 from bench.run.forecast import matmul_rate
 from bench.train.fit import fit
 from bench.train.losses import supervised
-from bench.train.precision import native_bf16
 from bench.train.predict import answers, predict
 from bench.train.settings import Training
 
@@ -114,6 +114,11 @@ def main() -> None:
     print(f"rows {len(sides.train)}, epochs {arguments.epochs}, batch {BATCH}, bf16 native: {sides.bf16}")
     for name, values in seconds.items():
         print(f"{name:30} {examples / statistics.median(values):8.1f} examples/s")
+    batches = Batches(sides.train, BATCH, 0, 0)
+    tokens = sum(batches.batch(0, place, rows)["input_ids"].numel() for place, rows in enumerate(batches.order(0)))
+    per_example = tokens / len(sides.train)
+    print(f"fit computes {per_example:.1f} tokens an example, padding included: at one speed per token, padding to 128 "
+          f"costs {128 / per_example:.2f} times as much; only a faster number format goes beyond that")  # fmt: skip
     weights = sum(p.numel() for n, p in sides.model(0).named_parameters() if "embeddings" not in n)
     operations = 6 * weights * int(sides.train.offsets[-1]) * arguments.epochs
     rate = operations / statistics.median(seconds["fit"])

@@ -1,0 +1,108 @@
+"""Ways to run one model: each turns a module and an example batch into a call that gives logits.
+
+A backend that cannot run here is an error that names what mends it; none ever stands in for another.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import shutil
+import tempfile
+import warnings
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import DeviceError
+from bench.models.device import native_bf16
+
+Batch = Mapping[str, Tensor]
+Call = Callable[[], Tensor]
+"""One forward pass on the example batch; returns the logits [B, C] when the device is done."""
+
+KERNELS = "pip install -e '.[kernels]'"
+
+
+def eager(model: nn.Module, batch: Batch) -> Call:
+    """PyTorch as it comes, fp32."""
+
+    def call() -> Tensor:
+        with torch.inference_mode():
+            logits = model(**batch).logits
+        if logits.device.type != "cpu":
+            torch.accelerator.synchronize(logits.device)
+        return logits
+
+    return call
+
+
+def compiled(model: nn.Module, batch: Batch) -> Call:
+    """torch.compile for exactly this shape; the first call compiles.  Raises DeviceError without a C++ compiler."""
+    if _device(batch).type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        raise DeviceError("the backend compile cannot run", found="no C++ compiler", fix="install g++ or clang")
+    torch.compiler.reset()
+    return eager(torch.compile(model, dynamic=False), batch)  # pyright: ignore[reportArgumentType]
+
+
+def bf16(model: nn.Module, batch: Batch) -> Call:
+    """All weights and products in bf16.  Raises DeviceError where the hardware only emulates it."""
+    if not native_bf16(_device(batch)):
+        raise DeviceError("the backend bf16 cannot run", found=f"a {_device(batch).type} device that only emulates it",
+                          fix="leave it out of --backend")  # fmt: skip
+    return eager(copy.deepcopy(model).to(torch.bfloat16), batch)
+
+
+def int8(model: nn.Module, batch: Batch) -> Call:
+    """Linear layers with 8-bit weights and activations quantised as they come (processors only); the rest is fp32."""
+    if _device(batch).type != "cpu":
+        raise DeviceError("the backend int8 cannot run", found=f"a {_device(batch).type} device", expected="a CPU")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch points to torchao, which has no faster kernel for this on a CPU
+        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
+    return eager(quantised, batch)
+
+
+class _Logits(nn.Module):
+    """What is exported: the batch as positional tensors in, the logits alone out."""
+
+    def __init__(self, model: nn.Module, names: tuple[str, ...]):
+        super().__init__()
+        self.model, self.names = model, names
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
+
+
+def onnxruntime(model: nn.Module, batch: Batch) -> Call:
+    """The model exported to ONNX for exactly this shape, run by ONNX Runtime on as many threads as torch has."""
+    missing = [name for name in ("onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise DeviceError("the backend onnxruntime cannot run", found=f"{' and '.join(missing)} not installed",
+                          fix=KERNELS)  # fmt: skip
+    if _device(batch).type != "cpu":
+        raise DeviceError("the backend onnxruntime cannot run", found="a model on a GPU", expected="a CPU")
+    import onnxruntime as runtime  # pyright: ignore[reportMissingImports]
+
+    names = tuple(batch)
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "model.onnx"
+        torch.onnx.export(_Logits(model, names).eval(), tuple(batch.values()), path, input_names=list(names))
+        session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    model.eval()  # the exporter leaves the mode that it found the wrapper in
+    arrays = {entry.name: batch[entry.name].numpy() for entry in session.get_inputs()}
+    return lambda: torch.from_numpy(session.run(None, arrays)[0])
+
+
+def _device(batch: Batch) -> torch.device:
+    return next(iter(batch.values())).device
+
+
+BACKENDS: Mapping[str, Callable[[nn.Module, Batch], Call]] = {
+    "eager": eager, "compile": compiled, "onnxruntime": onnxruntime, "bf16": bf16, "int8": int8,
+}  # fmt: skip

@@ -1,0 +1,193 @@
+"""`bench measure`: size, FLOPs and speed of paper-sized architectures, each in one record of the scale `shape`."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from bench.core import environment, registry, store
+from bench.core.errors import SpecError
+from bench.core.record import Measurement, Record, RunSpec
+from bench.core.spec import digest
+from bench.measure.backends import BACKENDS
+from bench.measure.session import FULL, QUICK, Effort, Measured, Subject, Timing, measure
+from bench.models.shape import Shape
+from bench.run.codehash import module_hash
+
+log = logging.getLogger(__name__)
+
+TASK = "shape"
+"""Stands where a run has its task: a shape has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `bench measure` was asked for."""
+
+    variants: tuple[str, ...] = ()
+    batches: tuple[int, ...] = (1, 32)
+    length: int = 128
+    threads: tuple[int, ...] = ()
+    backends: tuple[str, ...] = ("eager",)
+    effort: Effort = FULL
+    results: str = "results"
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.backends) - set(BACKENDS))
+        if unknown:
+            raise SpecError("unknown backend", found=", ".join(unknown), expected=f"one of {', '.join(BACKENDS)}")
+        numbers = {"--batch": self.batches, "--length": (self.length,), "--threads": self.threads}
+        for option, values in numbers.items():
+            if any(value < 1 for value in values):
+                raise SpecError(f"{option} is not positive", found=values, expected="numbers from 1")
+
+
+def run(request: Request) -> list[Record]:
+    """Measure what was asked, one session per number of threads; one record per variant and session.
+
+    Raises SpecError for an unknown variant or backend, DeviceError for a backend that cannot run here: before that,
+    nothing is written.
+    """
+    shapes = _shapes()
+    chosen = _chosen(shapes, request.variants)
+    reference = _reference(shapes)
+    store.check_writable(Path(request.results))
+    records = [_packed(key, shapes[key]) for key in chosen if shapes[key].build is None]
+    live = [key for key in chosen if shapes[key].build is not None]
+    for threads in request.threads or (environment.cores(),):
+        if live:
+            subjects = [Subject(*key, backend) for key in live for backend in request.backends]
+            clock, started = time.monotonic(), datetime.now(UTC)
+            measured = measure(Subject(*reference), subjects, request.batches, request.length, threads,
+                               request.effort, say=log.info)  # fmt: skip
+            records += _records(measured, request, threads, started, time.monotonic() - clock, shapes)
+    for record in records:
+        log.info("record=%s", store.write_record(Path(request.results), record))
+    return records
+
+
+Key = tuple[str, str]
+"""(paper, variant)"""
+
+
+def _shapes() -> dict[Key, Shape]:
+    papers, _ = registry.find()
+    return {(paper, name): shape for paper in papers for name, shape in registry.load_shapes(paper).items()}
+
+
+def _chosen(shapes: Mapping[Key, Shape], variants: Sequence[str]) -> list[Key]:
+    unknown = sorted(set(variants) - {name for _, name in shapes})
+    if unknown:
+        names = ", ".join(sorted(name for _, name in shapes))
+        raise SpecError("unknown variant", found=", ".join(unknown), expected=f"one of {names}")
+    return [key for key in shapes if not variants or key[1] in variants]
+
+
+def _reference(shapes: Mapping[Key, Shape]) -> Key:
+    """The first shape of the paper that is everybody's teacher."""
+    for key in shapes:
+        if registry.has_recipe(key[0]) and registry.load_recipe(key[0]).default_teacher:
+            return key
+    raise SpecError("there is no reference to measure against", expected="a paper whose recipe is the teacher")
+
+
+def _records(
+    measured: Measured, request: Request, threads: int, started: datetime, seconds: float,
+    shapes: Mapping[Key, Shape],
+) -> list[Record]:  # fmt: skip
+    by_model: dict[Key, list[Timing]] = defaultdict(list)
+    for timing in measured.timings:
+        by_model[timing.subject.paper, timing.subject.variant].append(timing)
+    facts = {(subject.paper, subject.variant): found for subject, found in measured.facts.items()}
+    machine = environment.fingerprint(threads) | {
+        "device": next(iter(facts.values()))["device"], "processes": len(measured.facts) + 1, "precision": "fp32",
+    }  # fmt: skip
+    return [
+        _record(key, shapes[key], started, seconds, _sizes(facts[key]) + [m for t in timings for m in _times(t)],
+                machine, request.effort)
+        for key, timings in by_model.items()
+    ]  # fmt: skip
+
+
+def _record(
+    key: Key, shape: Shape, started: datetime, seconds: float, measurements: list[Measurement],
+    machine: dict[str, Any], effort: Effort | None,
+) -> Record:  # fmt: skip
+    paper, variant = key
+    papers, _ = registry.find()
+    code = environment.code_state().model_copy(
+        update={"stage_hashes": {"shape": module_hash(f"{papers[paper].module}.shapes")}}
+    )
+    hyper = {"effort": asdict(effort), "budget": {"rounds": effort.rounds, "turn_s": effort.turn_s}} if effort else {}
+    spec = RunSpec(paper=paper, variant=variant, task=TASK, scale="shape", seed=0)
+    content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), shape.packed_bytes])
+    return Record(
+        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="ok", spec=spec, hyper=hyper, hash=content,
+        tier="reduced" if effort == QUICK else "exact", code=code, environment=machine, measurements=measurements,
+        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"), seconds=round(seconds, 3),
+    )  # fmt: skip
+
+
+def _packed(key: Key, shape: Shape) -> Record:
+    """A shape that is arithmetic only: what its packed weights would weigh; no module, so no speed."""
+    packed = Measurement(metric="size_bytes", split="packed", value=shape.packed_bytes, unit="bytes", n=1)
+    return _record(key, shape, datetime.now(UTC), 0.0, [packed], environment.fingerprint(), None)
+
+
+def _sizes(facts: Mapping[str, Any]) -> list[Measurement]:
+    units = {"parameters": ("all", "count"), "parameters_without_embeddings": ("all", "count"),
+             "size_bytes": ("artefact", "bytes")}  # fmt: skip
+    return [Measurement(metric=name, split=split, value=facts[name], unit=unit, n=1)
+            for name, (split, unit) in units.items()]  # fmt: skip
+
+
+def _times(timing: Timing) -> list[Measurement]:
+    """Every time of one backend at one shape; a backend other than eager is named in the split."""
+    backend = timing.subject.backend
+    split = f"batch{timing.batch}-length{timing.length}" + ("" if backend == "eager" else f"-{backend}")
+    calls = timing.calls
+
+    def one(metric: str, value: float, unit: str, samples: Sequence[float] = ()) -> Measurement:
+        kept = [float(f"{sample:.6g}") for sample in samples]
+        return Measurement(metric=metric, split=split, value=value, unit=unit, n=max(1, len(kept)), samples=kept)
+
+    found = [
+        one("latency_s", calls.p50, "s", timing.rounds), one("latency_p90_s", calls.p90, "s"),
+        one("latency_p99_s", calls.p99, "s"), one("throughput", timing.batch / calls.p50, "examples/s"),
+        one("first_call_s", timing.first_s, "s"), one("aa_ratio", timing.floor.value, "ratio", timing.floor.samples),
+    ]  # fmt: skip
+    if backend == "eager":
+        found.append(one("flops", timing.flops, "flop"))
+    else:
+        found.append(one("output_difference", timing.difference, "logit"))
+    if timing.ratio is not None:
+        found.append(one("speedup", timing.ratio.value, "ratio", timing.ratio.samples))
+    return found
+
+
+def lines(record: Record) -> list[dict[str, Any]]:
+    """A record for the eye: one row per shape and backend, or one with the bytes where there is only arithmetic."""
+    found = {(m.metric, m.split): m for m in record.measurements}
+
+    def shown(metric: str, split: str, factor: float = 1.0, digits: int = 2) -> str:
+        entry = found.get((metric, split))
+        return "" if entry is None or entry.value is None else f"{entry.value * factor:.{digits}f}"
+
+    head = {
+        "variant": record.spec.variant, "threads": record.environment["threads"],
+        "params (M)": shown("parameters", "all", 1e-6),
+        "MB": shown("size_bytes", "artefact", 1e-6, 1) or shown("size_bytes", "packed", 1e-6, 1) + " (arithmetic)",
+    }  # fmt: skip
+    splits = [split for metric, split in found if metric == "latency_s"]
+    return [
+        head | {"shape": split, "GFLOPs": shown("flops", split, 1e-9), "p50 ms": shown("latency_s", split, 1e3),
+                "p99 ms": shown("latency_p99_s", split, 1e3), "speed-up": shown("speedup", split),
+                "A/A": shown("aa_ratio", split, digits=3)}
+        for split in splits or [""]
+    ]  # fmt: skip

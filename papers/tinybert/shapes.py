@@ -1,0 +1,13 @@
+"""The shapes of TinyBERT: its two students as classifiers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bench.models.shape import Shape, bert_shape
+from papers.tinybert.student import four_layers, six_layers
+
+SHAPES: Mapping[str, Shape] = {
+    "tinybert-4": bert_shape("TinyBERT4: 4 layers of 312, inner width 1200, 12 heads", four_layers()),
+    "tinybert-6": bert_shape("TinyBERT6: 6 layers of 768, inner width 3072, 12 heads", six_layers()),
+}

@@ -1,0 +1,136 @@
+"""Timing sessions: the sampler on a made-up machine, the backends on a tiny model, and the command on real shapes."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from transformers import BertConfig, BertForSequenceClassification
+
+from bench.core.errors import DeviceError, SpecError
+from bench.core.store import read_records
+from bench.measure.backends import BACKENDS, eager
+from bench.measure.latency import speedup
+from bench.measure.session import Effort, calls_per_turn, sample
+from bench.run.shapes import Request
+
+SIMULATIONS = 1000
+
+
+class Machine:
+    """Its clock moves only by the calls it runs: with noise, a wandering speed, and now and then a stall."""
+
+    def __init__(self, seed: int):
+        self.chance, self.now, self.slowness = random.Random(seed), 0.0, 1.0
+
+    def timer(self, cost: float) -> Callable[[int], list[float]]:
+        return lambda calls: [self._call(cost) for _ in range(calls)]
+
+    def _call(self, cost: float) -> float:
+        self.slowness *= math.exp(self.chance.gauss(0.001, 0.03))
+        stall = 5.0 if self.chance.random() < 0.03 else 1.0
+        seconds = cost * self.slowness * stall * math.exp(self.chance.gauss(0.0, 0.08))
+        self.now += seconds
+        return seconds
+
+
+def medians(rounds: list[list[float]]) -> list[float]:
+    return [sorted(calls)[len(calls) // 2] for calls in rounds]
+
+
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+    covered = 0
+    for seed in range(SIMULATIONS):
+        machine = Machine(seed)
+        timers = {"reference": machine.timer(1.8), "student": machine.timer(1.0)}
+        found = sample(timers, {"reference": 3, "student": 3}, "reference", Effort(), seed=seed)
+        ratio = speedup(medians(found["reference"]), medians(found["student"]))
+        covered += ratio.low <= 1.8 <= ratio.high
+    assert 0.93 <= covered / SIMULATIONS <= 0.97, covered
+
+
+def test_a_session_goes_on_until_the_ratio_is_narrow_or_its_time_is_up() -> None:
+    def rounds(until: float, minutes: float) -> int:
+        machine = Machine(3)
+        timers = {"reference": machine.timer(1.8), "student": machine.timer(1.0)}
+        effort = Effort(rounds=5, until=until, minutes=minutes)
+        found = sample(timers, dict.fromkeys(timers, 3), "reference", effort, clock=lambda: machine.now)
+        return len(found["student"])
+
+    assert rounds(until=10.0, minutes=1e9) == 5
+    assert rounds(until=0.02, minutes=1e9) > 20
+    assert rounds(until=1e-9, minutes=2.0) < 200
+
+
+def test_a_turn_has_many_calls_of_a_fast_model_and_one_of_a_slow_one() -> None:
+    effort = Effort(turn_s=0.3)
+    assert [calls_per_turn(s, effort) for s in (0.0001, 0.01, 0.1, 5.0)] == [50, 30, 3, 1]
+
+
+def tiny() -> tuple[BertForSequenceClassification, dict[str, torch.Tensor]]:
+    torch.manual_seed(0)
+    config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
+    ids = torch.randint(1, 50, (2, 8))
+    return BertForSequenceClassification(config).eval(), {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+
+def test_int8_runs_and_differs_a_little() -> None:
+    model, batch = tiny()
+    difference = (BACKENDS["int8"](model, batch)() - eager(model, batch)()).abs().max()
+    assert 0 < difference < 0.1
+
+
+def test_a_backend_that_cannot_run_says_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = tiny()
+    monkeypatch.setattr("bench.measure.backends.native_bf16", lambda device: False)
+    with pytest.raises(DeviceError, match=r"only emulates it.*leave it out of --backend"):
+        BACKENDS["bf16"](model, batch)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(DeviceError, match=r"no C\+\+ compiler.*install"):
+        BACKENDS["compile"](model, batch)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DeviceError, match=r"not installed.*pip install -e '\.\[kernels\]'"):
+        BACKENDS["onnxruntime"](model, batch)
+
+
+def test_what_makes_no_sense_is_refused_before_anything_runs() -> None:
+    with pytest.raises(SpecError, match="unknown backend; found cuda"):
+        Request(backends=("eager", "cuda"))
+    with pytest.raises(SpecError, match="--batch is not positive"):
+        Request(batches=(0,))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--variant", "nope"], ["unknown variant", "nope", "tinybert-4"]),
+        (["--batch", "one"], ["--batch", "one", "1,32"]),
+        (["--until", "soon"], ["--until", "soon", "3%"]),
+    ],
+)
+def test_wrong_input_is_one_line_and_leaves_nothing(bench, tmp_path, arguments: list[str], words: list[str]) -> None:
+    done = bench("measure", *arguments)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1
+    assert all(word in done.stderr for word in words), done.stderr
+    assert not list(tmp_path.rglob("results"))
+
+
+def test_the_command_writes_a_record_per_variant(bench, tmp_path) -> None:
+    done = bench(
+        "measure", "--variant", "cbow-ffn", "--variant", "qbert-w4", "--batch", "1", "--length", "16", "--quick",
+        "--threads", "1", "--json",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert {entry["spec"]["variant"] for entry in json.loads(done.stdout)} == {"bert", "cbow-ffn", "qbert-w4"}
+    records = {record.spec.variant: record for record in read_records(tmp_path / "results", ("shape",))}
+    fast, packed = records["cbow-ffn"], records["qbert-w4"]
+    assert (fast.value("speedup", "batch1-length16") or 0) > 5
+    assert fast.tier == "reduced" and fast.environment["threads"] == 1
+    assert {"latency_p99_s", "flops", "aa_ratio", "first_call_s"} <= {m.metric for m in fast.measurements}
+    assert [(m.metric, m.split) for m in packed.measurements] == [("size_bytes", "packed")]
+    assert records["bert"].value("speedup", "batch1-length16") is None, "the reference is not compared with itself"

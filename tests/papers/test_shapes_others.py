@@ -1,0 +1,404 @@
+"""Paper-sized shapes of AdaBERT, the low-resource students and Q-BERT: counts, FLOPs, padding, gradients, and bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from bench.core.errors import ModelError, SpecError
+from bench.models.flops import count
+from bench.models.load import load_saved, save
+from bench.models.outputs import forward
+from bench.models.shape import Shape
+from bench.models.size import parameters, parameters_without_embeddings
+from papers.adabert import shapes as adabert_shapes
+from papers.adabert import student as adabert
+from papers.adabert.student import Edge, Genotype
+from papers.lowresource import shapes as lowresource_shapes
+from papers.lowresource import student as lowresource
+from papers.qbert import shapes as qbert_shapes
+from papers.qbert import sizes
+from papers.qbert.sizes import CASED, MIB, Bert, Bits, mixed, uniform
+
+VOCABULARY = 50
+BUILT = {**adabert_shapes.SHAPES, **lowresource_shapes.SHAPES}
+
+
+def nodes(*edges: tuple[int, str]) -> tuple[tuple[Edge, ...], ...]:
+    """Six edges, two for each node in turn."""
+    made = [Edge(*edge) for edge in edges]
+    return tuple(tuple(made[i : i + 2]) for i in (0, 2, 4))
+
+
+ONE = nodes((0, "conv3"), (1, "dilated5"), (0, "max-pool"), (2, "average-pool"), (1, "identity"), (3, "conv7"))
+OTHER = nodes((0, "conv5"), (1, "zero"), (2, "dilated3"), (1, "dilated7"), (3, "max-pool"), (2, "identity"))
+
+
+def tiny_adabert(edges: tuple[tuple[Edge, ...], ...], cells: int, pair: bool) -> PreTrainedModel:
+    config = adabert.config(Genotype(edges, cells), pair)
+    config.vocab_size, config.hidden_size, config.max_position_embeddings, config.dropout = VOCABULARY, 6, 24, 0.0
+    return adabert.AdaBertForSequenceClassification(config)
+
+
+def tiny_bilstm() -> PreTrainedModel:
+    config = lowresource.BiLstmConfig(vocab_size=VOCABULARY, embedding_size=5, hidden_size=4, dropout=0.0)
+    return lowresource.BiLstmForSequenceClassification(config)
+
+
+def tiny_cbow_ffn() -> PreTrainedModel:
+    config = lowresource.CbowFfnConfig(vocab_size=VOCABULARY, embedding_size=5, hidden_size=7, dropout=0.0)
+    return lowresource.CbowFfnForSequenceClassification(config)
+
+
+def tiny_cnn() -> PreTrainedModel:
+    config = lowresource.CnnConfig(vocab_size=VOCABULARY, embedding_size=5, filters=7, widths=(1, 3, 4), dropout=0.0)
+    return lowresource.CnnForSequenceClassification(config)
+
+
+TINY: dict[str, Callable[[], PreTrainedModel]] = {
+    "adabert-single": lambda: tiny_adabert(ONE, 3, False),
+    "adabert-pair": lambda: tiny_adabert(ONE, 2, True),
+    "adabert-other-pair": lambda: tiny_adabert(OTHER, 3, True),
+    "bilstm": tiny_bilstm,
+    "cbow-ffn": tiny_cbow_ffn,
+    "cnn": tiny_cnn,
+}
+FORMULAS: dict[type[PreTrainedModel], Callable[[Any, int, int], int]] = {
+    adabert.AdaBertForSequenceClassification: adabert.flops,
+    lowresource.BiLstmForSequenceClassification: lowresource.bilstm_flops,
+    lowresource.CbowFfnForSequenceClassification: lowresource.cbow_ffn_flops,
+    lowresource.CnnForSequenceClassification: lowresource.cnn_flops,
+}
+
+
+def made(name: str) -> PreTrainedModel:
+    """A tiny model in which nothing is zero by chance: random weights, biases and running statistics."""
+    torch.manual_seed(0)
+    model = TINY[name]()
+    for _, tensor in [*model.named_parameters(), *model.named_buffers()]:
+        if tensor.is_floating_point():
+            tensor.data.uniform_(0.2, 1.0).mul_(torch.where(torch.rand_like(tensor) < 0.4, -1.0, 1.0))
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm1d) and module.running_var is not None:
+            module.running_var.abs_()
+    return model
+
+
+def rows(lengths: list[int], length: int) -> dict[str, Tensor]:
+    """Rows of random tokens, the last third of each a second sentence; after a row's end stand random ids, too."""
+    generator = torch.Generator().manual_seed(1)
+    ids = torch.randint(1, VOCABULARY, (len(lengths), max(lengths)), generator=generator)
+    ids = torch.cat([ids, torch.full((len(lengths), length - max(lengths)), 7)], 1)
+    places, ends = torch.arange(length)[None], torch.tensor(lengths)[:, None]
+    types = (places >= ends - ends // 3) & (places < ends)
+    return {"input_ids": ids, "attention_mask": (places < ends).long(), "token_type_ids": types.long()}
+
+
+def answer(model: nn.Module, batch: Any) -> Tensor:
+    return forward(model, batch).logits
+
+
+# Shapes
+
+
+def on_meta(shape: Shape) -> nn.Module:
+    assert shape.build is not None
+    with torch.device("meta"):
+        return shape.build()
+
+
+def test_the_shapes_that_are_there() -> None:
+    assert set(adabert_shapes.SHAPES) == {"adabert-smallest", "adabert-largest"}
+    assert set(lowresource_shapes.SHAPES) == {"bilstm", "cbow-ffn", "cnn"}
+    assert all(shape.says and shape.build and shape.flops and not shape.packed_bytes for shape in BUILT.values())
+    arithmetic = qbert_shapes.SHAPES.values()
+    assert len(arithmetic) == 13 and all(s.says and s.packed_bytes and not (s.build or s.flops) for s in arithmetic)
+
+
+@pytest.mark.parametrize("name", BUILT)
+def test_flops_at_paper_size(name: str) -> None:
+    model, formula = on_meta(BUILT[name]), BUILT[name].flops
+    assert isinstance(model, PreTrainedModel) and formula is not None
+    assert count(model, 3, 13) == formula(3, 13) > 0
+    assert model.config.vocab_size in (30522, 5000) and model.config.num_labels == 2
+
+
+@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize(("batch", "length"), [(1, 1), (2, 9)])
+def test_flops_of_tiny_models(name: str, batch: int, length: int) -> None:
+    model = TINY[name]()
+    assert count(model, batch, length) == FORMULAS[type(model)](model.config, batch, length)
+
+
+def test_flops_by_hand() -> None:
+    # AdaBERT, width 6: ONE has kernels of 3, 5 and 7 in each of 3 cells; classifier 6 * 2.
+    config: dict[str, Any] = {name: build().config for name, build in TINY.items()}
+    assert adabert.flops(config["adabert-single"], 2, 9) == 2 * 2 * (9 * 3 * 15 * 36 + 12)
+    # BiLSTM: 2 directions * 4 gates * 4 units * (5 + 4) inputs, then * (8 + 4); classifier 8 * 2.
+    assert lowresource.bilstm_flops(config["bilstm"], 2, 9) == 2 * 2 * (9 * 32 * (9 + 12) + 16)
+    assert lowresource.cbow_ffn_flops(config["cbow-ffn"], 2, 9) == 2 * 2 * (5 * 7 + 7 * 2)
+    # CNN: widths 1, 3, 4 see 9, 11, 12 windows; 5 * 7 products for each place in a window; classifier 21 * 2.
+    assert lowresource.cnn_flops(config["cnn"], 2, 9) == 2 * 2 * (35 * (9 + 33 + 48) + 42)
+
+
+# Parameters against what is printed
+
+
+def test_adabert_sizes() -> None:
+    smallest, largest = (parameters(on_meta(shape)) for shape in adabert_shapes.SHAPES.values())
+    tables = (30522 + 512) * 128
+    rest = 256 + 8 * 6 * 256 + 8 * 3 + 9 + 258  # LayerNorm, batch norms, both mixtures, classifier
+    assert smallest == tables + 8 * 6 * 3 * 128**2 + rest == 6_344_483
+    assert largest == tables + 8 * 6 * 7 * 128**2 + rest == 9_490_211
+    # Printed 9.5M and 11.5 times smaller (BERT-base is printed as 109M).
+    assert round(largest / 1e6, 1) == 9.5 and round(109e6 / largest, 1) == 11.5
+    # Printed 6.4M and 17.0 times smaller: 0.9% and 1.1% off, not within the rounding.
+    assert smallest / 6.4e6 == pytest.approx(1, abs=0.01) and 109e6 / smallest == pytest.approx(17.0, rel=0.02)
+    assert parameters_without_embeddings(on_meta(adabert_shapes.SHAPES["adabert-largest"])) == largest - tables
+
+
+def test_a_printed_size_does_not_say_which_network_it_is() -> None:
+    with torch.device("meta"):
+        sizes_of = [
+            parameters(adabert.AdaBertForSequenceClassification(adabert.config(adabert_shapes.uniform(*choice))))
+            for choice in (("conv5", 5), ("zero", 1))
+        ]
+    assert round(sizes_of[0] / 1e6, 1) == 6.4, "five cells of width 5 print as the low end, too"
+    assert round(sizes_of[1] / 1e6, 2) == 3.97, "the search space reaches far below the printed low end"
+
+
+def test_low_resource_sizes() -> None:
+    found = {name: parameters(on_meta(shape)) for name, shape in lowresource_shapes.SHAPES.items()}
+    assert found == {"bilstm": 658_882, "cbow-ffn": 80_306, "cnn": 496_902}
+    # Printed in the blog: 0.66M and 167 times smaller than BERT-base, which is 110M there; MLP of about 80 thousand.
+    assert round(found["bilstm"] / 1e6, 2) == 0.66 and round(110e6 / found["bilstm"]) == 167
+    assert found["cbow-ffn"] == pytest.approx(80_000, rel=0.01)
+
+
+# Forward and backward
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_padding_changes_nothing(name: str) -> None:
+    lengths = [9, 4, 7]
+    model = made(name).eval()
+    wide = answer(model, rows(lengths, 15))
+    assert wide.shape == (3, 2) and bool(torch.isfinite(wide).all())
+    torch.testing.assert_close(answer(model, rows(lengths, 9)), wide)
+    for i, length in enumerate(lengths):
+        alone = {key: value[i : i + 1, :length] for key, value in rows(lengths, 15).items()}
+        torch.testing.assert_close(answer(model, alone), wide[i : i + 1])
+        torch.testing.assert_close(answer(model, {**alone, "attention_mask": None}), wide[i : i + 1])
+    other = rows(lengths, 15)
+    other["input_ids"][1, 0] += 1 if other["input_ids"][1, 0] < VOCABULARY - 1 else -1
+    assert not torch.equal(answer(model, other)[1], wide[1]), "a token does change it"
+
+
+@pytest.mark.parametrize("name", ["adabert-single", "adabert-other-pair"])
+def test_padding_changes_no_batch_statistics(name: str) -> None:
+    narrow, wide = made(name).train(), made(name).train()
+    torch.testing.assert_close(answer(narrow, rows([9, 4], 9)), answer(wide, rows([9, 4], 15)))
+    buffers = dict(narrow.named_buffers())
+    assert len(buffers) >= 3 * 2 * 3, "running mean, variance and count of each norm"
+    before = dict(made(name).named_buffers())
+    for key, tensor in wide.named_buffers():
+        torch.testing.assert_close(tensor, buffers[key])
+        assert not torch.equal(tensor, before[key])
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_gradients_reach_every_parameter(name: str) -> None:
+    model = made(name).train()
+    F.cross_entropy(answer(model, rows([9, 4, 7], 12)), torch.tensor([0, 1, 1])).backward()
+    named = dict(model.named_parameters())
+    without = [n for n, p in named.items() if p.grad is None or not bool(p.grad.any())]
+    assert len(named) >= 5 and not without
+    assert all(bool(torch.isfinite(p.grad).all()) for p in named.values() if p.grad is not None)
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_saved_and_loaded(name: str, tmp_path: Path) -> None:
+    model = made(name).eval()
+    save(model, tmp_path)
+    loaded = load_saved(tmp_path).eval()
+    assert type(loaded) is type(model)
+    torch.testing.assert_close(answer(loaded, rows([9, 4], 9)), answer(model, rows([9, 4], 9)), rtol=0, atol=0)
+
+
+def test_hidden_states_of_adabert() -> None:
+    model = made("adabert-single").eval()
+    out = model(**rows([9, 4], 9), output_hidden_states=True)
+    assert len(out.hidden_states) == 3 + 1 and {state.shape for state in out.hidden_states} == {(2, 9, 6)}
+    assert not any(bool(state[1, 4:].any()) for state in out.hidden_states), "padding stays zero"
+
+
+# AdaBERT's operations, each on seven tokens and two places of padding
+
+STATE = [-1.0, 2.0, 3.0, -4.0, 5.0, 6.0, 7.0]
+"""After ReLU, which only convolutions begin with: 0 2 3 0 5 6 7. Kernels below are 1, 2, 3, ... from left to right."""
+BY_HAND = {
+    "conv3": [6, 13, 8, 18, 28, 38, 20],
+    "conv5": [23, 18, 38, 58, 77, 56, 38],
+    "conv7": [28, 58, 90, 123, 100, 77, 56],
+    "dilated3": [9, 4, 21, 20, 34, 12, 19],
+    "dilated5": [37, 36, 64, 28, 49, 20, 34],
+    "dilated7": [94, 44, 79, 36, 64, 28, 49],
+    "average-pool": [1 / 2, 4 / 3, 1 / 3, 4 / 3, 7 / 3, 6, 13 / 2],
+    "max-pool": [2, 3, 3, 5, 6, 7, 7],
+    "identity": STATE,
+    "zero": [0] * 7,
+}
+
+
+def state_of(values: list[float], length: int) -> tuple[Tensor, Tensor]:
+    """One row of width 1 and its mask, both [1, 1, length]."""
+    x = torch.tensor([values + [0.0] * (length - len(values))])[:, None]
+    return x, (torch.arange(length) < len(values))[None, None]
+
+
+def test_every_operation_by_hand() -> None:
+    assert tuple(BY_HAND) == adabert.OPERATIONS and len(BY_HAND) == 10
+    x, mask = state_of(STATE, 9)
+    for name, expected in BY_HAND.items():
+        module = adabert.operation(name, 1).eval()
+        for conv in module.modules():
+            if isinstance(conv, nn.Conv1d):
+                assert conv.bias is None
+                conv.weight.data = torch.arange(1.0, conv.kernel_size[0] + 1)[None, None]
+        out = module(x, mask)[0, 0]
+        torch.testing.assert_close(out, torch.tensor([*expected, 0.0, 0.0]), rtol=1e-4, atol=1e-4)
+
+
+def test_the_maximum_of_negative_tokens_is_not_padding() -> None:
+    out = adabert.max_pool(*state_of([-3.0, -2.0], 4))
+    assert out.tolist() == [[[-2.0, -2.0, 0.0, 0.0]]]
+
+
+def test_convolutions_mix_channels() -> None:
+    module = adabert.operation("conv3", 2)
+    assert sum(p.numel() for p in module.parameters()) == 3 * 2 * 2 + 2 * 2, "full, not depth-wise; norm"
+
+
+def test_batch_norm_by_hand() -> None:
+    norm = adabert.TokenBatchNorm(1).train()
+    out = norm(*state_of([1.0, 3.0], 5))
+    torch.testing.assert_close(out, torch.tensor([[[-1.0, 1.0, 0.0, 0.0, 0.0]]]), rtol=1e-4, atol=1e-4)
+    mean, variance = norm.norm.running_mean, norm.norm.running_var
+    assert mean is not None and mean.item() == pytest.approx(0.1 * 2)
+    assert variance is not None and variance.item() == pytest.approx(0.9 + 0.1 * 2), "unbiased, momentum 0.1"
+
+
+def test_a_cell_by_hand() -> None:
+    edges = nodes((0, "identity"), (1, "identity"), (0, "identity"), (2, "identity"), (2, "zero"), (3, "identity"))
+    cell = adabert.Cell(edges, 1)
+    cell.scores.data = torch.tensor([1.0, 1.0, 2.0]).log()
+    (a, mask), (b, _) = state_of([1.0, 2.0], 2), state_of([10.0, 20.0], 2)
+    # Nodes: a + b, 2a + b, 2a + b; mixed 1 : 1 : 2.
+    torch.testing.assert_close(cell(a, b, mask), 1.75 * a + b)
+
+
+def test_a_pair_is_two_sentences_that_begin_at_the_first_place() -> None:
+    ids = torch.tensor([[11, 12, 13, 21, 22, 0], [11, 21, 22, 23, 24, 25]])
+    tokens, second = ids > 0, ids > 20
+    (first_ids, first), (second_ids, rest) = adabert.split_pair(ids, tokens, second)
+    assert [row[on].tolist() for row, on in zip(first_ids, first, strict=True)] == [[11, 12, 13], [11]]
+    assert [row[on].tolist() for row, on in zip(second_ids, rest, strict=True)] == [[21, 22], [21, 22, 23, 24, 25]]
+    assert rest.long().tolist() == [[1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("edges", "cells"),
+    [
+        (ONE, 0), (ONE, 9), (ONE[:2], 3), ((ONE[0], ONE[1], ONE[2][:1]), 3),
+        (nodes((0, "conv3"), (0, "conv3"), *[(0, "zero"), (1, "zero")] * 2), 3),
+        (nodes((0, "conv3"), (2, "conv3"), *[(0, "zero"), (1, "zero")] * 2), 3),
+        (nodes((0, "conv3"), (1, "conv9"), *[(0, "zero"), (1, "zero")] * 2), 3),
+    ],
+    ids=["no cells", "nine cells", "two nodes", "one edge", "same source", "later source", "unknown operation"],
+)  # fmt: skip
+def test_what_the_search_space_does_not_hold(edges: tuple[tuple[Edge, ...], ...], cells: int) -> None:
+    with pytest.raises(ModelError, match="genotype"):
+        Genotype(edges, cells)
+
+
+# Q-BERT's bytes
+
+PRINTED = {
+    "bert": (415.4, 324.5), "qbert-w8": (103.9, 81.2), "qbert-w4": (63.4, 40.6), "directq-w4": (63.4, 40.6),
+    "qbert-w3": (53.2, 30.5), "directq-w3": (53.2, 30.5), "qbert-mp24": (53.2, 30.5), "qbert-mp23": (48.1, 25.4),
+    "qbert-w2": (43.1, 20.4), "directq-w2": (43.1, 20.4),
+}  # fmt: skip
+"""Table 1(a), MB with and without embeddings (recalled)."""
+PRINTED_CASED = {32: (410.9, 324.5), 8: (102.8, 81.2), 4: (62.2, 40.6), 3: (52.1, 30.5), 2: (42.0, 20.4)}
+"""Table 1(c), by bits (recalled); its mixture, 45.0 and 23.4, is of no whole layers."""
+
+
+def mib(bits: Bits, ranges: bool, bert: Bert = sizes.UNCASED) -> tuple[float, float]:
+    """Size and size without embeddings; `ranges` adds those of the groups."""
+    more = sizes.range_bytes(bits, bert) if ranges else 0
+    return (sizes.packed_bytes(bits, bert) + more) / MIB, (sizes.encoder_bytes(bits, bert) + more) / MIB
+
+
+def test_bert_base_is_counted_as_printed() -> None:
+    assert sizes.UNCASED.layer_parameters == 7_087_872 and sizes.UNCASED.embedding_parameters == 23_835_648
+    for bert, printed in ((sizes.UNCASED, PRINTED["bert"]), (CASED, PRINTED_CASED[32])):
+        assert tuple(round(size, 1) for size in mib(uniform(32, 32), False, bert)) == printed
+
+
+def test_printed_sizes() -> None:
+    bits_of = {name: bits for name, bits in qbert_shapes.BITS.items() if name in PRINTED}
+    rows_of = [(PRINTED[name], bits, sizes.UNCASED) for name, bits in bits_of.items()]
+    rows_of += [(printed, uniform(bits), CASED) for bits, printed in PRINTED_CASED.items() if bits < 32]
+    missed: dict[bool, set[float]] = {False: set(), True: set()}
+    for printed, bits, bert in rows_of:
+        grouped = Bits(bits.layers, bits.embeddings, 128)
+        for ranges in (False, True):
+            for size, shown in zip(mib(grouped, ranges, bert), printed, strict=True):
+                assert -0.051 <= shown - size <= 0.122, "bits alone are nearly always below what is printed"
+                missed[ranges] |= {shown} if abs(size - shown) > 0.05 else set()
+    assert len(rows_of) == 9 + 4
+    # Bits alone meet BERT-base's sizes, 40.6, 48.1 and 62.2. With the ranges of 128 groups all 26 are met but the
+    # encoder at 2 bits, which comes to 20.349.
+    assert missed[False] == {103.9, 81.2, 63.4, 53.2, 30.5, 25.4, 43.1, 20.4, 102.8, 52.1, 42.0}
+    assert missed[True] == {20.4}
+
+
+def test_shapes_weigh_what_the_arithmetic_says() -> None:
+    found = {name: shape.packed_bytes for name, shape in qbert_shapes.SHAPES.items()}
+    assert found["qbert-w4"] == 85_054_464 // 2 + 23_835_648 and found["qbert-w4-e4"] == 108_890_112 // 2
+    assert found["directq-w4"] == found["qbert-w4-g1"] == found["qbert-w4-g768"] == found["qbert-w4"]
+    assert found["qbert-mp24"] == found["qbert-w3"] and found["qbert-mp23"] == 85_054_464 * 5 // 16 + 23_835_648
+
+
+def test_ratios_of_the_abstract() -> None:
+    whole, mixture = uniform(32, 32), mixed(3, 2)
+    assert sizes.encoder_bytes(whole) / sizes.encoder_bytes(mixture) == pytest.approx(12.8)
+    assert sizes.packed_bytes(whole) / sizes.packed_bytes(mixture) == pytest.approx(8.64, abs=0.005)
+    assert sizes.embedding_bytes(whole) / sizes.embedding_bytes(mixture) == 4
+
+
+def test_bits_by_hand() -> None:
+    bert = Bert(layers=2, hidden=4, ffn=8, vocabulary=10, positions=5, types=1)
+    # A layer: 4 * 16 + 2 * 32 weights, 5 * 4 + 8 biases, 16 of LayerNorms; tables 16 * 4.
+    assert (bert.layer_parameters, bert.embedding_parameters) == (172, 64)
+    bits = Bits((3, 2), embeddings=4, groups=2)
+    assert sizes.encoder_bytes(bits, bert) == 108
+    assert sizes.packed_bytes(bits, bert) == 108 + 32
+    assert sizes.range_bytes(bits, bert) == 2 * 6 * 2 * 2 * 4
+    assert sizes.range_bytes(uniform(4)) / MIB == pytest.approx(0.070, abs=0.001)
+
+
+def test_bits_that_cannot_be() -> None:
+    with pytest.raises(SpecError, match="bits"):
+        uniform(33)
+    with pytest.raises(SpecError, match="groups"):
+        uniform(4, groups=0)
+    with pytest.raises(SpecError, match="12"):
+        sizes.encoder_bytes(Bits((4,)))
