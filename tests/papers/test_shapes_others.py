@@ -281,11 +281,6 @@ def test_the_maximum_of_negative_tokens_is_not_padding() -> None:
     assert out.tolist() == [[[-2.0, -2.0, 0.0, 0.0]]]
 
 
-def test_convolutions_mix_channels() -> None:
-    module = adabert.operation("conv3", 2)
-    assert sum(p.numel() for p in module.parameters()) == 3 * 2 * 2 + 2 * 2, "full, not depth-wise; norm"
-
-
 def test_batch_norm_by_hand() -> None:
     norm = adabert.TokenBatchNorm(1).train()
     out = norm(*state_of([1.0, 3.0], 5))
