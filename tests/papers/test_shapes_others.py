@@ -47,28 +47,16 @@ def tiny_adabert(edges: tuple[tuple[Edge, ...], ...], cells: int, pair: bool) ->
     return adabert.AdaBertForSequenceClassification(config)
 
 
-def tiny_bilstm() -> PreTrainedModel:
-    config = lowresource.BiLstmConfig(vocab_size=VOCABULARY, embedding_size=5, hidden_size=4, dropout=0.0)
-    return lowresource.BiLstmForSequenceClassification(config)
-
-
-def tiny_cbow_ffn() -> PreTrainedModel:
-    config = lowresource.CbowFfnConfig(vocab_size=VOCABULARY, embedding_size=5, hidden_size=7, dropout=0.0)
-    return lowresource.CbowFfnForSequenceClassification(config)
-
-
-def tiny_cnn() -> PreTrainedModel:
-    config = lowresource.CnnConfig(vocab_size=VOCABULARY, embedding_size=5, filters=7, widths=(1, 3, 4), dropout=0.0)
-    return lowresource.CnnForSequenceClassification(config)
-
-
+SMALL: dict[str, Any] = {"vocab_size": VOCABULARY, "embedding_size": 5, "dropout": 0.0}
 TINY: dict[str, Callable[[], PreTrainedModel]] = {
     "adabert-single": lambda: tiny_adabert(ONE, 3, False),
     "adabert-pair": lambda: tiny_adabert(ONE, 2, True),
     "adabert-other-pair": lambda: tiny_adabert(OTHER, 3, True),
-    "bilstm": tiny_bilstm,
-    "cbow-ffn": tiny_cbow_ffn,
-    "cnn": tiny_cnn,
+    "bilstm": lambda: lowresource.BiLstmForSequenceClassification(lowresource.BiLstmConfig(**SMALL, hidden_size=4)),
+    "cbow-ffn": lambda: lowresource.CbowFfnForSequenceClassification(lowresource.CbowFfnConfig(**SMALL, hidden_size=7)),
+    "cnn": lambda: lowresource.CnnForSequenceClassification(
+        lowresource.CnnConfig(**SMALL, filters=7, widths=(1, 3, 4))
+    ),
 }
 FORMULAS: dict[type[PreTrainedModel], Callable[[Any, int, int], int]] = {
     adabert.AdaBertForSequenceClassification: adabert.flops,
@@ -199,6 +187,15 @@ def test_padding_changes_nothing(name: str) -> None:
     other = rows(lengths, 15)
     other["input_ids"][1, 0] += 1 if other["input_ids"][1, 0] < VOCABULARY - 1 else -1
     assert not torch.equal(answer(model, other)[1], wide[1]), "a token does change it"
+
+
+def test_a_filter_sees_no_window_of_padding_alone() -> None:
+    model: Any = made("cnn").eval()
+    model.word_embeddings.weight.data.abs_()
+    for convolution in model.convolutions:
+        convolution.weight.data.abs_().neg_()
+        convolution.bias.data.fill_(10.0)  # what a window without tokens would give, and any token lowers it
+    torch.testing.assert_close(answer(model, rows([9, 4], 15)), answer(model, rows([9, 4], 9)))
 
 
 @pytest.mark.parametrize("name", ["adabert-single", "adabert-other-pair"])
