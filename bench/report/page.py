@@ -49,7 +49,7 @@ def claim_rows(judged: Sequence[Judged]) -> list[dict[str, str]]:
 
 def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model], page: Path, results: Path) -> str:
     """The markdown of one paper."""
-    sections: list[str] = [_head(ledger)]
+    sections: list[str] = [_head(ledger, page)]
     sections += ["## Verdicts", f"{len(judged)} claims: {counts(tally(judged)) or 'none'}."]
     for kind in sorted({str(entry.claim.kind) for entry in judged}):
         rows = claim_rows([entry for entry in judged if str(entry.claim.kind) == kind])
@@ -86,15 +86,17 @@ _COST_WORDS = (
 )
 
 
-def _head(ledger: Ledger) -> str:
-    """The paper, its code, and what its verdicts mean."""
+def _head(ledger: Ledger, page: Path) -> str:
+    """The paper, its code, and where its deviations and what was tried are told."""
     paper = ledger.paper
     ways = [paper.venue]
     if paper.arxiv:
         ways.append(f"[arXiv {paper.arxiv}](https://arxiv.org/abs/{paper.arxiv})")
     if paper.code:
         ways.append(f"[code]({paper.code})" + (f" at {paper.commit[:12]}" if paper.commit else ""))
-    return f"{', '.join(ways)}. Back to [the table](README.md)."
+    told = Path(ledger.file).with_name("README.md")
+    ours = f" {link('Deviations, and why results fall short', told, page)}." if told.is_file() else ""
+    return f"{', '.join(ways)}.{ours} Back to [the table](README.md)."
 
 
 def _averages(ledger: Ledger) -> list[str]:

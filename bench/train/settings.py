@@ -66,12 +66,17 @@ class Settings(BaseModel):
         return out
 
 
+FEW = 20
+"""So many names fit one line of an error; of more, those that come close are named."""
+
+
 def unknown_field(path: str, names: Collection[str]) -> SpecError:
-    """The error for a --set field that is not among `names`: says which come close, or which groups there are."""
+    """The error for a --set field that is not among `names`: all where they are few, else the close ones or groups."""
     last = path.split(".")[-1]
     alike = difflib.get_close_matches(path, names) or [name for name in names if name.split(".")[-1] == last]
     groups = sorted({name.split(".")[0] + (".*" if "." in name else "") for name in names})
-    return SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(alike or groups)}")
+    shown = names if len(names) <= FEW else alike or groups
+    return SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(shown)}")
 
 
 def _value(text: str) -> Any:

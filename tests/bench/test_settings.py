@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import SpecError
 from bench.train.mlm import HeadTraining
-from bench.train.settings import BUDGET_FIELDS, Settings, Training
+from bench.train.settings import BUDGET_FIELDS, FEW, Settings, Training, unknown_field
 from papers.bert import recipe as bert
 from papers.distilbert import recipe as distilbert
 
@@ -95,6 +95,14 @@ def test_an_unknown_field_names_those_there_are(path: str) -> None:
     message = str(error.value)
     assert "\n" not in message and "--set" in message and path in message
     assert "first.training.lr" in message and "name" in message and "second" in message
+
+
+def test_of_many_fields_the_close_ones_are_named_or_the_groups() -> None:
+    many = [f"{group}.{name}" for group in ("general", "head") for name in Training.model_fields]
+    assert len(many) > FEW
+    assert "expected one of general.epochs" in str(unknown_field("general.epoch", many))
+    assert "expected one of general.lr, head.lr" in str(unknown_field("lr", many))
+    assert str(unknown_field("zzz", many)).endswith("expected one of general.*, head.*")
 
 
 @pytest.mark.parametrize(
