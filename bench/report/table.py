@@ -99,9 +99,10 @@ def _times(model: Model, machine: str) -> dict[str, str]:
 
 
 def speed(model: Model, machine: str, split: str) -> str:
-    """`1.93x [1.90, 1.96]`; the reference is 1 by definition."""
+    """`1.93x [1.90, 1.96]`; the reference, which is compared with nothing, is 1 by definition."""
     found = model.speedup(machine, split)
-    return interval(found, 2, "x") if found else ("1 (reference)" if model.reference else DASH)
+    compared = any(metric == "speedup" for metric, _ in model.found)
+    return interval(found, 2, "x") if found else ("1 (reference)" if model.reference and not compared else DASH)
 
 
 def _verdicts(model: Model, verdicts: Verdicts, place: int) -> dict[str, str]:

@@ -66,6 +66,10 @@ def run(request: Request) -> list[Record]:
             clock, started = time.monotonic(), datetime.now(UTC)
             measured = measure(Subject(*reference), subjects, request.batches, request.length, threads,
                                request.effort, say=log.info)  # fmt: skip
+            for timing in measured.timings:
+                if timing.noisy and timing.ratio is None:
+                    log.warning("noisy session: batch=%d A/A ratio %.3f [%.3f, %.3f]; run it again on a quiet machine",
+                                timing.batch, timing.floor.value, timing.floor.low, timing.floor.high)  # fmt: skip
             records += _records(measured, request, threads, started, time.monotonic() - clock, shapes)
     for record in records:
         log.info("record=%s", store.write_record(Path(request.results), record))

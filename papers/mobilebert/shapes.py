@@ -1,7 +1,7 @@
 """The shapes of MobileBERT: the released model, the rows of its tables, and its teacher.
 
 Only the released model and MobileBERT_TINY have a published config. The rows without NoNorm or ReLU are built on the
-paper's architecture, whose parameters they print: their speed compares with that of `mobilebert-paper`, which differs
+paper's architecture, whose parameters they print: their speed compares with that of `mobilebert`, which differs
 from them in nothing else.
 """
 
@@ -30,8 +30,8 @@ def _shape(says: str, config: Architecture) -> Shape:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "mobilebert": _shape("MobileBERT as released: keys and queries share a bottleneck, NoNorm, ReLU", RELEASED),
-    "mobilebert-paper": _shape("MobileBERT as printed: attention reads the 512-wide stream, NoNorm, ReLU", PAPER),
+    "mobilebert-released": _shape("MobileBERT as released: keys and queries share a bottleneck, NoNorm, ReLU", RELEASED),
+    "mobilebert": _shape("MobileBERT as printed: attention reads the 512-wide stream, NoNorm, ReLU", PAPER),
     "mobilebert-tiny": _shape("MobileBERT_TINY: two feed-forward networks, attention inside the bottleneck", TINY),
     "mobilebert-layernorm": _shape("MobileBERT as printed, with LayerNorm and ReLU", LAYER_NORM),
     "mobilebert-gelu": _shape("MobileBERT as printed, with NoNorm and GELU", GELU),
