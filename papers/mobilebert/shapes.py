@@ -30,7 +30,9 @@ def _shape(says: str, config: Architecture) -> Shape:
 
 
 SHAPES: Mapping[str, Shape] = {
-    "mobilebert-released": _shape("MobileBERT as released: keys and queries share a bottleneck, NoNorm, ReLU", RELEASED),
+    "mobilebert-released": _shape(
+        "MobileBERT as released: attention reads a shared bottleneck, NoNorm, ReLU", RELEASED
+    ),
     "mobilebert": _shape("MobileBERT as printed: attention reads the 512-wide stream, NoNorm, ReLU", PAPER),
     "mobilebert-tiny": _shape("MobileBERT_TINY: two feed-forward networks, attention inside the bottleneck", TINY),
     "mobilebert-layernorm": _shape("MobileBERT as printed, with LayerNorm and ReLU", LAYER_NORM),
