@@ -21,6 +21,7 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 
 reproduce: install
 	$(BIN)/bench run smoke
+	$(BIN)/bench measure --quick
 	$(BIN)/bench report --scale smoke
 	$(BIN)/bench report
 

@@ -110,7 +110,9 @@ def claims(
     kind: Annotated[
         str | None, typer.Option("--kind", help="quality, retention, size, flops, speed, cost, ordering.")
     ] = None,
-    verdict: Annotated[str | None, typer.Option("--verdict", help="Only claims with this verdict.")] = None,
+    verdict: Annotated[
+        str | None, typer.Option("--verdict", help="A verdict, or inside, above, below, across.")
+    ] = None,
     results: Results = None,
     as_json: Json = False,
 ) -> None:
@@ -181,7 +183,7 @@ def _line(record: Any) -> dict[str, Any]:
 @app.command()
 def measure(
     variant: Variants = None,
-    batch: Annotated[str, typer.Option("--batch", help="Batch sizes, for example 1,32.")] = "1,32",
+    batch: Annotated[str, typer.Option("--batch", help="Batch sizes: 1,32 by default, 1 with --quick.")] = "",
     length: Annotated[int, typer.Option("--length", help="Word pieces per example.")] = 128,
     threads: Annotated[str, typer.Option("--threads", help="Threads, for example 1,2; all cores by default.")] = "",
     backend: Annotated[
@@ -200,8 +202,9 @@ def measure(
     from bench.run import shapes
 
     effort = replace(QUICK if quick else FULL, until=_share(until), minutes=minutes)
+    batches = _numbers("--batch", batch or ("1" if quick else "1,32"))
     request = shapes.Request(
-        tuple(variant or ()), _numbers("--batch", batch), length, _numbers("--threads", threads),
+        tuple(variant or ()), batches, length, _numbers("--threads", threads),
         tuple(backend.split(",")), effort, results or "results",
     )  # fmt: skip
     records = shapes.run(request)

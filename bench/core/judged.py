@@ -15,6 +15,9 @@ VERDICTS = (
 )  # fmt: skip
 """Every verdict there is, from settled to open."""
 
+SIDES = ("inside", "above", "below", "across")
+"""Where a measured interval lies beside the band of what was printed."""
+
 STRICT = ("exact", "checkpoint")
 """The tiers whose runs may say that a number is not reproduced."""
 
@@ -93,21 +96,22 @@ def _settle(
         return "inconclusive", (f"{_measured(centre, low, high)} beside {printed}: {len(values)} {what} of the "
                                 f"{max(fewest, 2)} that a verdict takes, {more} more.")  # fmt: skip
     told = f"{_measured(centre, low, high)} beside {printed}"
-    place = _place(low, high, band)
-    if place == "inside":
+    side = place(low, high, band)
+    if side == "inside":
         return ("reproduced" if strict else "consistent"), f"{told}: the interval lies inside the band."
     good_side = {"higher": "above", "lower": "below", "match": ""}[claim.better]
-    if place == good_side:
+    if side == good_side:
         return ("exceeded" if strict else "consistent"), f"{told}: better than the band."
-    if place in ("above", "below"):
-        return ("not reproduced" if strict else "not seen"), f"{told}: the interval lies {place} the band."
+    if side in ("above", "below"):
+        return ("not reproduced" if strict else "not seen"), f"{told}: the interval lies {side} the band."
     not_worse = (good_side == "above" and low >= band[0]) or (good_side == "below" and high <= band[1])
     if not strict and not_worse:
         return "consistent", f"{told}: the interval lies inside the band or better."
     return "inconclusive", f"{told}: the interval crosses an edge of the band; {_need(values, centre, band, what)}."
 
 
-def _place(low: float, high: float, band: tuple[float, float]) -> str:
+def place(low: float, high: float, band: tuple[float, float]) -> str:
+    """Which of SIDES an interval is on."""
     # A value that was printed as the band's own edge is inside: the slack is for the last bit only.
     slack = 1e-9 * max(1.0, abs(band[0]), abs(band[1]))
     if low >= band[0] - slack and high <= band[1] + slack:

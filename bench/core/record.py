@@ -56,6 +56,8 @@ class StageEntry(_Part):
     peak_bytes: int = 0
     precision: str | None = None
     cached: bool = False
+    teacher_logits: Literal["made", "cache"] | None = None
+    """Where the stage had the teacher's logits from, once per example; None where it did not ask for them."""
 
 
 class Measurement(_Part):

@@ -34,7 +34,9 @@ class Pool:
     @property
     def rank(self) -> tuple[int, int, int, str, str]:
         newest = max(run.record.started for run in self.runs)
-        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), len(self.runs), newest, self.machine
+        # Sessions at shape are all alike: of two machines the one that was measured last speaks.
+        number = 0 if self.scale == "shape" else len(self.runs)
+        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), number, newest, self.machine
 
 
 def judge_physical(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
@@ -42,8 +44,14 @@ def judge_physical(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
     variants = [claim.variant, *([released] if released else [])]
     runs = [run for name in variants for run in evidence.holding((claim.maker, name), claim.metric, claim.split)]
-    if claim.task:
-        runs = [run for run in runs if run.record.spec.task == claim.task]
+    if claim.task:  # what is measured at shape belongs to no task, so it answers claims of every one
+        runs = [run for run in runs if run.record.spec.task == claim.task or run.record.spec.scale == "shape"]
+    known = [run for run in runs if not run.record.hyper.get("guessed")]
+    if runs and not known:
+        # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence.
+        guessed = "; ".join(sorted({run.record.hyper["guessed"] for run in runs}))
+        return Judged(claim, "out of reach", why=f"It would take the authors' own architecture: {guessed}.")
+    runs = known
     timed = claim.kind in ("speed", "cost")
     absolute = claim.metric not in RATIOS
     usable = [run for run in runs if not absolute or run.record.spec.scale in TRUE_SHAPE]
@@ -105,6 +113,7 @@ def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
         if len(rounds) > 1:
             values, what = rounds, "rounds"
     positive = [value for value in values if value > 0]
+    floor = _floor(pool.runs, claim.split) if claim.metric == "speedup" else 1.0
     if not positive:
         return Judged(claim, "inconclusive", tier=pool.tier, scale=pool.scale, records=pool.records,
                       why="Every time measured is 0; one more run would give a ratio.")  # fmt: skip
@@ -112,10 +121,23 @@ def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
     bounds: Bounds = unit.to_print(median(positive)), None, None
     if len(positive) > 1:
         centre, low, high = ratio_interval(positive)
+        low, high = low / floor, high * floor
         low, high = sorted((unit.to_print(low), unit.to_print(high)))  # a falling unit turns the interval round
         bounds = unit.to_print(centre), low, high
     printed = [unit.to_print(value) for value in positive]
     judged = settle(ledger, claim, printed, bounds, pool, what=what)
     why = f"{judged.why} On machine {pool.machine}, over {len(positive)} {what}."
+    if floor > 1:
+        why += f" The interval is {floor - 1:.1%} wider each way: so far apart were two copies of the same model."
     return Judged(claim, judged.verdict, judged.measured, judged.low, judged.high, judged.tier, judged.scale,
                   len(pool.runs), why, judged.records)  # fmt: skip
+
+
+def _floor(runs: Sequence[Run], split: str) -> float:
+    """The noise floor: how many times faster one copy of the reference was than the other, at least 1.
+
+    The largest of the sessions; 1 where none was taken (the models of a run share one process).
+    """
+    found = [run.found.get(("aa_ratio", split)) for run in runs]
+    ratios = [entry.value for entry in found if entry is not None and entry.value]
+    return max((max(ratio, 1 / ratio) for ratio in ratios), default=1.0)

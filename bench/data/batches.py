@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bench.core.errors import DataError
-from bench.data.sources import Rows
+from bench.data.rows import Rows, Texts
 
 Batch = dict[str, Tensor]
 """`input_ids, attention_mask, token_type_ids` [B, L] int64; `labels` [B]; `example_id` [B]."""
@@ -66,6 +67,14 @@ class Encoded:
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets)
 
+    @property
+    def sha256(self) -> str:
+        """A hash of what a model reads: tokens, token types and where examples begin; not of labels or ids."""
+        total = hashlib.sha256()
+        for array in (self.tokens, self.segments, self.offsets):
+            total.update(f"{array.dtype.str} {len(array)}\n".encode() + array.tobytes())
+        return total.hexdigest()
+
     @classmethod
     def from_lists(cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray) -> Encoded:
         lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
@@ -75,9 +84,9 @@ class Encoded:
         return cls(flat, types, offsets, labels, np.arange(len(tokens)))
 
 
-def encode(rows: Rows, tokenizer: Callable, max_length: int) -> Encoded:
+def encode(rows: Rows | Texts, tokenizer: Callable, max_length: int) -> Encoded:
     """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
-    texts = [list(column) for column in rows.texts]
+    texts = [list(column) for column in (rows.columns if isinstance(rows, Texts) else rows.texts)]
     out = tokenizer(
         *texts, truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,
         return_attention_mask=False, return_token_type_ids=True,

@@ -20,6 +20,18 @@ UNLABELLED = -1
 
 
 @dataclass(frozen=True, slots=True)
+class Texts:
+    """Examples as text, wherever they come from: one list of N texts per text column, and N labels."""
+
+    columns: tuple[list[str], ...]
+    labels: np.ndarray
+    """int64 [N] label ids, or float32 [N] scores for a regression task"""
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True, slots=True)
 class Rows:
     """The rows of one split: N examples with one or two texts each."""
 

@@ -92,7 +92,16 @@ def onnxruntime(model: nn.Module, batch: Batch) -> Call:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
-        torch.onnx.export(_Logits(model, names).eval(), tuple(batch.values()), path, input_names=list(names))
+        try:
+            torch.onnx.export(_Logits(model, names).eval(), tuple(batch.values()), path, input_names=list(names),
+                              verbose=False)  # fmt: skip
+        except torch.onnx.errors.OnnxExporterError as error:
+            raise DeviceError(
+                "the backend onnxruntime cannot run this model",
+                found=str(error).partition("\n")[0],
+                expected="one that can be exported to ONNX",
+                fix="leave one of the two out",
+            ) from error
         session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     model.eval()  # the exporter leaves the mode that it found the wrapper in
     arrays = {entry.name: batch[entry.name].numpy() for entry in session.get_inputs()}

@@ -6,45 +6,56 @@ within the round. The reference runs twice, as itself and as its twin: what tell
 
 from __future__ import annotations
 
-import json
-import os
+import math
+import multiprocessing
 import statistics
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
-from typing import IO, Any, cast
+from typing import Any
 
-from bench.core import errors
+import psutil
+
+from bench.core import environment, errors
 from bench.core.errors import DeviceError
 from bench.measure.latency import Percentiles, Ratio, Timer, percentiles, speedup, turns
+from bench.measure.worker import serve
 
 TWIN = "(twin)"
 """The name of the reference's second process."""
 
 WIDE = 0.10
-"""An A/A interval wider than this share means that the session was too noisy to tell much."""
+"""An A/A interval wider than this share, or as far from 1, means that the session was too noisy to tell much."""
+
+ROOM_BYTES = 2**30
+"""Memory that one process of a paper-sized model is given, on average; what does not fit waits for a later sitting."""
 
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long a session measures: rounds at least, seconds per turn, warm calls; then on until a ratio is narrow."""
+    """How long a session measures: rounds at least, seconds per turn, warming; then on until a ratio is narrow."""
 
     rounds: int = 20
-    turn_s: float = 0.3
+    turn_s: float = 0.6
     warm_calls: int = 10
+    warm_s: float = 10.0
+    """Warming stops here, steady or not."""
     until: float | None = None
     """Go on until every ratio's 95% interval is within this share of it."""
     minutes: float = 10.0
     """The most that `until` may take per shape."""
 
+    @property
+    def reduced(self) -> bool:
+        """Whether this is less than the usual protocol."""
+        return self.rounds < FULL.rounds or self.turn_s < FULL.turn_s
+
 
 FULL = Effort()
-QUICK = Effort(rounds=5, turn_s=0.1, warm_calls=3)
+QUICK = Effort(rounds=5, turn_s=0.1, warm_calls=3, warm_s=1.0)
 """Enough for a first look; recorded as reduced."""
 
 
@@ -80,7 +91,12 @@ class Timing:
 
     @property
     def noisy(self) -> bool:
-        return self.floor.high / self.floor.low - 1 > WIDE
+        """Whether the A/A interval is too wide, or its ratio too far from the 1 that it should be."""
+        return self.floor.high / self.floor.low - 1 > WIDE or abs(math.log(self.floor.value)) > math.log1p(WIDE)
+
+
+_CHILDREN = multiprocessing.get_context("forkserver")
+_CHILDREN.set_forkserver_preload(["bench.measure.worker"])  # what takes seconds to import is imported once for all
 
 
 class Worker:
@@ -90,32 +106,31 @@ class Worker:
         self.subject, self.threads = subject, threads
 
     def __enter__(self) -> Worker:
-        path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": str(self.threads)}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "bench.measure.worker"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            env=environment,
-        )  # fmt: skip
+        self._pipe, theirs = _CHILDREN.Pipe()
+        self._process = _CHILDREN.Process(target=serve, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._process.kill()
-        self._process.__exit__(kind, error, at)
+        self._process.join()
+        self._pipe.close()
 
     def order(self, **order: Any) -> None:
         """Send an order; the answer is fetched with `answer`."""
-        stdin = cast(IO[str], self._process.stdin)
-        stdin.write(json.dumps(order) + "\n")
-        stdin.flush()
+        with suppress(BrokenPipeError):  # the child is gone, which `answer` will tell
+            self._pipe.send(order)
 
     def answer(self) -> dict[str, Any]:
         """The next answer.  Raises what the child raised, or DeviceError when the child is gone."""
-        line = cast(IO[str], self._process.stdout).readline()
-        if not line:
+        try:
+            answer = self._pipe.recv()
+        except (EOFError, ConnectionResetError):
+            self._process.join()
             raise DeviceError("a measuring process ended", where=f"{self.subject.variant}, {self.subject.backend}",
-                              found=f"exit code {self._process.wait()}", expected="an answer",
-                              fix="free memory, or measure fewer variants at once")  # fmt: skip
-        answer = json.loads(line)
+                              found=f"exit code {self._process.exitcode}", expected="an answer",
+                              fix="free memory, or measure fewer variants at once") from None  # fmt: skip
         if "error" in answer:
             error = getattr(errors, answer["kind"])("")
             error.args = (f"{answer['error']}; in {self.subject.variant}",)
@@ -146,13 +161,37 @@ def measure(
 ) -> Measured:  # fmt: skip
     """Time the subjects against the reference, all in one session, at every batch size.
 
+    Where they do not all fit in memory, in several sittings, each with the reference and its twin in it; the
+    reference's own timings are those of the first.
     Raises SpecError, DeviceError and ModelError as the children do; nothing is measured then.
     """
-    chosen = list(dict.fromkeys([reference, *subjects]))
+    rest = [subject for subject in dict.fromkeys(subjects) if subject != reference]
+    sat = [_sit([reference, *lot], batches, length, threads, effort, say) for lot in lots(rest, _room())]
+    facts = {subject: found for sitting in reversed(sat) for subject, found in sitting.facts.items()}
+    later = [timing for sitting in sat[1:] for timing in sitting.timings if timing.subject != reference]
+    return Measured(facts, (*sat[0].timings, *later))
+
+
+def lots(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
+    """The subjects in lots of at most as many processes as have room beside the reference and its twin."""
+    size = max(1, room - 2)
+    return [subjects[start : start + size] for start in range(0, len(subjects), size)] or [()]
+
+
+def _room() -> int:
+    """How many processes fit in the memory that is free now."""
+    return min(psutil.virtual_memory().available, environment.memory_bytes()) // ROOM_BYTES
+
+
+def _sit(
+    chosen: Sequence[Subject], batches: Sequence[int], length: int, threads: int, effort: Effort,
+    say: Callable[[str], None],
+) -> Measured:  # fmt: skip
+    """Time the subjects, the first of which is the reference, in one interleaved sitting."""
     names = {str(place): subject for place, subject in enumerate(chosen)}
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(subject, threads)) for name, subject in names.items()}
-        workers[TWIN] = stack.enter_context(Worker(reference, threads))
+        workers[TWIN] = stack.enter_context(Worker(chosen[0], threads))
         for worker in workers.values():  # all load at once; only timing needs the machine to itself
             worker.load()
         facts = {name: worker.answer() for name, worker in workers.items()}
@@ -169,7 +208,7 @@ def measure(
 
 
 def _warm(worker: Worker, batch: int, length: int, effort: Effort) -> dict[str, Any]:
-    worker.order(do="warm", batch=batch, length=length, calls=effort.warm_calls)
+    worker.order(do="warm", batch=batch, length=length, calls=effort.warm_calls, at_most_s=effort.warm_s)
     return worker.answer()
 
 

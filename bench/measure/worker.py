@@ -1,20 +1,17 @@
 """A child process that holds one model under one backend and answers orders; the parent decides when it runs.
 
-    python -m bench.measure.worker      one JSON order per line on stdin, one JSON answer per line on stdout
-
 Orders: load (facts of the model), warm (a shape: build the call, run it until it is steady), time (so many calls).
 """
 
 from __future__ import annotations
 
 import gc
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +20,7 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from bench.core import registry
-from bench.core.errors import BenchError, SpecError
+from bench.core.errors import BenchError, DeviceError, SpecError
 from bench.measure.backends import BACKENDS, Call, eager
 from bench.measure.latency import timer
 from bench.models.device import native_bf16
@@ -33,15 +30,12 @@ from bench.models.size import folder_bytes, parameters, parameters_without_embed
 STEADY = 0.05
 """A call is warm when the medians of its last three calls and of the three before differ by less than this share."""
 
-MOST_WARM_S = 20.0
-"""Warming stops here, steady or not."""
-
 
 class Model:
     """What the child holds: the module, and the call that was warmed last."""
 
     def __init__(self, order: dict[str, Any]):
-        torch.set_num_threads(order["threads"])
+        torch.set_num_threads(1)  # all models load at once, and threads that wait for each other would spin
         torch.manual_seed(0)
         self.shape = registry.load_shapes(order["paper"])[order["variant"]]
         if self.shape.build is None:
@@ -49,6 +43,7 @@ class Model:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.module: nn.Module = self.shape.build().eval().to(self.device)
         self.backend: str = order["backend"]
+        self.threads: int = order["threads"]
         self.call: Call | None = None
 
     def facts(self) -> dict[str, Any]:
@@ -67,6 +62,7 @@ class Model:
 
         `first_s` holds the compilation; `difference` is the largest from eager's logits on the same input.
         """
+        torch.set_num_threads(self.threads)
         vocabulary = int(self.module.config.vocab_size)  # pyright: ignore
         batch = example_inputs(self.module, order["batch"], order["length"], vocabulary, self.device)
         expected = eager(self.module, batch)()
@@ -76,7 +72,7 @@ class Model:
         first = time.perf_counter() - started
         flops = self.shape.flops or (lambda b, length: count(self.module, b, length))
         return {
-            "first_s": first, "steady_s": _steady(self.call, order["calls"]),
+            "first_s": first, "steady_s": _steady(self.call, order["calls"], order["at_most_s"]),
             "difference": _difference(logits, expected), "flops": flops(order["batch"], order["length"]),
         }  # fmt: skip
 
@@ -91,10 +87,10 @@ class Model:
         return {"seconds": seconds}
 
 
-def _steady(call: Call, fewest: int) -> float:
-    """Median seconds of the last three calls once they have settled."""
+def _steady(call: Call, fewest: int, at_most_s: float) -> float:
+    """Median seconds of the last three calls once they have settled, or time is up."""
     once, seconds, started = timer(call), [], time.perf_counter()
-    while time.perf_counter() - started < MOST_WARM_S:
+    while time.perf_counter() - started < at_most_s or not seconds:
         seconds += once(1)
         if len(seconds) >= max(6, fewest):
             last, before = statistics.median(seconds[-3:]), statistics.median(seconds[-6:-3])
@@ -107,26 +103,30 @@ def _difference(logits: Tensor, expected: Tensor) -> float:
     return float((logits.float() - expected.float()).abs().max())
 
 
-def main() -> None:
-    """Answer orders until stdin ends; an error the user can act on is an answer too."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print goes to stderr: stdout carries answers only
+def _too_big(error: Exception) -> bool:
+    """Whether memory was refused; on a processor, torch has no class of error for it."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def serve(pipe: Connection) -> None:
+    """Answer orders until the pipe is closed; an error the user can act on is an answer too."""
+    os.dup2(2, 1)  # what libraries print goes to stderr: stdout is the command's
     model: Model | None = None
-    for line in sys.stdin:
-        order = json.loads(line)
-        try:
-            if order["do"] == "load":
-                model = Model(order)
-                answer = model.facts()
-            else:
-                assert model is not None, "the first order is load"
-                todo: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {"warm": model.warm, "time": model.time}
-                answer = todo[order["do"]](order)
-        except BenchError as error:
-            answer = {"error": str(error), "kind": type(error).__name__}
-        answers.write(json.dumps(answer) + "\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    main()
+    with suppress(EOFError):
+        while True:
+            order = pipe.recv()
+            try:
+                if order["do"] == "load":
+                    model = Model(order)
+                    answer = model.facts()
+                else:
+                    assert model is not None, "the first order is load"
+                    answer = {"warm": model.warm, "time": model.time}[order["do"]](order)
+            except BenchError as error:
+                answer = {"error": str(error), "kind": type(error).__name__}
+            except (MemoryError, RuntimeError) as error:
+                if not _too_big(error):
+                    raise
+                refusal = DeviceError("the model or batch does not fit in memory", found=order, fix="a smaller --batch")
+                answer = {"error": str(refusal), "kind": "DeviceError"}
+            pipe.send(answer)

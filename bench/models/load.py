@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import transformers
@@ -21,10 +21,12 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.bin")
 
+Own = TypeVar("Own", bound=type[PreTrainedModel])
+
 _OWN: dict[str, type[PreTrainedModel]] = {}
 
 
-def register(model_class: type[PreTrainedModel]) -> type[PreTrainedModel]:
+def register(model_class: Own) -> Own:
     """Make a paper's own model class loadable by the name in its config's `architectures`."""
     known = _OWN.get(model_class.__name__)
     if known is not None and known.__module__ != model_class.__module__:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
@@ -23,8 +23,11 @@ class Shape:
     and `.config.vocab_size`; None where there is only arithmetic. It must also build on the meta device."""
     flops: Callable[[int, int], int] | None = None
     """(B, L) -> FLOPs of one forward pass in closed form, counted as `bench.models.flops` does."""
-    packed_bytes: int | None = None
-    """Bytes of the weights by the paper's own arithmetic, where they are packed in fewer bits than a float's 32."""
+    packed: Mapping[str, int] = field(default_factory=dict)
+    """Bytes by a paper's own arithmetic, by the split that a claim names: of weights that may have fewer bits than a
+    float's 32, whole ("packed") or in part."""
+    guessed: str = ""
+    """What of the architecture no source gives, so that it is ours; no printed number is judged from such a shape."""
 
 
 def bert_shape(says: str, config: BertConfig) -> Shape:

@@ -9,6 +9,7 @@ import hashlib
 from pathlib import Path
 
 from torch import nn
+from transformers import BertConfig
 
 from bench.core.errors import ModelError
 
@@ -33,6 +34,17 @@ def parameters_without_embeddings(model: nn.Module) -> int:
         for parameter in module.parameters(recurse=False)
     }
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)
+
+
+def bert_parts(config: BertConfig) -> tuple[int, int]:
+    """Parameters of a BERT's three embedding tables, and of its encoder's layers with their biases and LayerNorms.
+
+    In neither are the embeddings' LayerNorm, the pooler and the task head.
+    """
+    hidden, ffn = config.hidden_size, config.intermediate_size
+    tables = (config.vocab_size + config.max_position_embeddings + config.type_vocab_size) * hidden
+    matrices, biases, norms = 4 * hidden**2 + 2 * hidden * ffn, 5 * hidden + ffn, 4 * hidden
+    return tables, config.num_hidden_layers * (matrices + biases + norms)
 
 
 def folder_bytes(folder: Path) -> int:

@@ -23,6 +23,9 @@ from bench.report.page import paper_page
 SCALES = ("small", "full", "shape")
 """What reports/ covers; made-up data (smoke) has a report of its own."""
 
+FIGURES = ("pareto-", "sweep-")
+"""How the names of our figures start."""
+
 NONE_BROKEN: Mapping[str, str] = {}
 
 
@@ -120,4 +123,6 @@ def _orphans(reports: Path, pages: Mapping[Path, str]) -> list[Path]:
     """Pages and figures on disk that this report made once and makes no more."""
     found = [path for path in sorted(reports.glob("*.md")) if path not in pages]
     ours = [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(MARK)]
-    return ours + [path for path in sorted(reports.glob("pareto-*.svg")) if path not in pages]
+    return ours + [
+        path for path in sorted(reports.glob("*.svg")) if path.stem.startswith(FIGURES) and path not in pages
+    ]

@@ -15,9 +15,11 @@ from typing import IO, cast
 
 from pydantic import TypeAdapter
 
+from bench.report import curves, plots
+from bench.report.curves import Sweep
 from bench.report.plots import Picture, svg
 
-PICTURES = TypeAdapter(dict[str, Picture])
+PICTURES = TypeAdapter(dict[str, Picture | Sweep])
 
 
 class Drawing:
@@ -31,7 +33,7 @@ class Drawing:
         )  # fmt: skip
         return self
 
-    def draw(self, pictures: Mapping[str, Picture]) -> None:
+    def draw(self, pictures: Mapping[str, Picture | Sweep]) -> None:
         """Hand over all pictures, by file name."""
         with cast(IO[bytes], self._process.stdin) as stdin:
             stdin.write(PICTURES.dump_json(dict(pictures)))
@@ -55,7 +57,10 @@ def main() -> None:
     import matplotlib.figure  # noqa: F401
 
     pictures = PICTURES.validate_json(sys.stdin.buffer.read())
-    json.dump({name: svg(picture) for name, picture in pictures.items()}, sys.stdout)
+    drawn = {
+        name: (curves.draw(what) if isinstance(what, Sweep) else plots.draw(what)) for name, what in pictures.items()
+    }
+    json.dump({name: svg(figure) for name, figure in drawn.items()}, sys.stdout)
 
 
 if __name__ == "__main__":

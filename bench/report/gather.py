@@ -6,17 +6,16 @@ failed, were repeated or ran under other settings are kept beside the ones that 
 
 from __future__ import annotations
 
-import math
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bench.core.record import Measurement, Record
 from bench.core.spec import RECORD_SCALES
-from bench.core.stats import mean, median
+from bench.core.stats import median
 from bench.core.units import TASK_METRICS
-from bench.report.numbers import Interval, geometric, half_of_means
+from bench.report.numbers import Interval, geometric
 
 QUALITY = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match")
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -25,6 +24,10 @@ GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 BATCHES = ("batch1-length128", "batch32-length128")
 """The two conditions of the main table."""
 
+
+MEASURED_ONLY = "shape"
+"""The scale whose records hold no training: all sessions of a variant stand in one row, the newest measurement of a
+condition on a machine counts."""
 
 TIMED = ("speedup", "latency_s", "teacher_latency_s", "throughput", "training_seconds")
 """Metrics that belong to a machine."""
@@ -117,6 +120,11 @@ class Model:
         ]
         return median(values) if values else None
 
+    @property
+    def size_bytes(self) -> float | None:
+        """Bytes of the weight files that were scored or timed."""
+        return self.typical("size_bytes", "artefact")
+
     def machines(self) -> list[str]:
         """The machines on which this model was timed, or else ran; sorted."""
         timed = {machine for metric, _, machine in self.timed if metric in ("speedup", "latency_s")}
@@ -150,47 +158,6 @@ def machine_of(record: Record) -> str:
     key = str(record.environment.get("machine", "unknown"))
     idle_gpu = record.environment.get("gpus") and record.environment.get("device") == "cpu"
     return f"{key}-on-cpu" if idle_gpu else key
-
-
-def averages(model: Model, keep: Callable[[Score], bool] = lambda score: True) -> tuple[Interval, Interval] | None:
-    """(GLUE score, retention) over the model's GLUE tasks; every score kept counts, also of seeds that miss a task.
-
-    The score is the mean over tasks of the mean over seeds. Retention divides it by the same mean of the runs' own
-    teachers, and is nan where a run has none. Where all tasks have the same seeds, the intervals are t intervals over
-    the seeds' averages; else the tasks count as independent samples, and retention's is linearised (delta method).
-    """
-    tasks = [[score for score in model.tasks[task].scores if keep(score)] for task in model.glue_tasks()]
-    if not tasks or not all(tasks):
-        return None
-    seeds = {tuple(score.seed for score in scores) for scores in tasks}
-    alike = len(seeds) == 1
-    own = [[score.counted for score in scores] for scores in tasks]
-    value = mean([mean(values) for values in own])
-    number = min(len(values) for values in own)
-    score = Interval.of(_averages(own)) if alike else _around(value, half_of_means(own), number)
-    known = [[score.teacher for score in scores if score.teacher is not None] for scores in tasks]
-    if [len(values) for values in known] != [len(values) for values in own]:
-        return score, Interval(math.nan, None, None, 0)
-    teacher = mean([mean(values) for values in known])
-    if teacher <= 0:
-        return score, Interval(math.nan, None, None, 0)
-    kept = value / teacher
-    if alike:
-        below = _averages(known)
-        ratios = [a / b for a, b in zip(_averages(own), below, strict=True)] if min(below) > 0 else [kept]
-        return score, Interval.of(ratios)
-    pairs = zip(own, known, strict=True)
-    rest = [[(a - kept * b) / teacher for a, b in zip(mine, theirs, strict=True)] for mine, theirs in pairs]
-    return score, _around(kept, half_of_means(rest), number)
-
-
-def _averages(tasks: list[list[float]]) -> list[float]:
-    """The average over tasks of each seed."""
-    return [mean(values) for values in zip(*tasks, strict=True)]
-
-
-def _around(value: float, half: float | None, number: int) -> Interval:
-    return Interval(value, None if half is None else value - half, None if half is None else value + half, number)
 
 
 def gather(records: Iterable[Record], references: set[str]) -> list[Model]:
@@ -229,6 +196,7 @@ def _sessions(
         source = record.data and record.data.source
         given = repr((sorted(budget.items()), sorted(record.overrides.items())))
         key = (given, source, classes.get(size), taught.get(teacher))
+        key = None if name[0] == MEASURED_ONLY else key
         groups[key].append(record)
         above.setdefault(key, teacher)
     ordered = sorted(groups, key=lambda key: (-len({r.spec.task for r in groups[key]}), -len(groups[key]),
@@ -261,6 +229,8 @@ def _size_classes(sizes: Iterable[float | None]) -> dict[float | None, float]:
 def setting(record: Record) -> Hashable:
     """What must agree for two runs to be seeds of one thing: hyper-parameters, overrides and data."""
     # Not a hash of JSON: twenty thousand of those take a second, and a key only lives for one report.
+    if record.spec.scale == MEASURED_ONLY:
+        return None
     data = record.data
     used = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())))
     return repr(record.hyper), repr(sorted(record.overrides.items())), used
@@ -286,22 +256,15 @@ def _model(
     elsewhere: list[TaskScores] = []
     for _, settings in sorted(by_task.items()):
         shown = max(settings.values(), key=lambda rs: (len({r.spec.seed for r in rs}), rs[-1].started, rs[-1].id))
-        newest = {record.spec.seed: record for record in shown}
-        used += [newest[seed] for seed in sorted(newest)]
-        repeated += [record for record in shown if newest[record.spec.seed] is not record]
+        newest = {_place(record): record for record in shown}
+        used += [newest[place] for place in sorted(newest)]
+        repeated += [record for record in shown if newest[_place(record)] is not record]
         for members in settings.values():
             if members is not shown:
                 aside += members
                 latest = sorted({record.spec.seed: record for record in members}.values(), key=lambda r: r.spec.seed)
                 elsewhere += _scores(latest, measured, by_id).values()
-    found: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
-    timed: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
-    for record in used:
-        machine = machine_of(record)
-        for key, entry in measured[record.id].items():
-            found[key].append(entry)
-            if key[0] in TIMED:
-                timed[key[0], key[1], machine].append(entry)
+    found, timed = _pooled(used, measured)
     return Model(
         *name,
         label=label,
@@ -313,8 +276,35 @@ def _model(
         repeated=tuple(repeated),
         aside=tuple(sorted(aside, key=lambda r: (r.started, r.id))),
         elsewhere=tuple(sorted(elsewhere, key=lambda s: (s.task, s.rows or 0, s.scores[0].record.id))),
-        found={key: tuple(entries) for key, entries in sorted(found.items())},
-        timed={key: tuple(entries) for key, entries in sorted(timed.items())},
+        found=found,
+        timed=timed,
+    )
+
+
+def _place(record: Record) -> tuple[int, str]:
+    """What one run counts for: a seed; or, of what is only measured, itself."""
+    return record.spec.seed, record.id if record.spec.scale == MEASURED_ONLY else ""
+
+
+def _pooled(
+    used: Sequence[Record], measured: Mapping[str, Measured]
+) -> tuple[dict[tuple[str, str], tuple[Measurement, ...]], dict[tuple[str, str, str], tuple[Measurement, ...]]]:
+    """The measurements of the runs by (metric, split), and the times among them by machine, too."""
+    found: dict[tuple[str, str], list[Measurement]] = defaultdict(list)
+    timed: dict[tuple[str, str, str], list[Measurement]] = defaultdict(list)
+    for record in used:
+        machine = machine_of(record)
+        for key, entry in measured[record.id].items():
+            at = key[0], key[1], machine
+            if record.spec.scale == MEASURED_ONLY:  # the newest is the last
+                found[key], timed[at] = [entry], []
+            else:
+                found[key].append(entry)
+            if key[0] in TIMED:
+                timed[at].append(entry)
+    return (
+        {key: tuple(entries) for key, entries in sorted(found.items())},
+        {key: tuple(entries) for key, entries in sorted(timed.items()) if entries},
     )
 
 

@@ -11,7 +11,9 @@ from bench.core.record import Record
 from bench.core.verdict import VERDICTS, Judged
 from bench.core.verdict import counts as tally
 from bench.report import notes, plots
-from bench.report.gather import BATCHES, Model, Name, averages
+from bench.report.averages import averages
+from bench.report.curves import Sweep, sweep
+from bench.report.gather import BATCHES, Model, Name
 from bench.report.markdown import bullets, document, table
 from bench.report.numbers import Interval
 from bench.report.table import Verdicts, degenerates, overview
@@ -120,14 +122,16 @@ def attribute(models: Sequence[Model], verdicts: Mapping[str, Sequence[Judged]])
     return {row: tally(entries) for row, entries in owned.items()}
 
 
-def figures(models: Sequence[Model]) -> dict[str, plots.Picture]:
-    """One Pareto figure per scale that has retention: against size, and against speed on each machine."""
-    found: dict[str, plots.Picture] = {}
+def figures(models: Sequence[Model]) -> dict[str, plots.Picture | Sweep]:
+    """One Pareto figure per scale that has retention: against size, and against speed on each machine; and the sweep
+    over batches and threads at shape."""
+    found: dict[str, plots.Picture | Sweep] = {}
     for scale in dict.fromkeys(model.scale for model in models):
         panels = _panels([model for model in models if model.scale == scale])
         if any(not point.reference for panel in panels for point in panel.points):
             found[f"pareto-{scale}.svg"] = plots.Picture(tuple(panels), "GLUE retention (% of own teacher)")
-    return found
+    swept = sweep(models)
+    return found | ({"sweep-shape.svg": swept} if swept else {})
 
 
 def _panels(models: Sequence[Model]) -> list[plots.Panel]:
@@ -142,8 +146,7 @@ def _panels(models: Sequence[Model]) -> list[plots.Panel]:
 
 
 def _size(model: Model) -> Interval | None:
-    size = model.typical("size_bytes")
-    return Interval(size / 1e6, None, None, 1) if size else None
+    return Interval(model.size_bytes / 1e6, None, None, 1) if model.size_bytes else None
 
 
 def _speed(model: Model, machine: str) -> Interval | None:

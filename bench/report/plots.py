@@ -120,7 +120,9 @@ def _panel(axes: Axes, panel: Panel, look: dict[str, tuple[str, str]]) -> None:
     left, right = min(values) / 1.25, max(values) * 1.25
     right *= (right / left) ** 0.6  # room for the labels, which stand to the right of their points
     axes.set_xlim(left, right)
-    _ticks(axes, left, right)
+    ticks = log_ticks(left, right)
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xticks([], minor=True)
     best = front([point for point in panel.points if point.comparable], panel.better)
     drawn = _side_by_side(panel.points, math.log(right / left))
     axes.plot([drawn[p] for p in best], [p.y.value for p in best], color="#bbbbbb", linewidth=1.0, zorder=1)
@@ -164,15 +166,14 @@ def _marks(
         axes.hlines(*zip(*wide, strict=True), **look)
 
 
-def _ticks(axes: Axes, low: float, high: float) -> None:
-    """Round numbers on a log axis, written out."""
+def log_ticks(low: float, high: float) -> list[float]:
+    """Round numbers for a log axis."""
     ticks: list[float] = []
     for steps in ((1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7), (1, 2, 5), (1,)):
         ticks = [tick for e in range(-3, 7) for m in steps if low <= (tick := m * 10.0**e) <= high]
         if len(ticks) <= 8:
             break
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xticks([], minor=True)
+    return ticks
 
 
 def _labels(
@@ -200,12 +201,12 @@ def _labels(
     axes.add_collection(LineCollection(leaders, colors="#cccccc", linewidths=0.5, zorder=2), autolim=False)
 
 
-def svg(picture: Picture) -> str:
+def svg(figure: Figure) -> str:
     """The figure as text: no date, fixed ids, the same bytes in every process."""
     import matplotlib
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     out = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        FigureCanvasSVG(draw(picture)).print_svg(out, metadata={"Date": None, "Creator": "bench report"})
+        FigureCanvasSVG(figure).print_svg(out, metadata={"Date": None, "Creator": "bench report"})
     return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bench.report.gather import BATCHES, Model, Name, averages
+from bench.report.averages import averages
+from bench.report.gather import BATCHES, Model, Name
 from bench.report.markdown import bullets, counts, table
 from bench.report.numbers import DASH, Interval, interval, percent, show
 
@@ -44,17 +45,13 @@ def _letter(place: int) -> str:
 
 
 def _quality(model: Model, letter: str) -> dict[str, str]:
-    size, flops, parameters = (
-        model.typical("size_bytes"),
-        model.typical("flops", BATCHES[0]),
-        model.typical("parameters", "all"),
-    )
+    flops, parameters = model.typical("flops", BATCHES[0]), model.typical("parameters", "all")
     both = averages(model)
     kept = both[1] if both else None
     suspect = any(score.degenerate for t in model.glue_tasks() for score in model.tasks[t].scores)
     return {
         "params (M)": millions(parameters),
-        "MB on disk": show(size and size / 1e6, 1),
+        "MB on disk": _megabytes(model),
         "GFLOPs": show(flops and flops / 1e9, 2),
         "GLUE score": (interval(both[0].scaled(100)) if both else DASH) + (" †" if suspect else ""),
         "retention (%)": _retention(model, kept),
@@ -63,6 +60,14 @@ def _quality(model: Model, letter: str) -> dict[str, str]:
         "seeds": seeds(model),
         "tier": ", ".join(sorted({record.tier for record in model.used})) or DASH,
     }
+
+
+def _megabytes(model: Model) -> str:
+    """What lies on a disk; a size that is only computed says so."""
+    packed = model.typical("size_bytes", "packed")
+    if model.size_bytes is None and packed is not None:
+        return f"({packed / 1e6:.1f} by arithmetic)"
+    return show(model.size_bytes and model.size_bytes / 1e6, 1)
 
 
 def millions(number: float | None) -> str:

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batches, Encoded, Vocabulary
+from bench.core.spec import digest
+from bench.data.batches import Batches, Encoded, Vocabulary, encode
 from bench.data.metrics import compute
+from bench.data.rows import Texts
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
+from bench.run import logits
+from bench.run.cache import home
 from bench.run.inputs import Inputs
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
@@ -29,12 +35,14 @@ class StageContext:
     def __init__(
         self, *, task: Task, scale: str, seed: int, inputs: Inputs, accelerator: Accelerator, tokenizer_folder: Path,
         checkpoint: Checkpoint | None, released: Checkpoint | None, max_length: int, progress_folder: Path,
-        teachers: dict[str, Callable[[], PreTrainedModel]], label: str,
+        teachers: dict[str, Callable[[], PreTrainedModel]], teacher_key: str, label: str,
     ):  # fmt: skip
         self.task, self.scale, self.seed = task, scale, seed
         self.checkpoint, self.released = checkpoint, released
         self.logs: list[FitLog] = []
         self.dev_looks = 0
+        self.teacher_logits_from: Literal["made", "cache"] | None = None
+        self._teacher_key = teacher_key
         self._inputs, self._accelerator, self._tokenizer_folder = inputs, accelerator, tokenizer_folder
         self._max_length, self._progress_folder, self._teachers, self._label = (
             max_length,
@@ -54,10 +62,41 @@ class StageContext:
     def train_rows(self, max_length: int) -> Encoded:
         return self._inputs.encoded(self.task, self.task.train, self._tokenizer_folder, max_length)
 
-    def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
+    def train_texts(self) -> Texts:
+        rows = self._inputs.train(self.task)
+        return Texts(rows.texts, rows.labels)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._inputs.tokenizer(self._tokenizer_folder)
+
+    def kept(self, name: str) -> Path:
+        return home() / name
+
+    def encode(self, texts: Texts, max_length: int) -> Encoded:
+        return encode(texts, self.tokenizer, max_length)
+
+    def teacher_logits(self, rows: Encoded) -> np.ndarray:
+        """Kept by teacher and content of the rows; `logits` says for the record whether they were there."""
+        key = digest([self._teacher_key, rows.sha256])
+        made = logits.missing(key, self._accelerator)
+        self.teacher_logits_from = "made" if made else "cache"
+        if made:
+            answers_of = predict(self.fine_tuned_teacher(), rows, self.vocabulary.pad, self._accelerator)
+            logits.write(key, answers_of, self._accelerator)
+        return logits.read(key, len(rows))
+
+    def _need_corpus(self) -> None:
         if self._inputs.corpus_identity is None:
             raise SpecError("a stage needs a corpus and there is none", where=self._label,
                             fix="add --corpus FILE_OR_FOLDER")  # fmt: skip
+
+    def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
+        self._need_corpus()
+        return self._inputs.sentence_pairs(self._tokenizer_folder, max_tokens, max_length, short)
+
+    def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
+        self._need_corpus()
         return self._inputs.corpus(self._tokenizer_folder, max_tokens, max_length, min_length)
 
     def teacher(self) -> PreTrainedModel:

@@ -13,6 +13,7 @@ from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.spec import digest
 from bench.data import synthetic
 from bench.data.batches import Encoded, Vocabulary, encode
+from bench.data.pairs import sentence_pairs, sentences
 from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task
 from bench.models import load
@@ -97,6 +98,26 @@ class Inputs:
         if not pieces:
             raise DataError("the corpus holds no usable text", where=self.request.corpus, expected="lines of text")
         return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
+
+    @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
+    def sentence_pairs(self, tokenizer_folder: Path, max_tokens: int, max_length: int, short: float) -> Encoded:
+        """Pairs of sentence runs from documents in a fixed random order, until `max_tokens` are gathered.
+
+        Only as many documents are tokenised as hold about twice the tokens that are asked for.
+        """
+        tokenizer = self.tokenizer(tokenizer_folder)
+        words = Vocabulary.of(tokenizer)
+        texts = list(corpus_texts(Path(self.request.corpus))) if self.request.corpus else self._documents()
+        documents: list[list[list[int]]] = []
+        total = 0
+        for number in np.random.default_rng(0).permutation(len(texts)):
+            parts = sentences(texts[number])
+            ids = tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"] if parts else []
+            documents.append([sentence for sentence in ids if sentence])
+            total += sum(map(len, documents[-1]))
+            if total >= 2 * max_tokens:
+                break
+        return sentence_pairs(documents, words.cls, words.sep, max_length, max_tokens, 0, short)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:

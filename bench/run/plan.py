@@ -142,7 +142,7 @@ class Planner:
         for task in self.tasks:
             for seed in self.request.seed_list:
                 for recipe in self.recipes.values():
-                    if task.name not in recipe.tasks:
+                    if task.name not in (recipe.tasks if self.request.task else self._default_tasks(recipe)):
                         continue
                     for variant in self._variants(recipe):
                         job = self.job(recipe, variant, task, seed)
@@ -174,6 +174,8 @@ class Planner:
         released = None
         if variant in recipe.checkpoints:
             released = self.inputs.checkpoint(getattr(hyper, recipe.checkpoints[variant]))
+        if recipe.check:
+            recipe.check(hyper, facts, released)
         folder = self._tokenizer_folder(released)
         stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
         self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)

@@ -16,7 +16,7 @@ from bench.core.errors import SpecError
 from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
 from bench.measure.backends import BACKENDS
-from bench.measure.session import FULL, QUICK, Effort, Measured, Subject, Timing, measure
+from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
 from bench.models.shape import Shape
 from bench.run.codehash import module_hash
 
@@ -46,6 +46,9 @@ class Request:
         for option, values in numbers.items():
             if any(value < 1 for value in values):
                 raise SpecError(f"{option} is not positive", found=values, expected="numbers from 1")
+        if max(self.threads, default=1) > environment.cores():
+            raise SpecError("--threads is more than this machine has", found=max(self.threads),
+                            expected=f"at most {environment.cores()}")  # fmt: skip
 
 
 def run(request: Request) -> list[Record]:
@@ -58,7 +61,8 @@ def run(request: Request) -> list[Record]:
     chosen = _chosen(shapes, request.variants)
     reference = _reference(shapes)
     store.check_writable(Path(request.results))
-    records = [_packed(key, shapes[key]) for key in chosen if shapes[key].build is None]
+    floats = shapes[reference].packed
+    records = [_arithmetic(key, shapes[key], floats) for key in chosen if shapes[key].build is None]
     live = [key for key in chosen if shapes[key].build is not None]
     for threads in request.threads or (environment.cores(),):
         if live:
@@ -70,7 +74,7 @@ def run(request: Request) -> list[Record]:
                 if timing.noisy and timing.ratio is None:
                     log.warning("noisy session: batch=%d A/A ratio %.3f [%.3f, %.3f]; run it again on a quiet machine",
                                 timing.batch, timing.floor.value, timing.floor.low, timing.floor.high)  # fmt: skip
-            records += _records(measured, request, threads, started, time.monotonic() - clock, shapes)
+            records += _records(measured, request.effort, threads, started, time.monotonic() - clock, shapes)
     for record in records:
         log.info("record=%s", store.write_record(Path(request.results), record))
     return records
@@ -102,21 +106,37 @@ def _reference(shapes: Mapping[Key, Shape]) -> Key:
 
 
 def _records(
-    measured: Measured, request: Request, threads: int, started: datetime, seconds: float,
+    measured: Measured, effort: Effort, threads: int, started: datetime, seconds: float,
     shapes: Mapping[Key, Shape],
 ) -> list[Record]:  # fmt: skip
     by_model: dict[Key, list[Timing]] = defaultdict(list)
     for timing in measured.timings:
         by_model[timing.subject.paper, timing.subject.variant].append(timing)
     facts = {(subject.paper, subject.variant): found for subject, found in measured.facts.items()}
+    reference = next(iter(by_model))
     machine = environment.fingerprint(threads) | {
         "device": next(iter(facts.values()))["device"], "processes": len(measured.facts) + 1, "precision": "fp32",
     }  # fmt: skip
     return [
-        _record(key, shapes[key], started, seconds, _sizes(facts[key]) + [m for t in timings for m in _times(t)],
-                machine, request.effort)
+        _record(
+            key, shapes[key], started, seconds,
+            [*_sizes(facts[key]), *_packed(shapes[key].packed, {}), *(m for t in timings for m in _times(t)),
+             *(_ratios(facts, key, by_model, reference) if key != reference else ())],
+            machine, effort,
+        )
         for key, timings in by_model.items()
     ]  # fmt: skip
+
+
+def _ratios(
+    facts: Mapping[Key, Mapping[str, Any]], key: Key, timings: Mapping[Key, Sequence[Timing]], reference: Key
+) -> list[Measurement]:
+    """Parameters, bytes and FLOPs over those of the reference."""
+    mine, theirs = facts[key], facts[reference]
+    found = {"parameters_ratio": mine["parameters"] / theirs["parameters"],
+             "size_ratio": mine["size_bytes"] / theirs["size_bytes"],
+             "flops_ratio": timings[key][0].flops / timings[reference][0].flops}  # fmt: skip
+    return [Measurement(metric=name, split="teacher", value=value, unit="ratio", n=1) for name, value in found.items()]
 
 
 def _record(
@@ -128,20 +148,31 @@ def _record(
     code = environment.code_state().model_copy(
         update={"stage_hashes": {"shape": module_hash(f"{papers[paper].module}.shapes")}}
     )
-    hyper = {"effort": asdict(effort), "budget": {"rounds": effort.rounds, "turn_s": effort.turn_s}} if effort else {}
+    hyper: dict[str, Any] = {"guessed": shape.guessed} if shape.guessed else {}
+    if effort:
+        hyper |= {"effort": asdict(effort), "budget": {"rounds": effort.rounds, "turn_s": effort.turn_s}}
     spec = RunSpec(paper=paper, variant=variant, task=TASK, scale="shape", seed=0)
-    content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), shape.packed_bytes])
+    content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), dict(shape.packed)])
     return Record(
         id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="ok", spec=spec, hyper=hyper, hash=content,
-        tier="reduced" if effort == QUICK else "exact", code=code, environment=machine, measurements=measurements,
+        tier="reduced" if effort and effort.reduced else "exact", code=code, environment=machine,
+        measurements=measurements,
         started=started.strftime("%Y-%m-%dT%H:%M:%SZ"), seconds=round(seconds, 3),
     )  # fmt: skip
 
 
-def _packed(key: Key, shape: Shape) -> Record:
+def _arithmetic(key: Key, shape: Shape, floats: Mapping[str, int]) -> Record:
     """A shape that is arithmetic only: what its packed weights would weigh; no module, so no speed."""
-    packed = Measurement(metric="size_bytes", split="packed", value=shape.packed_bytes, unit="bytes", n=1)
-    return _record(key, shape, datetime.now(UTC), 0.0, [packed], environment.fingerprint(), None)
+    found = _packed(shape.packed, floats)
+    return _record(key, shape, datetime.now(UTC), 0.0, found, environment.fingerprint(), None)
+
+
+def _packed(packed: Mapping[str, int], floats: Mapping[str, int]) -> list[Measurement]:
+    """Bytes by arithmetic, and their ratio to those of the same part of the reference."""
+    sizes = [Measurement(metric="size_bytes", split=split, value=size, unit="bytes", n=1)
+             for split, size in packed.items()]  # fmt: skip
+    return sizes + [Measurement(metric="size_ratio", split=split, value=size / floats[split], unit="ratio", n=1)
+                    for split, size in packed.items() if split in floats]  # fmt: skip
 
 
 def _sizes(facts: Mapping[str, Any]) -> list[Measurement]:

@@ -84,7 +84,7 @@ class StageRunner:
             steps=sum(f.steps for f in fits), examples=sum(f.examples for f in fits),
             first_loss=fits[0].first_loss if fits else None, last_loss=fits[-1].last_loss if fits else None,
             peak_bytes=max([f.peak_bytes for f in fits], default=peak_bytes(self.accelerator.device)),
-            precision=fits[-1].precision if fits else None,
+            precision=fits[-1].precision if fits else None, teacher_logits=context.teacher_logits_from,
         )  # fmt: skip
         log.entries.append(entry)
         log.dev_looks += context.dev_looks
@@ -107,5 +107,6 @@ class StageRunner:
             checkpoint=self.plan.checkpoint if job.teacher is None else None, released=job.released,
             max_length=job.max_length, progress_folder=self.plan.cache.progress(plan.key),
             teachers={kind: (lambda kind=kind: teacher(kind)) for kind in ("pretrained", "fine_tuned")},
+            teacher_key=job.teacher.key if job.teacher else "",
             label=f"{job.spec.variant} {job.spec.task} s{job.spec.seed} {plan.stage.name}",
         )  # fmt: skip

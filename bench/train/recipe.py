@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.data.batches import Batches, Encoded, Vocabulary
+from bench.data.rows import Texts
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss
@@ -70,6 +73,34 @@ class Context(Protocol):
 
     def train_rows(self, max_length: int) -> Encoded:
         """The task's training rows, tokenised, at most the user's limit of them."""
+        ...
+
+    def train_texts(self) -> Texts:
+        """The same rows as text, for a stage that makes new ones of them."""
+        ...
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The run's tokenizer, for a stage that works on words."""
+        ...
+
+    def kept(self, name: str) -> Path:
+        """A folder of the cache for data that a stage makes and keeps by a key of its own."""
+        ...
+
+    def encode(self, texts: Texts, max_length: int) -> Encoded:
+        """Rows of the task as text, tokenised as the training rows are."""
+        ...
+
+    def teacher_logits(self, rows: Encoded) -> np.ndarray:
+        """The fine-tuned teacher's answers to `rows`, fp32 [N, C] in their order, mapped into memory from a file.
+
+        Made once per teacher and rows, whatever runs ask for them.
+        """
+        ...
+
+    def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
+        """Text for pre-training on pairs of sentence runs, of which half belong together; see `bench.data.pairs`."""
         ...
 
     def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
@@ -133,6 +164,8 @@ class Recipe:
     """The paper whose model is the teacher; None for the reference itself."""
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     """variant -> the hyper-parameter that names its released checkpoint, a hub id or folder (tier `checkpoint`)"""
+    check: Callable[[Any, TeacherFacts | None, Checkpoint | None], None] | None = None
+    """(hyper, teacher given or None, released checkpoint or None) -> raises what is wrong with them, before any run"""
     default_teacher: tuple[str, str] | None = None
     """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
 

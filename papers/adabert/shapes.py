@@ -39,6 +39,7 @@ def _shape(says: str, genotype: Genotype) -> Shape:
         says,
         lambda: AdaBertForSequenceClassification(student.config(genotype)),  # a config of its own: models write in it
         partial(student.flops, student.config(genotype)),
+        guessed="no searched network was published, and a size does not fix one",
     )
 
 

@@ -19,15 +19,18 @@ SHAPES: Mapping[str, Shape] = {
         "a BiLSTM of 2 layers of width 80 over 5,000 words of width 80: sizes ours, in all the 0.66 million printed",
         lambda: student.BiLstmForSequenceClassification(BiLstmConfig()),
         partial(student.bilstm_flops, BiLstmConfig()),
+        guessed="its widths are ours, chosen to meet the printed total",
     ),
     "cbow-ffn": Shape(
         "the mean of 5,000 words' vectors of width 16, and one hidden layer: about 80 thousand parameters",
         lambda: student.CbowFfnForSequenceClassification(CbowFfnConfig()),
         partial(student.cbow_ffn_flops, CbowFfnConfig()),
+        guessed="its widths are ours, chosen to meet the printed total",
     ),
     "cnn": Shape(
         "100 filters each of widths 3, 4 and 5 over 5,000 words of width 80: sizes ours, no source gives any",
         lambda: student.CnnForSequenceClassification(CnnConfig()),
         partial(student.cnn_flops, CnnConfig()),
+        guessed="no source gives its sizes",
     ),
 }

@@ -9,7 +9,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bench.models.shape import Shape
-from papers.qbert.sizes import MIB, Bits, mixed, packed_bytes, range_bytes, uniform
+from papers.qbert.sizes import (
+    ACTIVATION_BITS,
+    CASED,
+    MIB,
+    UNCASED,
+    Bits,
+    embedding_bytes,
+    encoder_bytes,
+    mixed,
+    packed_bytes,
+    range_bytes,
+    uniform,
+)  # fmt: skip
 
 BITS: Mapping[str, Bits] = {
     "qbert-w8": uniform(8),
@@ -38,4 +50,22 @@ def _says(bits: Bits) -> str:
     )
 
 
-SHAPES: Mapping[str, Shape] = {name: Shape(_says(bits), packed_bytes=packed_bytes(bits)) for name, bits in BITS.items()}
+def _packed(bits: Bits, ending: str = "") -> Mapping[str, int]:
+    """The bytes by the splits of the claims; activations are a layer's output per token."""
+    return {
+        f"packed{ending}": packed_bytes(bits), f"packed-encoder{ending}": encoder_bytes(bits),
+        f"packed-cased{ending}": packed_bytes(bits, CASED),
+    }  # fmt: skip
+
+
+def _shape(name: str, bits: Bits) -> Shape:
+    packed = {
+        **_packed(bits), "packed-embeddings": embedding_bytes(bits),
+        "activations": UNCASED.hidden_size * ACTIVATION_BITS // 8,
+    }  # fmt: skip
+    if name == "qbert-mp23":
+        packed |= _packed(mixed(3, 2, of=3), "-third")
+    return Shape(_says(bits), packed=packed)
+
+
+SHAPES: Mapping[str, Shape] = {name: _shape(name, bits) for name, bits in BITS.items()}

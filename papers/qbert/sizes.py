@@ -12,41 +12,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from transformers import BertConfig
+
 from bench.core.errors import SpecError
+from bench.models.size import bert_parts
 
 MIB = 2**20
 """The paper's MB."""
 FLOAT_BITS = 32
+ACTIVATION_BITS = 8
 MATRICES = 6
 """Of a layer: query, key, value, attention output, feed-forward in and out."""
 
 
-@dataclass(frozen=True, slots=True)
-class Bert:
-    """Sizes of a BERT; the defaults are BERT-base uncased."""
-
-    layers: int = 12
-    hidden: int = 768
-    ffn: int = 3072
-    vocabulary: int = 30522
-    positions: int = 512
-    types: int = 2
-
-    @property
-    def embedding_parameters(self) -> int:
-        """The tables of words, positions and token types."""
-        return (self.vocabulary + self.positions + self.types) * self.hidden
-
-    @property
-    def layer_parameters(self) -> int:
-        """Six matrices with their biases, and two LayerNorms."""
-        matrices = 4 * self.hidden**2 + 2 * self.hidden * self.ffn
-        biases = 5 * self.hidden + self.ffn
-        return matrices + biases + 4 * self.hidden
-
-
-UNCASED = Bert()
-CASED = Bert(vocabulary=28996)
+UNCASED = BertConfig()
+"""BERT-base uncased: transformers' defaults."""
+CASED = BertConfig(vocab_size=28996)
 """What CoNLL-2003 takes."""
 
 
@@ -69,38 +50,40 @@ class Bits:
 
 def uniform(bits: int, embeddings: int = 8, groups: int = 128) -> Bits:
     """The same bits in each of 12 layers."""
-    return Bits((bits,) * UNCASED.layers, embeddings, groups)
+    return Bits((bits,) * UNCASED.num_hidden_layers, embeddings, groups)
 
 
-def mixed(high: int, low: int) -> Bits:
-    """Half of 12 layers at more bits, half at fewer, which is what the printed sizes come to for SST-2 and SQuAD.
+def mixed(high: int, low: int, of: int = 2) -> Bits:
+    """One in `of` of 12 layers at more bits, the rest at fewer. Half is what the printed sizes for SST-2 and SQuAD
+    come to; those for MNLI and CoNLL-2003 come to no number of whole layers, a third is the closest.
 
     Which layers get more is found by sensitivity and changes no size; here the first ones stand for them.
     """
-    half = UNCASED.layers // 2
-    return Bits((high,) * half + (low,) * (UNCASED.layers - half))
+    layers = UNCASED.num_hidden_layers
+    return Bits((high,) * (layers // of) + (low,) * (layers - layers // of))
 
 
-def encoder_bytes(bits: Bits, bert: Bert = UNCASED) -> int:
+def encoder_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
     """Bytes of the encoder's layers at their bits. Raises SpecError when there are not as many as the BERT has."""
-    if len(bits.layers) != bert.layers:
-        raise SpecError("the bits do not fit the model", found=f"{len(bits.layers)} layers", expected=bert.layers)
-    return _bytes(bert.layer_parameters * sum(bits.layers))
+    layers = bert.num_hidden_layers
+    if len(bits.layers) != layers:
+        raise SpecError("the bits do not fit the model", found=f"{len(bits.layers)} layers", expected=layers)
+    return _bytes(bert_parts(bert)[1] // layers * sum(bits.layers))
 
 
-def embedding_bytes(bits: Bits, bert: Bert = UNCASED) -> int:
+def embedding_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
     """Bytes of the three embedding tables at their bits."""
-    return _bytes(bert.embedding_parameters * bits.embeddings)
+    return _bytes(bert_parts(bert)[0] * bits.embeddings)
 
 
-def packed_bytes(bits: Bits, bert: Bert = UNCASED) -> int:
+def packed_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
     """Bytes of encoder and embeddings together: the paper's column Size."""
     return encoder_bytes(bits, bert) + embedding_bytes(bits, bert)
 
 
-def range_bytes(bits: Bits, bert: Bert = UNCASED) -> int:
+def range_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
     """Bytes of the groups' ranges, two floats a group in each matrix of the encoder: no part of the paper's sizes."""
-    return _bytes(bert.layers * MATRICES * bits.groups * 2 * FLOAT_BITS)
+    return _bytes(bert.num_hidden_layers * MATRICES * bits.groups * 2 * FLOAT_BITS)
 
 
 def _bytes(bits: int) -> int:

@@ -8,7 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-COMMANDS = ("list", "claims", "plan", "run", "report", "export", "doctor")
+import pytest
+
+from bench.core.errors import SpecError
+from bench.report.ledger import judged_rows
+
+COMMANDS = ("list", "claims", "plan", "run", "measure", "report", "export", "doctor")
 
 
 def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -53,8 +58,21 @@ def test_claims_as_json_have_a_verdict_each(tmp_path: Path) -> None:
     assert len(rows) >= 100 and all(row["verdict"] and row["why"] for row in rows)
 
 
+def test_claims_filter_by_kind_verdict_and_side_of_the_band() -> None:
+    results = Path(__file__).resolve().parents[2] / "results"
+    below = judged_rows(results, kind="size", verdict="below")
+    assert below and {row["kind"] for row in below} == {"size"}
+    assert all(row["high"] < row["band"][0] for row in below)
+    reproduced = judged_rows(results, ("qbert",), "size", "reproduced")
+    assert len(reproduced) >= 70 and {row["place"] for row in reproduced} == {"inside"}
+    with pytest.raises(SpecError, match="unknown --verdict; found wrong; expected one of reproduced"):
+        judged_rows(results, verdict="wrong")
+    with pytest.raises(SpecError, match="unknown --kind"):
+        judged_rows(results, kind="weight")
+
+
 def test_a_plan_counts_shared_stages_once_and_runs_nothing(tmp_path: Path) -> None:
-    out = bench("plan", "smoke", "--task", "sst2", "--seeds", "2", "--json", cwd=tmp_path)
+    out = bench("plan", "smoke", "--paper", "distilbert", "--task", "sst2", "--seeds", "2", "--json", cwd=tmp_path)
     assert out.returncode == 0, out.stderr
     content = json.loads(out.stdout)
     stages = [stage for job in content["jobs"] for stage in job["stages"]]

@@ -6,7 +6,11 @@ import importlib.util
 import json
 import math
 import random
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -15,8 +19,19 @@ from transformers import BertConfig, BertForSequenceClassification
 from bench.core.errors import DeviceError, SpecError
 from bench.core.store import read_records
 from bench.measure.backends import BACKENDS, eager
-from bench.measure.latency import speedup
-from bench.measure.session import Effort, calls_per_turn, sample
+from bench.measure.latency import Ratio, percentiles, speedup
+from bench.measure.session import (
+    FULL,
+    QUICK,
+    Effort,
+    Subject,
+    Timing,
+    Worker,
+    calls_per_turn,
+    lots,
+    measure,
+    sample,
+)  # fmt: skip
 from bench.run.shapes import Request
 
 SIMULATIONS = 1000
@@ -72,6 +87,11 @@ def test_a_turn_has_many_calls_of_a_fast_model_and_one_of_a_slow_one() -> None:
     assert [calls_per_turn(s, effort) for s in (0.0001, 0.01, 0.1, 5.0)] == [50, 30, 3, 1]
 
 
+def test_any_protocol_shorter_than_the_usual_one_is_reduced() -> None:
+    assert not FULL.reduced and not replace(FULL, until=0.03, minutes=30.0).reduced
+    assert QUICK.reduced and replace(QUICK, until=0.03, minutes=30.0).reduced
+
+
 def tiny() -> tuple[BertForSequenceClassification, dict[str, torch.Tensor]]:
     torch.manual_seed(0)
     config = BertConfig(vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64)
@@ -83,6 +103,34 @@ def test_int8_runs_and_differs_a_little() -> None:
     model, batch = tiny()
     difference = (BACKENDS["int8"](model, batch)() - eager(model, batch)()).abs().max()
     assert 0 < difference < 0.1
+
+
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="an optional extra, tested by CI")
+def test_onnxruntime_gives_the_same_logits() -> None:
+    model, batch = tiny()
+    call = BACKENDS["onnxruntime"](model, batch)
+    assert torch.allclose(call(), eager(model, batch)(), atol=1e-6) and not model.training
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_compile_gives_the_same_logits_or_names_the_compiler() -> None:
+    model, batch = tiny()
+    if not any(map(shutil.which, ("g++", "clang++", "c++"))):
+        with pytest.raises(DeviceError, match="compiler"):
+            BACKENDS["compile"](model, batch)
+        return
+    assert torch.allclose(BACKENDS["compile"](model, batch)(), eager(model, batch)(), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:.*:DeprecationWarning")
+def test_a_model_that_does_not_export_is_one_line() -> None:
+    class Stubborn(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor) -> Any:
+            return SimpleNamespace(logits=input_ids[: int(input_ids.sum().item())].float())
+
+    with pytest.raises(DeviceError, match="cannot run this model") as told:
+        BACKENDS["onnxruntime"](Stubborn(), {"input_ids": torch.ones(3, 4, dtype=torch.long)})
+    assert "\n" not in str(told.value)
 
 
 def test_a_backend_that_cannot_run_says_what_mends_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,6 +151,42 @@ def test_what_makes_no_sense_is_refused_before_anything_runs() -> None:
         Request(backends=("eager", "cuda"))
     with pytest.raises(SpecError, match="--batch is not positive"):
         Request(batches=(0,))
+    with pytest.raises(SpecError, match="--threads is more than this machine has; found 4096"):
+        Request(threads=(1, 4096))
+
+
+def test_what_does_not_fit_in_memory_at_once_sits_down_later() -> None:
+    assert lots("abcdef", 9) == ["abcdef"] and lots("abcdef", 5) == ["abc", "def"]
+    assert lots("abc", 1) == ["a", "b", "c"], "one at a time, however little there is"
+    assert lots("", 5) == [()], "the reference is timed alone, too"
+
+
+def test_every_sitting_has_the_reference_and_facts_of_all_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.measure.session._room", lambda: 3)
+    reference, one, other = (Subject("lowresource", name) for name in ("bilstm", "cnn", "cbow-ffn"))
+    found = measure(reference, [one, other], (1,), 8, 1, Effort(rounds=2, turn_s=0.001, warm_calls=1))
+    assert [timing.subject for timing in found.timings] == [reference, one, other] and set(found.facts) == {
+        reference, one, other}  # fmt: skip
+    assert found.timings[1].floor != found.timings[2].floor, "each sitting has an A/A pair of its own"
+
+
+@pytest.mark.parametrize(("low", "value", "high", "noisy"), [(0.97, 1.0, 1.03, False), (0.94, 1.0, 1.06, True),
+                                                             (1.11, 1.12, 1.13, True)])  # fmt: skip
+def test_a_session_is_noisy_when_its_pair_is_wide_or_far_from_one(
+    low: float, value: float, high: float, noisy: bool
+) -> None:
+    calls = percentiles([1.0])
+    floor = Ratio(value, low, high, (value,))
+    assert Timing(Subject("a", "b"), 1, 8, (1.0,), calls, None, 1.0, 0.0, 1, floor).noisy is noisy
+
+
+def test_memory_that_is_refused_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Worker(Subject("lowresource", "cnn"), 1) as worker:
+        worker.load()
+        worker.answer()
+        worker.order(do="warm", batch=10**9, length=512, calls=1, at_most_s=1.0)
+        with pytest.raises(DeviceError, match=r"does not fit in memory.*a smaller --batch"):
+            worker.answer()
 
 
 @pytest.mark.parametrize(
@@ -132,5 +216,9 @@ def test_the_command_writes_a_record_per_variant(bench, tmp_path) -> None:
     assert (fast.value("speedup", "batch1-length16") or 0) > 5
     assert fast.tier == "reduced" and fast.environment["threads"] == 1
     assert {"latency_p99_s", "flops", "aa_ratio", "first_call_s"} <= {m.metric for m in fast.measurements}
-    assert [(m.metric, m.split) for m in packed.measurements] == [("size_bytes", "packed")]
+    assert "chosen to meet" in fast.hyper["guessed"] and "guessed" not in packed.hyper
+    assert packed.value("size_bytes", "packed") == 66_362_880 and packed.value("size_ratio", "packed-encoder") == 1 / 8
+    assert {m.metric for m in packed.measurements} == {"size_bytes", "size_ratio"}, "arithmetic has no speed"
+    assert records["bert"].value("size_bytes", "packed") == 435_560_448
+    assert (fast.value("parameters_ratio", "teacher") or 1) < 0.01 and fast.value("flops_ratio", "teacher")
     assert records["bert"].value("speedup", "batch1-length16") is None, "the reference is not compared with itself"

@@ -160,6 +160,14 @@ def test_absolute_sizes_need_the_real_shape(millions: float, scale: str, tier: s
     assert ("shape" in judged.why) or verdict != "not run"
 
 
+def test_a_guessed_architecture_is_no_evidence_but_a_known_one_beside_it_is() -> None:
+    size = number("parameters", "all", 66.36e6)
+    guessed = record(0.9, 0, size, scale="shape", hyper={"guessed": "its width was chosen to meet the total"})
+    judged = one(size_claim(), [guessed])
+    assert judged.verdict == "out of reach" and "chosen to meet the total" in judged.why and judged.measured is None
+    assert one(size_claim(), [guessed, record(0.9, 1, size, scale="shape")]).verdict == "reproduced"
+
+
 def test_the_released_model_has_the_variants_size() -> None:
     records = [record(0.9, 0, number("parameters", "all", 66.4e6), variant="toy-released", tier="checkpoint")]
     assert one(size_claim(), records, released={"toy": "toy-released"}).verdict == "reproduced"
@@ -200,6 +208,39 @@ def test_a_single_run_is_judged_by_its_rounds_and_slow_is_not_seen() -> None:
     noisy = number("speedup", "batch1-length128", 1.5, [1.0, 2.0, 1.6])
     judged = one(speed_claim(), [record(0.9, 0, noisy)])
     assert judged.verdict == "inconclusive" and "more rounds" in judged.why
+
+
+def test_the_noise_floor_widens_the_interval_both_ways() -> None:
+    ratio = number("speedup", "batch1-length128", 1.6, [1.6, 1.61, 1.59])
+
+    def judged(floor: float) -> Judged:
+        pair = number("aa_ratio", "batch1-length128", floor)
+        return one(speed_claim(), [record(0.9, 0, ratio, pair, scale="shape")])
+
+    quiet, noisy = judged(1.0), judged(1 / 1.25)
+    assert quiet.verdict == "consistent" and "wider" not in quiet.why
+    assert quiet.low is not None and quiet.high is not None and noisy.low is not None and noisy.high is not None
+    assert 1 + noisy.low / 100 == pytest.approx((1 + quiet.low / 100) / 1.25)
+    assert 1 + noisy.high / 100 == pytest.approx((1 + quiet.high / 100) * 1.25)
+    assert noisy.verdict == "inconclusive" and "25.0% wider each way" in noisy.why
+
+
+def test_of_two_sessions_at_shape_the_newer_machine_speaks() -> None:
+    def timed(seed: int, value: float, machine: str, started: str) -> Record:
+        entry = number("speedup", "batch1-length128", value, [value, value * 1.001])
+        return record(0.9, seed, entry, scale="shape", environment={"machine": machine}, started=started)
+
+    old = [timed(seed, 1.6, "a", f"2026-01-0{seed + 1}T00:00:00Z") for seed in range(3)]
+    judged = one(speed_claim(), [*old, timed(0, 3.0, "b", "2026-02-01T00:00:00Z")])
+    assert "machine b" in judged.why
+
+
+def test_what_is_measured_at_shape_answers_claims_of_any_task() -> None:
+    size = number("parameters", "packed", 66e6)
+    packed = size_claim(task="sst2", split="packed")
+    at_shape = record(0.9, 0, size, scale="shape", task="shape", tier="exact")
+    assert one(packed, [at_shape]).verdict == "reproduced"
+    assert one(packed, [record(0.9, 0, size, scale="full", task="mrpc")]).verdict == "not run"
 
 
 def test_times_of_two_machines_are_not_pooled() -> None:

@@ -1,6 +1,6 @@
 """What `fit` costs over a bare loop with the same batches, losses and optimiser.
 
-    python tests/benchmarks/harness_overhead.py               about 3 minutes on two cores
+    python tests/benchmarks/harness_overhead.py               about a minute on two cores
 
 Rounds of the two loops take turns; the figure is the geometric mean of their paired ratio, minus one.
 """

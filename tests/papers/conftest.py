@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,11 @@ from transformers import (
 )
 
 from bench.data.batches import Batches, Encoded, Vocabulary
+from bench.data.rows import Texts
 from bench.data.tasks import Task, get_task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss, fit
+from bench.train.predict import predict
 from bench.train.settings import Training
 from papers.distilbert.student import config
 
@@ -50,6 +53,8 @@ class FakeContext:
 
     task: Task
     vocabulary: Vocabulary
+    tokenizer: PreTrainedTokenizerFast
+    folder: Path
     checkpoint: Checkpoint | None = None
     released: Checkpoint | None = None
     given: PreTrainedModel | None = None
@@ -65,6 +70,29 @@ class FakeContext:
         self.asked.append(("train_rows", max_length))
         labels = np.arange(12) % max(2, len(self.task.labels))
         return self._examples(labels.astype(np.float32) if self.task.regression else labels)
+
+    def train_texts(self) -> Texts:
+        self.asked.append(("train_texts",))
+        labels = self.train_rows(0).labels
+        column = [" ".join(f"w{i + j}" for j in range(5)) for i in range(len(labels))]
+        return Texts(tuple([column] * len(self.task.columns)), labels)
+
+    def kept(self, name: str) -> Path:
+        return self.folder / name
+
+    def encode(self, texts: Texts, max_length: int) -> Encoded:
+        self.asked.append(("encode", max_length))
+        words = {f"w{i}": 5 + i for i in range(WORDS - 5)}
+        rows = [[*[2, *(words[w] for w in text.split())][: max_length - 1], 3] for text in texts.columns[0]]
+        return Encoded.from_lists(rows, [[0] * len(row) for row in rows], texts.labels)
+
+    def teacher_logits(self, rows: Encoded) -> np.ndarray:
+        self.asked.append(("teacher_logits", len(rows)))
+        return predict(self.fine_tuned_teacher(), rows, self.vocabulary.pad, Accelerator(cpu=True))
+
+    def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
+        self.asked.append(("sentence_pairs", max_tokens, max_length, short))
+        return self._examples(np.empty(0, np.int64))
 
     def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
         self.asked.append(("corpus", max_tokens, max_length, min_length))
@@ -97,11 +125,11 @@ class FakeContext:
 
 
 @pytest.fixture
-def context(tokenizer: PreTrainedTokenizerFast) -> Callable[..., FakeContext]:
+def context(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> Callable[..., FakeContext]:
     """Make a fake context; the task is RTE unless named."""
 
     def make(task: str = "rte", **fields: Any) -> FakeContext:
-        return FakeContext(get_task(task), Vocabulary.of(tokenizer), **fields)
+        return FakeContext(get_task(task), Vocabulary.of(tokenizer), tokenizer, tmp_path, **fields)
 
     return make
 

@@ -1,0 +1,218 @@
+"""TinyBERT's data augmentation: each training text again, up to N times, with some of its words replaced.
+
+A word of one piece is replaced by what the pre-trained teacher's masked LM guesses in its place, any other by words
+with similar vectors. What a row becomes depends on its own texts and the seed alone, not on the order or number of
+rows. Source: Jiao et al. 2020, arXiv 1909.10351v5, Algorithm 1; the authors' data_augmentation.py where it is silent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import nn
+
+from bench.core.errors import SpecError
+from bench.models.outputs import bare
+from bench.train.settings import Settings
+from papers.tinybert.candidates import Candidates, MaskedWords, Sentence, Splitter
+from papers.tinybert.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
+
+SHARD_ROWS = 2048
+"""Original rows per shard: what a killed run may lose."""
+
+
+Known = dict[str, tuple[Sentence, dict[int, tuple[str, ...]]]]
+"""Text -> its words, and the candidates by word place."""
+
+
+class Augmentation(Settings):
+    """How training texts are multiplied."""
+
+    use: bool = True
+    """Whether they are: off in the rows without data augmentation, whose declared budget stays that of the others."""
+    augmentation: int = Field(default=20, ge=0)
+    """N_a: rounds of replacement per text, each of which gives one variant if it is new."""
+    probability: float = Field(default=0.4, ge=0, le=1)
+    """p_t: with which each word is replaced."""
+    candidates: int = Field(default=15, ge=1)
+    """K: likeliest pieces or nearest words per word, before pieces that are no whole words are dropped."""
+    word_vectors: str = ""
+    """A text file of GloVe vectors; empty takes the teacher's input embeddings instead."""
+    word_vectors_sha256: str = ""
+    """What that file has to be; empty takes any."""
+    max_words: int = Field(default=100_000, ge=1)
+    """Vectors read of the file, the first ones."""
+    skip_stop_words: bool = True
+    """Leave the released code's stop words alone; the paper does not mention them."""
+    letters_only: bool = True
+    """Leave words with anything but a to z alone, as the released code does; the paper does not mention it."""
+    pairs: Literal["fixed", "released"] = "fixed"
+    """The partner of a varied text: `fixed` is the original; in `released`, while the second text varies, the first is
+    stuck at its last variant, and that row comes twice."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the masked LM's encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class TracedTexts:
+    """Rows of one or two text columns."""
+
+    columns: tuple[Sequence[str], ...]
+    """one sequence of N texts per column"""
+    labels: np.ndarray
+    """[N]"""
+    origin: np.ndarray
+    """int64 [N]: the original row that a row was made from"""
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.labels), len(self.origin), *(len(column) for column in self.columns)}
+        assert len(lengths) == 1 and self.columns, f"columns and labels of one length, found {lengths}"
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @classmethod
+    def of(cls, columns: Sequence[Sequence[str]], labels: Sequence[Any] | np.ndarray) -> TracedTexts:
+        """Original rows."""
+        return cls(tuple(columns), np.asarray(labels), np.arange(len(labels)))
+
+
+@dataclass(frozen=True, slots=True)
+class Augmenter:
+    """What is needed to augment: settings, candidates, and a seed."""
+
+    settings: Augmentation
+    candidates: Candidates
+    seed: int
+
+    def shards(self, texts: TracedTexts, first: int = 0, shard_rows: int = SHARD_ROWS) -> Iterator[TracedTexts]:
+        """The augmented rows, a shard of `shard_rows` original rows at a time, from shard number `first` on.
+
+        Each original row is followed by its variants. Candidates of a text that comes again are kept until then.
+        """
+        uses = Counter(text for column in texts.columns for text in column)
+        known: Known = {}
+        digests = self._row_seeds(texts)
+        for number, start in enumerate(range(0, len(texts), shard_rows)):
+            places = range(start, min(start + shard_rows, len(texts)))
+            here = Counter(column[i] for column in texts.columns for i in places)
+            if number >= first and self.settings.augmentation:
+                new = [text for text in here if text not in known]
+                known.update(zip(new, self.candidates.find(new), strict=True))
+            if number >= first:
+                rows = [row for i in places for row in self._row(texts, i, known, digests[i])]
+                yield _shard(texts, rows)
+            uses.subtract(here)
+            for text in here:
+                if not uses[text]:
+                    known.pop(text, None)
+
+    def _row(
+        self, texts: TracedTexts, place: int, known: Known, digest: bytes
+    ) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """A row and its variants, as (original row, texts): one column varies at a time."""
+        row = tuple(column[place] for column in texts.columns)
+        yield place, row
+        if not self.settings.augmentation:
+            return
+        rng = np.random.default_rng(int.from_bytes(digest, "little"))
+        released = self.settings.pairs == "released"
+        base = row
+        for column, text in enumerate(row):
+            if released and column:
+                yield place, base  # the released code writes each column's text before its variants
+            sentence, candidates = known[text]
+            made = variants(text, sentence, candidates, self.settings, rng)
+            for variant in made:
+                yield place, (*base[:column], variant, *base[column + 1 :])
+            if released and made:
+                base = (*base[:column], made[-1], *base[column + 1 :])
+
+    def _row_seeds(self, texts: TracedTexts) -> list[bytes]:
+        """A seed per row from its texts; the second of two equal rows has another one than the first."""
+        seen: Counter[bytes] = Counter()
+        seeds: list[bytes] = []
+        for row in zip(*texts.columns, strict=True):
+            digest = hashlib.blake2b(repr((self.seed, row)).encode(), digest_size=16).digest()
+            again = seen[digest]
+            seen[digest] += 1
+            seeds.append(digest + again.to_bytes(4, "little"))
+        return seeds
+
+
+def variants(
+    text: str, sentence: Sentence, candidates: dict[int, tuple[str, ...]], settings: Augmentation,
+    rng: np.random.Generator,
+) -> list[str]:  # fmt: skip
+    """Up to N distinct variants of a text, none of them the text itself, each with as many words as it.
+
+    In each round each word that has candidates is replaced with probability p by one of them, drawn evenly.
+    """
+    if not candidates:
+        return []
+    places = list(candidates)
+    counts = np.array([len(candidates[place]) for place in places])
+    shape = (settings.augmentation, len(places))
+    replaced = rng.random(shape) < settings.probability
+    chosen = (rng.random(shape) * counts).astype(np.int64)
+    seen = {text, " ".join(sentence.words)}
+    made: list[str] = []
+    for number in range(settings.augmentation):
+        words = list(sentence.words)
+        for column in np.flatnonzero(replaced[number]):
+            words[places[column]] = candidates[places[column]][chosen[number, column]]
+        variant = " ".join(words)
+        if variant not in seen:
+            seen.add(variant)
+            made.append(variant)
+    return made
+
+
+def _shard(texts: TracedTexts, rows: list[tuple[int, tuple[str, ...]]]) -> TracedTexts:
+    origin = np.array([place for place, _ in rows], dtype=np.int64)
+    columns = tuple([row[column] for _, row in rows] for column in range(len(texts.columns)))
+    return TracedTexts(columns, texts.labels[origin], texts.origin[origin])
+
+
+def word_vectors_identity(settings: Augmentation) -> str:
+    """The sha256 of the word-vector file, checked; empty where none is named. Raises DataError, SpecError."""
+    if not settings.word_vectors:
+        if settings.word_vectors_sha256:
+            raise SpecError("a sha256 without a file", where="word_vectors", found="no file", expected="a path",
+                            fix="name the file of word vectors, or drop the sha256")  # fmt: skip
+        return ""
+    return file_sha256(Path(settings.word_vectors).expanduser(), settings.word_vectors_sha256)
+
+
+def augmenter(
+    settings: Augmentation, tokenizer: Any, masked_lm: nn.Module, seed: int,
+    device: torch.device | None = None, batch_tokens: int | None = None,
+) -> Augmenter:  # fmt: skip
+    """An augmenter with a pre-trained (not fine-tuned) masked LM, which is put into eval mode and frozen.
+
+    `batch_tokens` are padded tokens per forward pass; they change rounding only. Raises DataError, SpecError for a
+    bad word-vector file.
+    """
+    word_vectors_identity(settings)
+    splitter = Splitter(tokenizer)
+    masked = MaskedWords(masked_lm, tokenizer, device or torch.device("cpu"), precision=settings.precision,
+                         batch_tokens=batch_tokens)  # fmt: skip
+    neighbours: Neighbours
+    if settings.word_vectors:
+        neighbours = read_word_vectors(Path(settings.word_vectors).expanduser(), settings.max_words)
+    else:
+        table: Any = bare(masked_lm).get_input_embeddings()  # pyright: ignore[reportCallIssue]
+        embeddings = table.weight.detach().float().cpu().numpy()
+        special = frozenset(tokenizer.all_special_ids)
+        neighbours = piece_vectors(masked.vocabulary, embeddings, special, splitter.pieces)
+    candidates = Candidates(splitter, masked, neighbours, settings.candidates, settings.skip_stop_words,
+                            settings.letters_only)  # fmt: skip
+    return Augmenter(settings, candidates, seed)

@@ -1,0 +1,78 @@
+"""The intermediate-layer loss of TinyBERT over two models that run on one batch (arXiv 1909.10351v5, equation 11)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.core.errors import SpecError
+from bench.data.batches import Batch
+from bench.models.outputs import Frozen, bare
+from bench.models.scores import Attended, trace, watch
+from papers.tinybert import losses
+from papers.tinybert.settings import Layers
+from papers.tinybert.student import TinyBertForDistillation
+
+
+def layer_loss(
+    teacher: nn.Module, settings: Layers, layers: tuple[int, ...]
+) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+    """L_attn + L_hidn + L_embd as a loss for `fit`; a term of weight 0 is not computed.
+
+    `layers` are the teacher's layers (from 1) that the student's copy, in order. The teacher runs first and keeps
+    those only; each term is made as soon as its student layer is done, and the teacher's side of it let go.
+    Raises SpecError where every weight is 0.
+    """
+    if not (settings.attention or settings.hidden or settings.embedding):
+        raise SpecError("nothing to copy", where="intermediate layers", found="attention, hidden and embedding all 0",
+                        fix="give one of them a weight")  # fmt: skip
+    teacher = Frozen(teacher).model.train(settings.teacher_dropout)
+    copied = {0: 0} if settings.embedding else {}
+    if settings.attention or settings.hidden:
+        copied |= {m: g for m, g in enumerate(layers, 1)}
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        student = cast(TinyBertForDistillation, bare(model))
+        with torch.no_grad():
+            theirs = trace(teacher, batch, sorted(set(copied.values())))
+        terms: dict[str, Tensor] = {}
+
+        def add(name: str, weight: float, value: Tensor) -> None:
+            terms[name] = terms.get(name, 0.0) + weight * value
+
+        def see(layer: int, state: Tensor, attended: Attended | None) -> None:
+            state_t, attended_t = theirs.hidden.pop(copied[layer]), theirs.attended.pop(copied[layer], None)
+            if layer == 0:
+                add("embedding", settings.embedding, losses.hidden(state, state_t, student.projected_by(0)))
+                return
+            assert attended is not None and attended_t is not None
+            if settings.attention:
+                add("attention", settings.attention, losses.attention(attended, attended_t))
+            if settings.hidden:
+                add("hidden", settings.hidden, losses.hidden(state, state_t, student.projected_by(layer)))
+
+        watch(student, batch, sorted(copied), see)
+        return terms
+
+    return loss
+
+
+@contextmanager
+def clipped_per_tensor(model: nn.Module, norm: float | None) -> Iterator[None]:
+    """Within, every parameter's gradient is clipped to `norm` on its own as soon as it is there; None clips nothing."""
+
+    def clip(parameter: Tensor) -> None:
+        assert parameter.grad is not None and norm is not None
+        parameter.grad.mul_((norm / (parameter.grad.norm() + 1e-6)).clamp(max=1.0))
+
+    trained = [p for p in model.parameters() if p.requires_grad] if norm is not None else []
+    handles = [p.register_post_accumulate_grad_hook(clip) for p in trained]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

@@ -1,0 +1,291 @@
+"""TinyBERT (Jiao et al. 2020, arXiv 1909.10351v5): a narrow BERT taught layer by layer, twice.
+
+    bench run small --paper tinybert --teacher FOLDER --data FOLDER --corpus FOLDER --task sst2
+    bench run full  --paper tinybert --variant tinybert-4-released --task sst2
+
+General distillation took the authors 8 V100 for about two days; the small scale is a declared fraction of it.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedModel
+
+from bench.core.errors import ModelError
+from bench.data.batches import Batch, Batches, Encoded
+from bench.data.masking import Masking
+from bench.models import load
+from bench.models.lm import parts
+from bench.models.load import Checkpoint
+from bench.models.outputs import forward, moved
+from bench.train.losses import masked_lm, supervised
+from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
+from bench.train.settings import Training
+from bench.train.tuning import classifier_config, load_encoder
+from papers.tinybert import losses, settings
+from papers.tinybert.layers import clipped_per_tensor, layer_loss
+from papers.tinybert.rows import augment_rows, prepare_words, rows
+from papers.tinybert.settings import WITHOUT_AUGMENTATION, Hyper, Layers
+from papers.tinybert.student import (
+    TinyBertForDistillation,
+    TinyBertForSequenceClassification,
+    check_fit,
+    check_layers,
+    mapped,
+    student_config,
+    with_projections,
+)
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
+"""The tasks of the paper, which leaves WNLI out."""
+
+
+def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+    """See `papers.tinybert.settings`."""
+    return settings.hyper(variant, task, scale, teacher is None)
+
+
+def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
+    """Refuse, before anything runs, a teacher that the student cannot copy."""
+    if teacher is None:
+        return
+    if released is None:
+        check_layers(teacher.layers, chosen.student.every)
+        return
+    student = released.config
+    check_layers(teacher.layers, student.num_hidden_layers)
+    for what, found, expected in (
+        ("vocabulary", teacher.vocabulary, student.vocab_size),
+        ("number of heads", teacher.heads, student.num_attention_heads),
+        ("hidden size", teacher.hidden, max(teacher.hidden, student.hidden_size)),
+    ):
+        if found != expected:
+            raise ModelError(f"the teacher's {what} does not fit the released student", where=released.folder,
+                             found=found, expected=expected, fix="give the teacher that taught it")  # fmt: skip
+
+
+def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The student with random weights, in the paper's ratios to the teacher."""
+    teacher = ctx.teacher().config
+    assert isinstance(teacher, BertConfig), "the reference leaves a BERT"
+    shape = hyper.student
+    config = student_config(teacher, shape.every, shape.hidden, shape.ffn)
+    return _state(state, _projected(config, teacher, hyper))
+
+
+def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The authors' general student instead of our own general distillation; its projections are new."""
+    assert ctx.released is not None, "planned for a released checkpoint"
+    teacher = ctx.teacher().config
+    encoder = load.load(ctx.released.folder, BertModel)
+    assert isinstance(teacher, BertConfig) and isinstance(encoder.config, BertConfig)
+    student = _projected(encoder.config, teacher, hyper)
+    load_encoder(student, encoder)
+    return _state(state, student)
+
+
+def _state(before: State, model: PreTrainedModel) -> State:
+    """The model that the stages build, beside the masked LM that augmentation asks."""
+    return State({**before.models, "model": model}, before.facts)
+
+
+def _projected(config: BertConfig, teacher: BertConfig, hyper: Hyper) -> TinyBertForDistillation:
+    count = 2 if hyper.student.projection == "separate" else 1
+    return with_projections(config, teacher.hidden_size, count, hyper.student.projection_bias)
+
+
+def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The layers of the pre-trained teacher, on plain text; no masked words, no prediction loss; task-free."""
+    general = hyper.general
+    pairs = ctx.sentence_pairs(general.corpus_tokens, general.max_length, general.short_probability)
+    _copy_layers(state.model, ctx.teacher(), general.losses, pairs, general.training, hyper, ctx)
+    return state
+
+
+def pretrain_student(state: State, hyper: Hyper, ctx: Context) -> State:
+    """BERT_TINY: the student pre-trained by masked LM, without a teacher; task-free."""
+    chosen, words = hyper.pretrain, ctx.vocabulary
+    student = state.model
+    assert isinstance(student, TinyBertForDistillation)
+    model = BertForMaskedLM(BertConfig.from_dict(student.config.to_dict()))
+    batches = Batches(
+        ctx.corpus(chosen.corpus_tokens, chosen.max_length), chosen.training.batch_size, words.pad, ctx.seed,
+        tokens=chosen.training.batch_tokens, transform=Masking(words.mask, words.size, words.special),
+    )  # fmt: skip
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        lm = parts(model)
+        return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
+
+    ctx.fit(model, loss, batches, chosen.training)
+    load_encoder(student, model)
+    return _state(state, student)
+
+
+def distil_intermediate(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Task distillation, first phase: the layers of the fine-tuned teacher."""
+    chosen, teacher = hyper.intermediate, _fine_tuned(ctx)
+    _copy_layers(state.model, teacher, chosen.losses, rows(state, hyper, ctx), chosen.training, hyper, ctx)
+    return state
+
+
+def _fine_tuned(ctx: Context) -> PreTrainedModel:
+    """The teacher of task distillation. Raises ModelError for one that is not a classifier of this task."""
+    teacher, outputs = ctx.fine_tuned_teacher(), max(1, len(ctx.task.labels))
+    if not isinstance(teacher, BertForSequenceClassification) or teacher.config.num_labels != outputs:
+        raise ModelError("the teacher is not fine-tuned on the task", where=ctx.task.name, found=type(teacher).__name__,
+                         expected=f"a BERT classifier of {outputs} outputs",
+                         fix="fine-tune it first: a raw BERT teaches nothing of a task")  # fmt: skip
+    return teacher
+
+
+def _copy_layers(
+    student: PreTrainedModel, teacher: PreTrainedModel, chosen: Layers, examples: Encoded, training: Training,
+    hyper: Hyper, ctx: Context,
+) -> None:  # fmt: skip
+    ours, theirs = student.config, teacher.config
+    assert isinstance(ours, BertConfig) and isinstance(theirs, BertConfig)
+    check_fit(ours, theirs, ours.projected_size)
+    layers = mapped(ours.num_hidden_layers, theirs.num_hidden_layers, chosen.mapping)
+    loss = layer_loss(moved(teacher, ctx.device), chosen, layers)
+    batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
+    with _clipping(student, training, hyper) as training:
+        ctx.fit(student, loss, batches, training)
+
+
+class _clipping(AbstractContextManager[Training]):
+    """The training settings to use: as given, or without their clip where each tensor is clipped on its own."""
+
+    def __init__(self, model: nn.Module, training: Training, hyper: Hyper):
+        self.training = training.model_copy(update={"clip": None}) if hyper.clip_per_tensor else training
+        self.hooks = clipped_per_tensor(model, training.clip if hyper.clip_per_tensor else None)
+
+    def __enter__(self) -> Training:
+        self.hooks.__enter__()
+        return self.training
+
+    def __exit__(self, *error) -> None:
+        self.hooks.__exit__(*error)
+
+
+def _classifier(student: PreTrainedModel, head: str, ctx: Context) -> BertForSequenceClassification:
+    """A plain BERT classifier around the student's encoder: the projections are left behind."""
+    config = student.config
+    assert isinstance(config, BertConfig)
+    config = classifier_config(config, ctx.task)
+    for name in ("projected_size", "projections", "projection_bias"):
+        delattr(config, name)
+    model = (TinyBertForSequenceClassification if head == "relu" else BertForSequenceClassification)(config)
+    assert isinstance(model, BertForSequenceClassification)
+    load_encoder(model, student)
+    return model
+
+
+def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Task distillation, second phase: the teacher's predictions, made once per example."""
+    chosen, training = hyper.prediction, hyper.prediction.training
+    model = _classifier(state.model, chosen.head, ctx)
+    if chosen.loss == "hard":
+        return _state(state, _fit_labels(model, ctx.train_rows(hyper.max_length), training, hyper, ctx))
+    examples = rows(state, hyper, ctx)
+    _fine_tuned(ctx)
+    batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens,
+                      transform=with_logits(ctx.teacher_logits(examples)))  # fmt: skip
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        value = losses.prediction(
+            forward(model, batch).logits, batch, regression=ctx.task.regression, target=chosen.regression_target,
+            temperature=chosen.temperature, mean_over_classes=chosen.mean_over_classes,
+        )  # fmt: skip
+        return {"prediction": value}
+
+    with _clipping(model, training, hyper) as training:
+        ctx.fit(model, loss, batches, training)
+    return _state(state, model)
+
+
+def with_logits(logits: np.ndarray):
+    """Adds `teacher_logits` [B, C] to a batch: the rows of `logits` [N, C] that its examples have."""
+
+    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, "teacher_logits": torch.from_numpy(logits[batch["example_id"].numpy()])}
+
+    return transform
+
+
+def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Plain fine-tuning, for the rows without task distillation."""
+    model = _classifier(state.model, "bert", ctx)
+    return _state(state, _fit_labels(model, rows(state, hyper, ctx), hyper.fine_tune, hyper, ctx))
+
+
+def _fit_labels(
+    model: PreTrainedModel, examples: Encoded, training: Training, hyper: Hyper, ctx: Context
+) -> PreTrainedModel:  # fmt: skip
+    batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
+    with _clipping(model, training, hyper) as training:
+        ctx.fit(model, supervised(ctx.task.regression), batches, training)
+    return model
+
+
+_TASK = ("augmentation", "max_length", "clip_per_tensor")
+_WORDS = Stage(prepare_words, uses=("head",), task_free=True, needs="corpus", teacher="pretrained")
+"""First in every chain, so that general distillation is shared by variants with augmentation and without."""
+_AUGMENT = Stage(augment_rows, uses=("augmentation",))
+_INITIALISE = Stage(initialise_student, uses=("student",), task_free=True, needs=None, teacher="pretrained")
+_GENERAL = Stage(distil_general, uses=("general", "clip_per_tensor"), task_free=True, needs="corpus",
+                 teacher="pretrained")  # fmt: skip
+_PRETRAIN = Stage(pretrain_student, uses=("pretrain",), task_free=True, needs="corpus")
+_RELEASED = Stage(load_released, uses=("released", "student"), task_free=True, needs=None, teacher="pretrained")
+_DISTIL = (
+    Stage(distil_intermediate, uses=("intermediate", *_TASK), teacher="fine_tuned"),
+    Stage(distil_prediction, uses=("prediction", *_TASK), teacher="fine_tuned"),
+)
+_FINE_TUNE = (Stage(fine_tune, uses=("fine_tune", *_TASK)),)
+
+
+def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
+    """The method's table of contents."""
+    augment = () if variant in WITHOUT_AUGMENTATION else (_AUGMENT,)
+    if variant.endswith("-released"):
+        return (_WORDS, _RELEASED, *augment, *_DISTIL)
+    if variant == "tinybert-4-no-gd":
+        return (_WORDS, _INITIALISE, *augment, *_DISTIL)
+    start = (_WORDS, _INITIALISE, _PRETRAIN if "-init-bert" in variant else _GENERAL)
+    plain = variant in ("tinybert-4-no-td", "tinybert-4-init-bert", "tinybert-4-init-gd")
+    return (*start, *augment, *(_FINE_TUNE if plain else _DISTIL))
+
+
+RECIPE = Recipe(
+    name="tinybert",
+    variants={
+        "tinybert-4": "4 layers of 312: general distillation, then task distillation on augmented rows",
+        "tinybert-6": "6 layers of 768, the same",
+        "tinybert-4-no-gd": "without general distillation: from random weights (Table 2)",
+        "tinybert-4-no-td": "without task distillation: fine-tuned on augmented rows (Table 2)",
+        "tinybert-4-no-da": "without data augmentation (Tables 2 and 7)",
+        "tinybert-4-no-embd": "without the embedding's loss (Table 3)",
+        "tinybert-4-no-pred": "labels of the original rows in place of the prediction loss (Table 3)",
+        "tinybert-4-no-trm": "without the losses of the Transformer layers (Table 3)",
+        "tinybert-4-no-attn": "without the attention loss (Table 3)",
+        "tinybert-4-no-hidn": "without the loss of hidden states (Table 3)",
+        "tinybert-4-map-top": "each layer copies one of the last teacher layers (Table 4)",
+        "tinybert-4-map-bottom": "each layer copies one of the first teacher layers (Table 4)",
+        "tinybert-4-init-bert": "BERT_TINY: pre-trained by masked LM, fine-tuned, no distillation (Table 7)",
+        "tinybert-4-init-bert-td": "BERT_TINY with task distillation (Table 7)",
+        "tinybert-4-init-gd": "general distillation only, fine-tuned (Table 7)",
+        "tinybert-4-released": "the authors' general student of 4 layers, task distillation by us",
+        "tinybert-6-released": "the authors' general student of 6 layers, task distillation by us",
+    },
+    tasks=GLUE,
+    smoke_tasks=("sst2",),  # the main job has five minutes on two cores
+    hyper=hyper,
+    stages=stages,
+    teacher="bert",
+    checkpoints={"tinybert-4-released": "released", "tinybert-6-released": "released"},
+    check=check,
+)

@@ -1,0 +1,40 @@
+"""The rows that task distillation trains on: the one place where augmentation enters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.data.batches import Encoded
+from bench.data.rows import Texts
+from bench.train.mlm import with_lm_head
+from bench.train.recipe import Context, State
+from papers.tinybert.augment import TracedTexts
+from papers.tinybert.shards import Augmented, augmented
+
+SEED = 0
+"""Of the augmentation: the authors made one set of rows, which all runs share."""
+
+
+def prepare_words(state: State, hyper: Any, ctx: Context) -> State:
+    """The pre-trained teacher as a masked LM, which guesses words; a head is trained where it came without one."""
+    return State({"words": with_lm_head(ctx.teacher(), hyper.head, ctx)})
+
+
+def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
+    """The task's rows with some of their words replaced; kept on disk, shared by all seeds."""
+    made = _augmented(state, hyper, ctx)
+    return State(state.models, {**state.facts, "rows": made.originals, "augmented_rows": made.rows})
+
+
+def rows(state: State, hyper: Any, ctx: Context) -> Encoded:
+    """The task's rows and those made of them, or the task's own where augmentation is off."""
+    if not hyper.augmentation.use:
+        return ctx.train_rows(hyper.max_length)
+    texts = _augmented(state, hyper, ctx).texts()
+    return ctx.encode(Texts(tuple(map(list, texts.columns)), texts.labels), hyper.max_length)
+
+
+def _augmented(state: State, hyper: Any, ctx: Context) -> Augmented:
+    texts = ctx.train_texts()
+    return augmented(TracedTexts.of(texts.columns, texts.labels), hyper.augmentation, ctx.tokenizer,
+                     state.models["words"], SEED, ctx.kept("augmented"), device=ctx.device)  # fmt: skip

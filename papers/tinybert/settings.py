@@ -1,0 +1,180 @@
+"""Every choice of TinyBERT as frozen data; values are those of the paper (arXiv 1909.10351v5) unless said."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from bench.train.mlm import HeadTraining
+from bench.train.settings import Settings, Training
+from papers.tinybert.augment import Augmentation
+
+
+class Student(Settings):
+    """The student's shape as ratios to its teacher; from BERT-base the published students come out (Table 1)."""
+
+    every: int = Field(default=3, ge=1)
+    """Teacher layers per student layer: 12 to 4, or 12 to 6."""
+    hidden: int = Field(default=312, ge=1)
+    """Width per 768 of the teacher's, rounded to a multiple of the heads."""
+    ffn: int = Field(default=1200, ge=1)
+    """Inner width per 768 of the teacher's width."""
+    projection: Literal["separate", "shared"] = "separate"
+    """W_e of the embedding and W_h of the layers, or one matrix for both as in the released code."""
+    projection_bias: bool = False
+    """A bias in the projections, as in the released code; the paper's equations 8 and 9 have none."""
+
+
+class Layers(Settings):
+    """The intermediate-layer loss (equation 11); weights of the paper."""
+
+    attention: float = Field(default=1.0, ge=0)
+    """Weight of L_attn, scores before the softmax."""
+    hidden: float = Field(default=1.0, ge=0)
+    """Weight of L_hidn, the layers' outputs."""
+    embedding: float = Field(default=1.0, ge=0)
+    """Weight of L_embd, the embedding output."""
+    mapping: Literal["uniform", "top", "bottom"] = "uniform"
+    """Which teacher layers are copied (Table 4)."""
+    teacher_dropout: bool = False
+    """Whether the teacher's dropout is active: the released code never switches it off."""
+
+
+class General(Settings):
+    """General distillation; "other settings as in BERT pre-training" (section 4.2)."""
+
+    losses: Layers = Layers()
+    """What is copied of the pre-trained teacher."""
+    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
+    """Tokens of sentence pairs per pass: English Wikipedia, 2,500M words, in word pieces."""
+    max_length: int = Field(default=128, ge=8, le=512)
+    """Tokens per pair."""
+    short_probability: float = Field(default=0.1, ge=0, le=1)
+    """Share of pairs gathered up to a shorter, random length."""
+    training: Training = Training(epochs=3, batch_size=256, lr=1e-4, eps=1e-6, warmup=0.01)
+    """BERT's batch and rate; the released script takes 5e-5 and warms up for a tenth."""
+
+
+class Pretraining(Settings):
+    """BERT_TINY: the same student pre-trained by masked LM instead (Table 7)."""
+
+    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
+    """Tokens of corpus per pass."""
+    max_length: int = Field(default=128, ge=8, le=512)
+    """Tokens per piece."""
+    training: Training = General().training
+    """As general distillation, so that the two starts have one budget."""
+
+
+class Intermediate(Settings):
+    """Task distillation, first phase: the layers, from the fine-tuned teacher."""
+
+    losses: Layers = Layers()
+    """What is copied."""
+    training: Training = Training(epochs=20, batch_size=32, lr=5e-5, eps=1e-6, warmup=0.0, schedule="constant")
+    """20 epochs, 10 of MNLI, QQP and QNLI, 50 of CoLA; the rate stays (released code)."""
+
+
+class Prediction(Settings):
+    """Task distillation, second phase: the prediction layer."""
+
+    loss: Literal["soft", "hard"] = "soft"
+    """The teacher's probabilities, or the labels of the original rows (Table 3, without Pred)."""
+    temperature: float = Field(default=1.0, gt=0)
+    """t of equation 10."""
+    mean_over_classes: bool = False
+    """Whether the soft cross-entropy is also divided by the number of classes, as in the released code."""
+    regression_target: Literal["teacher", "gold"] = "teacher"
+    """What a score (STS-B) is regressed on; the released code takes gold, which its authors call a bug."""
+    head: Literal["bert", "relu"] = "bert"
+    """BERT's head (dropout, linear), or the released code's (relu, linear)."""
+    training: Training = Training(epochs=3, batch_size=32, lr=3e-5, eps=1e-6, warmup=0.1)
+    """Batch {16, 32} and rate {1, 2, 3}e-5 were chosen on dev; these are the released script's (D7)."""
+
+
+class Hyper(Settings):
+    """All of TinyBERT's choices."""
+
+    student: Student = Student()
+    """The student's shape."""
+    general: General = General()
+    """General distillation."""
+    pretrain: Pretraining = Pretraining()
+    """Masked-LM pre-training (variants tinybert-4-init-bert and -td only)."""
+    released: str = "huawei-noah/TinyBERT_General_4L_312D"
+    """The authors' general student, a hub id or a folder (variants -released only)."""
+    head: HeadTraining = HeadTraining()
+    """For a teacher without a masked-LM head, which has to guess words (D18)."""
+    augmentation: Augmentation = Augmentation()
+    """New rows made of the task's."""
+    intermediate: Intermediate = Intermediate()
+    """Task distillation, the layers."""
+    prediction: Prediction = Prediction()
+    """Task distillation, the prediction layer."""
+    fine_tune: Training = Training(epochs=3, batch_size=32, lr=3e-5, eps=1e-6, warmup=0.1)
+    """Plain fine-tuning where a row has no task distillation; the paper gives no settings."""
+    max_length: int = Field(default=128, ge=8, le=512)
+    """Word pieces per example: 64 of a single sentence, 128 of a pair."""
+    clip_per_tensor: bool = False
+    """Clip each tensor's gradient to norm 1 on its own, as the released optimiser does, not the whole."""
+
+
+SINGLE = ("cola", "sst2")
+LARGE = ("mnli", "qqp", "qnli")
+
+_LAYERS = {
+    "tinybert-4-no-embd": {"embedding": 0.0},
+    "tinybert-4-no-trm": {"attention": 0.0, "hidden": 0.0},
+    "tinybert-4-no-attn": {"attention": 0.0},
+    "tinybert-4-no-hidn": {"hidden": 0.0},
+    "tinybert-4-map-top": {"mapping": "top"},
+    "tinybert-4-map-bottom": {"mapping": "bottom"},
+}
+"""Rows of Tables 3 and 4 that change the layer loss, in both distillations (D4)."""
+WITHOUT_AUGMENTATION = ("tinybert-4-no-da", "tinybert-4-init-bert", "tinybert-4-init-bert-td", "tinybert-4-init-gd")
+"""Table 7 is made without augmentation; its last row is Table 2's without DA."""
+
+
+def hyper(variant: str, task: str, scale: str, own_teacher: bool) -> Hyper:
+    """The paper's settings at full scale, declared fractions of them elsewhere (README, D9)."""
+    six = variant.startswith("tinybert-6")
+    every = 2 if six or own_teacher else 3  # the little teacher of smoke scale has 4 layers
+    shape = Student(every=every, hidden=768, ffn=3072) if six else Student(every=every)
+    losses = Layers().model_copy(update=_LAYERS.get(variant, {}))
+    epochs = 50 if task == "cola" else 10 if task in LARGE else 20
+    base, head = Hyper(), HeadTraining()
+    general, pretrain = base.general, base.pretrain
+    intermediate = base.intermediate.training.model_copy(update={"epochs": epochs})
+    prediction, tune = base.prediction.training, base.fine_tune
+    if scale != "full":
+        if scale == "small":
+            head = HeadTraining(corpus_tokens=200_000, max_length=64,
+                                training=head.training.model_copy(update={"batch_tokens": 1024}))  # fmt: skip
+        few = {"epochs": 2, "batch_size": 32, "lr": 1e-3} if scale == "smoke" else _SMALL
+        corpus = {"corpus_tokens": 100_000, "max_length": 64}
+        first = {"epochs": 1, "batch_size": 32, "lr": 1e-3, "warmup": 0.05}
+        training = general.training.model_copy(update=first if scale == "smoke" else _SMALL | {"warmup": 0.05})
+        general = general.model_copy(update=corpus | {"training": training})
+        pretrain = pretrain.model_copy(update=corpus | {"training": training})
+        intermediate = intermediate.model_copy(update=few | ({"epochs": 1} if scale == "smoke" else {}))
+        prediction = prediction.model_copy(update=few | {"lr": 5e-4 if scale == "smoke" else 3e-4})
+        tune = prediction
+    return Hyper(
+        student=shape,
+        general=general.model_copy(update={"losses": losses}),
+        pretrain=pretrain,
+        released="huawei-noah/TinyBERT_General_6L_768D" if six else base.released,
+        head=head,
+        augmentation=Augmentation(use=variant not in WITHOUT_AUGMENTATION, augmentation=_ROUNDS.get(scale, 20)),
+        intermediate=Intermediate(losses=losses, training=intermediate),
+        prediction=Prediction(loss="hard" if variant == "tinybert-4-no-pred" else "soft", training=prediction),
+        fine_tune=tune,
+        max_length=64 if scale == "smoke" or task in SINGLE else 128,
+    )
+
+
+_ROUNDS = {"smoke": 1, "small": 2}
+"""Of augmentation."""
+_SMALL = {"epochs": 3, "batch_size": 16, "lr": 5e-4}
+"""Two cores, and a student of two or three layers: few epochs, larger steps."""

@@ -1,0 +1,180 @@
+"""Augmented rows on disk: parquet shards under a key of everything that shaped them; a killed run goes on.
+
+A shard and an entry appear whole or not at all, and never change.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import nn
+
+from bench.core.errors import DataError
+from bench.data.rows import content_sha256
+from bench.models.outputs import bare
+from papers.tinybert.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
+
+FORMAT = 1
+"""Raised when the procedure or the files change, so that old entries are not taken for new ones."""
+MANIFEST = "manifest.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Augmented:
+    """A finished entry."""
+
+    folder: Path
+    key: str
+    shards: tuple[Path, ...]
+    originals: int
+    rows: int
+    """original rows and variants"""
+
+    def stream(self) -> Iterator[TracedTexts]:
+        """The rows shard by shard; each original row is followed by its variants."""
+        for path in self.shards:
+            yield _read(path)
+
+    def texts(self) -> TracedTexts:
+        """All rows at once."""
+        shards = list(self.stream())
+        columns = tuple([t for shard in shards for t in shard.columns[i]] for i in range(len(shards[0].columns)))
+        return TracedTexts(
+            columns, np.concatenate([s.labels for s in shards]), np.concatenate([s.origin for s in shards])
+        )
+
+
+def augmented(
+    texts: TracedTexts, settings: Augmentation, tokenizer: Any, masked_lm: nn.Module, seed: int, folder: Path, *,
+    device: torch.device | None = None, batch_tokens: int | None = None, shard_rows: int = SHARD_ROWS,
+    progress: Callable[[int, int], None] | None = None,
+) -> Augmented:  # fmt: skip
+    """The original rows and up to N variants of each text, from the cache `folder` or made there.
+
+    A run that was killed goes on after its last whole shard. `progress` is told original rows done and in all.
+    Raises DataError for no rows, a bad word-vector file, or a damaged entry.
+    """
+    if not len(texts):
+        raise DataError("nothing to augment", found="0 rows", expected="at least 1")
+    key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
+    entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
+    with _lock(folder, key):
+        if not (entry / MANIFEST).is_file():
+            staging.mkdir(parents=True, exist_ok=True)
+            rows = _whole_shards(staging)
+            wanted = -(-len(texts) // shard_rows)
+            if len(rows) < wanted:
+                machine = augmenter(settings, tokenizer, masked_lm, seed, device, batch_tokens)
+                for number, shard in enumerate(machine.shards(texts, len(rows), shard_rows), start=len(rows)):
+                    _write(shard, _path(staging, number))
+                    rows.append(len(shard))
+                    done = min(len(rows) * shard_rows, len(texts))
+                    logger.info("augmented rows=%d of=%d made=%d", done, len(texts), sum(rows))
+                    if progress is not None:
+                        progress(done, len(texts))
+            content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": rows}
+            _replace(staging / MANIFEST, json.dumps(content, indent=1).encode())
+            os.rename(staging, entry)
+    return _open(entry)
+
+
+def entry_key(
+    texts: TracedTexts,
+    settings: Augmentation,
+    tokenizer: Any,
+    masked_lm: nn.Module,
+    seed: int,
+    shard_rows: int = SHARD_ROWS,
+) -> str:
+    """A hash of everything that shapes the rows. Where the word vectors lie does not matter, what they are does."""
+    digest = hashlib.sha256()
+    choices = settings.model_dump(exclude={"word_vectors", "word_vectors_sha256"})
+    model = bare(masked_lm)
+    columns = tuple(list(column) for column in texts.columns)
+    for part in (
+        FORMAT, seed, shard_rows, json.dumps(choices, sort_keys=True), word_vectors_identity(settings),
+        content_sha256(columns, texts.labels), content_sha256((), texts.origin),
+        tokenizer.backend_tokenizer.to_str(), type(model).__name__,
+        json.dumps(getattr(model, "config").to_diff_dict(), sort_keys=True, default=str),  # noqa: B009
+    ):  # fmt: skip
+        raw = str(part).encode()
+        digest.update(len(raw).to_bytes(8, "little") + raw)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def _path(folder: Path, number: int) -> Path:
+    return folder / f"part-{number:05d}.parquet"
+
+
+def _replace(path: Path, content: bytes | pa.Table) -> None:
+    """Write a file beside its place, then put it there in one step."""
+    beside = path.with_name(f".{path.name}")
+    with beside.open("wb") as handle:
+        if isinstance(content, bytes):
+            handle.write(content)
+        else:
+            pq.write_table(content, handle, compression="zstd")
+        handle.flush()
+        os.fsync(handle.fileno())
+    os.replace(beside, path)
+
+
+def _write(shard: TracedTexts, path: Path) -> None:
+    columns = {f"text{i}": pa.array(column, pa.string()) for i, column in enumerate(shard.columns)}
+    _replace(path, pa.table({"origin": shard.origin, "label": shard.labels, **columns}))
+
+
+def _read(path: Path) -> TracedTexts:
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError("augmented rows cannot be read", where=path, found=type(error).__name__,
+                        expected="a shard", fix="delete its folder and run again") from error  # fmt: skip
+    columns = tuple(table[name].to_pylist() for name in table.column_names if name.startswith("text"))
+    return TracedTexts(columns, table["label"].to_numpy(), table["origin"].to_numpy())
+
+
+def _whole_shards(staging: Path) -> list[int]:
+    """Rows of the shards that an earlier run has finished."""
+    rows: list[int] = []
+    while _path(staging, len(rows)).is_file():
+        rows.append(pq.read_metadata(_path(staging, len(rows))).num_rows)
+    return rows
+
+
+def _open(entry: Path) -> Augmented:
+    content = json.loads((entry / MANIFEST).read_text())
+    shards = tuple(_path(entry, number) for number in range(len(content["shards"])))
+    missing = [path.name for path in shards if not path.is_file()]
+    if missing:
+        raise DataError("augmented rows are missing", where=entry, found=f"no {missing[0]}",
+                        expected=f"{len(shards)} shards", fix="delete the folder and run again")  # fmt: skip
+    return Augmented(entry, content["key"], shards, content["originals"], sum(content["shards"]))
+
+
+@contextmanager
+def _lock(folder: Path, key: str) -> Iterator[None]:
+    """Only one process makes an entry; the lock dies with its process."""
+    path = folder / "locks" / key
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield

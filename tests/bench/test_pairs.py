@@ -1,0 +1,71 @@
+"""Sentence pairs: what is in them, how long they are, and that about half of them belong together."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bench.core.errors import DataError
+from bench.data.pairs import sentence_pairs, sentences
+
+CLS, SEP = 1, 2
+
+
+def corpus(documents: int = 40, lengths: tuple[int, ...] = (7, 3, 5, 9, 4, 6, 8, 2)) -> list[list[list[int]]]:
+    """Every token says its document and its place: 1000 * document + place."""
+    out = []
+    for number in range(1, documents + 1):
+        places = iter(range(sum(lengths)))
+        out.append([[1000 * number + next(places) for _ in range(length)] for length in lengths])
+    return out
+
+
+def split(row: np.ndarray) -> tuple[list[int], list[int]]:
+    first, second = (int(i) for i in np.flatnonzero(row == SEP))
+    assert row[0] == CLS and second == len(row) - 1
+    return row[1:first].tolist(), row[first + 1 : second].tolist()
+
+
+def rows(**changes) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
+    given = {"max_length": 24, "max_tokens": 10**9, "seed": 0} | changes
+    found = sentence_pairs(corpus(), CLS, SEP, **given)
+    edges = list(zip(found.offsets[:-1], found.offsets[1:], strict=True))
+    for start, stop in edges:
+        a, b = split(found.tokens[start:stop])
+        assert found.segments[start:stop].tolist() == [0] * (len(a) + 2) + [1] * (len(b) + 1)
+    return [split(found.tokens[start:stop]) for start, stop in edges], found.lengths.tolist()
+
+
+def test_pairs_are_runs_of_one_document_each() -> None:
+    pairs, lengths = rows()
+    assert len(pairs) > 80 and max(lengths) == 24
+    together = 0
+    for a, b in pairs:
+        assert a and b
+        for side in (a, b):
+            assert np.all(np.diff(side) == 1), "a run of neighbours"
+        together += a[0] // 1000 == b[0] // 1000
+        assert a[0] // 1000 != b[0] // 1000 or a[-1] < b[0]
+    assert 0.3 < together / len(pairs) < 0.6
+
+
+def test_random_next_always_or_never() -> None:
+    assert all(a[0] // 1000 != b[0] // 1000 for a, b in rows(random_next=1.0)[0])
+    same = [a[0] // 1000 == b[0] // 1000 for a, b in rows(random_next=0.0, short=0.0)[0]]
+    assert np.mean(same) > 0.7, "a lone sentence at a document's end has no next one"
+
+
+def test_short_pairs_tokens_and_seeds() -> None:
+    assert np.mean(rows(short=1.0)[1]) < np.mean(rows(short=0.0)[1])
+    few = rows(max_tokens=200)[1]
+    assert 200 <= sum(few) < 200 + 100
+    assert rows(seed=1) == rows(seed=1) and rows(seed=1) != rows(seed=2)
+
+
+def test_one_document_is_too_few() -> None:
+    with pytest.raises(DataError, match="several documents"):
+        sentence_pairs([[[5, 6]], []], CLS, SEP, 24, 100, 0)
+
+
+def test_a_document_is_cut_into_sentences() -> None:
+    assert sentences("One is 1.5 high. Two? Three!\n\nfour") == ["One is 1.5 high.", "Two?", "Three!", "four"]

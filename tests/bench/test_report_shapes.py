@@ -1,0 +1,45 @@
+"""What the report makes of sessions at shape: one row a variant, the sweep figure, sizes that are arithmetic only."""
+
+from __future__ import annotations
+
+from rendered import column, made, pages
+
+from bench.core.record import Record
+from bench.report import curves
+from bench.report.gather import gather
+
+
+def at_shape(variant: str, speeds: dict[int, float], stamp: int, machine: str = "m", **changed: object) -> Record:
+    """A session at shape: speed-ups by batch size."""
+    entries = [made.measurement("size_bytes", "artefact", 4e6, "bytes"),
+               *(made.measurement("speedup", f"batch{batch}-length128", ratio, "ratio")
+                 for batch, ratio in speeds.items())]  # fmt: skip
+    spec = {"paper": "distilbert", "variant": variant, "task": "shape", "scale": "shape", "seed": 0}
+    return made.record(variant=variant, scale="shape", stamp=stamp, machine=machine, data=None, teacher=None, spec=spec,
+                       **({"measurements": entries} | changed))  # fmt: skip
+
+
+def test_sessions_at_shape_share_a_row_and_the_newest_time_of_a_condition_counts() -> None:
+    records = [at_shape("distilbert", {1: 2.0, 32: 1.8}, 0), at_shape("distilbert", {1: 2.5}, 60, tier="reduced"),
+               at_shape("distilbert", {1: 1.5}, 120, machine="n")]  # fmt: skip
+    (model,) = gather(records, {"bert"})
+    assert model.label == "distilbert" and model.machines() == ["m", "n"] and not model.repeated
+    found = {
+        (machine, batch): model.speedup(machine, f"batch{batch}-length128") for machine in "mn" for batch in (1, 32)
+    }
+    assert [interval and interval.value for interval in found.values()] == [2.5, 1.8, 1.5, None]
+
+
+def test_the_sweep_figure_shows_what_was_timed_at_several_batch_sizes() -> None:
+    records = [at_shape("distilbert", {1: 2.0, 8: 1.9, 32: 1.8}, 0), at_shape("distilbert", {1: 3.0}, 1, machine="n")]
+    page = pages([*records, at_shape("distilbert-no-ce", {1: 9.0}, 2)])
+    assert "![sweep-shape.svg](sweep-shape.svg)" in page["README.md"]
+    drawing = page["sweep-shape.svg"]
+    assert "On m<" in drawing and "On n<" not in drawing and " distilbert<" in drawing and "no-ce" not in drawing
+    assert curves.sweep(gather(records[1:], {"bert"})) is None
+
+
+def test_a_size_by_arithmetic_is_never_shown_as_one_on_disk() -> None:
+    packed = at_shape("distilbert", {}, 0, measurements=[made.measurement("size_bytes", "packed", 66.4e6, "bytes")])
+    page = pages([packed])["README.md"]
+    assert column(page, "MB on disk", "distilbert", "distilbert") == "(66.4 by arithmetic)"
