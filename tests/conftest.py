@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 # Before anything imports torch or transformers: they read these once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -22,6 +23,11 @@ os.environ["MPLBACKEND"] = "Agg"
 os.environ["BENCH_HOME"] = tempfile.mkdtemp(prefix="bench-tests-")
 
 from bench.core.record import Record
+
+# The same examples every time, so that what passed once passes again; HYPOTHESIS_PROFILE=explore draws new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 ROOT = Path(__file__).resolve().parents[1]
 

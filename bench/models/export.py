@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import ModelError, SpecError
@@ -26,8 +27,8 @@ TOKENIZER = (
 )
 
 
-def export_folder(model_folder: Path, target: Path, card: str) -> None:
-    """Copy a saved model into a new folder, with `card` as its README.md.
+def export_folder(model_folder: Path, target: Path, card: str, extra: Sequence[Path] = ()) -> None:
+    """Copy a saved model into a new folder, with `card` as its README.md, and `extra` files beside it.
 
     The target appears whole or not at all: the files are written beside it under a hidden name and moved at the end.
     Raises SpecError when the target is a file, a folder with anything in it, inside the model's own folder, or cannot
@@ -35,7 +36,7 @@ def export_folder(model_folder: Path, target: Path, card: str) -> None:
     """
     goal = target.expanduser().resolve()
     _check_target(goal, model_folder.resolve())
-    files = _files(model_folder)
+    files = [*_files(model_folder), *extra]
     try:
         goal.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{goal.name}-", suffix=".partial", dir=goal.parent))

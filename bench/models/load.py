@@ -105,6 +105,11 @@ def weight_files(folder: Path) -> list[Path]:
     return files
 
 
+def packed_files(folder: Path) -> list[Path]:
+    """The files of a folder that a paper's packing wrote."""
+    return sorted(folder.glob("*.safetensors"))
+
+
 def _keys(file: Path) -> list[str]:
     try:
         with safe_open(file, framework="pt") as tensors:

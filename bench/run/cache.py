@@ -51,6 +51,10 @@ class Cache:
         """The folder that holds a model of an entry (a later stage that did not touch it refers to an earlier one)."""
         return self.entry(self.manifest(key)["models"][name]) / "models" / name
 
+    def packed_folder(self, key: str) -> Path:
+        """Where the packed file of an entry's model is written."""
+        return self.root / "packed" / key
+
     def load(self, key: str) -> State:
         """The state that a stage left."""
         manifest = self.manifest(key)

@@ -79,10 +79,15 @@ class Executor:
         key = self.runner.run(job, chain)
         folder = self.plan.cache.model_folder(key)
         measurements += measure.cost(chain.entries)
-        content["artefacts"] = measure.artefacts(folder)
+        content["artefacts"] = measure.artefacts(load.weight_files(folder))
         model = load.load_saved(folder)
         measurements += measure.quality(job, model, self.plan.inputs, self.accelerator)
         measurements += measure.size(model, folder)
+        measurements += measure.findings(self.plan.cache.manifest(key)["facts"])
+        if job.recipe.packing:
+            small = self.plan.cache.packed_folder(key)
+            measurements += measure.packed(job, job.recipe.packing, model, small, self.plan.inputs, self.accelerator)
+            content["artefacts"] += measure.artefacts(load.packed_files(small))
         teacher = load.load_saved(teacher_folder) if teacher_folder else None
         if self.accelerator.is_main_process:  # the others wait: they would disturb its timing
             measurements += measure.speed(model, teacher, self.accelerator)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from bench.core import store
 from bench.core.errors import RecordError
-from bench.core.record import Record
+from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.models.export import export_folder
 from bench.models.size import file_sha256
-from bench.run.cache import MANIFEST, Cache, home
+from bench.run.cache import Cache, home
 
 
 def export_run(results: Path, run_id: str, target: Path) -> Path:
@@ -24,18 +24,19 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
     record = records[0]
     if record.status != "ok" or not record.artefacts:
         raise RecordError("the run has no model", where=run_id, found=record.reason or record.status)
-    folder = _find(Cache(home()), record)
-    export_folder(folder, target, card(record))
+    cache = Cache(home())
+    first, *others = record.artefacts
+    folder = _find(cache, first, "stages", "*/*/models/model").parent
+    packed = [_find(cache, one, "packed", "*") for one in others if not (folder / one.name).is_file()]
+    export_folder(folder, target, card(record), packed)
     return target
 
 
-def _find(cache: Cache, record: Record) -> Path:
-    wanted = record.artefacts[0]
-    for manifest in sorted((cache.root / "stages").glob(f"*/*/{MANIFEST}")):
-        folder = manifest.parent / "models" / "model"
-        file = folder / wanted.name
-        if file.is_file() and file.stat().st_size == wanted.bytes and file_sha256(file) == wanted.sha256:
-            return folder
+def _find(cache: Cache, wanted: Artefact, under: str, folders: str) -> Path:
+    """The file in the cache with that name and content."""
+    for file in sorted((cache.root / under).glob(f"{folders}/{wanted.name}")):
+        if file.stat().st_size == wanted.bytes and file_sha256(file) == wanted.sha256:
+            return file
     raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no such {wanted.name}",
                       fix="run the same bench run again, then export")  # fmt: skip
 

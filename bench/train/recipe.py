@@ -24,7 +24,10 @@ Need = Literal["task", "corpus"]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What travels from stage to stage: models by name (the last stage leaves "model") and small facts."""
+    """What travels from stage to stage: models by name (the last stage leaves "model") and small facts.
+
+    A fact that maps splits to lists of numbers (layer0: [...]) becomes a measurement of that name in the record.
+    """
 
     models: Mapping[str, PreTrainedModel] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -124,6 +127,16 @@ class Context(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Packing:
+    """How a paper stores its finished model smaller than as floats."""
+
+    write: Callable[[PreTrainedModel, Path], Mapping[str, int]]
+    """(model, folder) -> bytes by split of `size_bytes`, the whole file's first; files end in .safetensors"""
+    read: Callable[[Path], PreTrainedModel]
+    """The model of a folder that `write` filled; it answers as the model that was written."""
+
+
 StageFunction = Callable[[State, Any, Context], State]
 
 
@@ -166,6 +179,8 @@ class Recipe:
     """variant -> the hyper-parameter that names its released checkpoint, a hub id or folder (tier `checkpoint`)"""
     check: Callable[[Any, TeacherFacts | None, Checkpoint | None], None] | None = None
     """(hyper, teacher given or None, released checkpoint or None) -> raises what is wrong with them, before any run"""
+    packing: Packing | None = None
+    """Set where the finished model is also written, read back, scored and weighed as a smaller file"""
     default_teacher: tuple[str, str] | None = None
     """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
 

@@ -36,14 +36,9 @@ Zero = Literal["exact", "rounded"]
 Axis = Literal["output", "input"]
 
 
-class Scheme(Settings):
-    """How many bits everything has, and how ranges and gradients are taken.
+class Quantiser(Settings):
+    """How ranges and gradients are taken, and the bits of all but the encoder's matrices."""
 
-    Raises SpecError for bits other than 1 to 8 and 32, and for no layers.
-    """
-
-    layers: tuple[int, ...]
-    """Bits of the matrices of each encoder layer."""
     word: int = 8
     """Bits of the word embeddings."""
     position: int = 8
@@ -68,6 +63,16 @@ class Scheme(Settings):
     """Where the grid starts: at the smallest value (the paper's formula), or moved so that 0 is on it (the code)."""
     gradient: Literal["clamped", "identity"] = "clamped"
     """Straight through inside the range only (the paper), or everywhere (the released code)."""
+
+
+class Scheme(Quantiser):
+    """A quantiser and the bits of each layer: all that there is to know of how a model is rounded.
+
+    Raises SpecError for bits other than 1 to 8 and 32, and for no layers.
+    """
+
+    layers: tuple[int, ...]
+    """Bits of the matrices of each encoder layer."""
 
     @model_validator(mode="after")
     def _possible(self) -> Self:

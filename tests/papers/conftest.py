@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
+from commands import bench_run, folder  # noqa: F401  (fixtures)
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import (

@@ -3,67 +3,24 @@
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 import torch
+from commands import ROWS, Call, Result, config, refused
 from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
 
-from bench import cli
 from bench.models import load
 
-ROWS = 96
-Call = Callable[..., tuple[int, str, str]]
-
-
-def config(layers: int = 2, **fields: Any) -> BertConfig:
-    return BertConfig(vocab_size=60, num_hidden_layers=layers, hidden_size=16, num_attention_heads=2,
-                      intermediate_size=32, max_position_embeddings=128, initializer_range=0.2, **fields)  # fmt: skip
-
 
 @pytest.fixture
-def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A teacher, a task whose label is its first word, and a corpus, made of 55 words."""
-    torch.manual_seed(0)
-    load.save(BertModel(config()), tmp_path / "teacher", tokenizer)
-    for split, count in (("train_subset", ROWS), ("validation_subset", 32)):
-        path = tmp_path / "data" / "sst2" / f"{split}.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        texts = [f"w{i % 2} w{5 + i % 40} w{7 + i % 30}" for i in range(count)]
-        table = {"sentence": texts, "label": [i % 2 for i in range(count)], "idx": list(range(count))}
-        pq.write_table(pa.table(table), path)
-    lines = [f"w{i % 50} w{i % 41} w{i % 7} . w{i % 50} w{i % 43} w{i % 5} ." for i in range(60)]
-    (tmp_path / "corpus.txt").write_text("\n\n".join(lines))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setenv("BENCH_HOME", str(tmp_path / "home"))
-    return tmp_path
-
-
-@pytest.fixture
-def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`bench run smoke --paper tinybert` on the tiny task; returns exit code, stdout, stderr."""
-
-    def run(*arguments: str, teacher: str = "teacher") -> tuple[int, str, str]:
-        command = [
-            "bench", "run", "smoke", "--paper", "tinybert", "--task", "sst2", "--teacher", str(folder / teacher),
-            "--data", str(folder / "data"), "--corpus", str(folder / "corpus.txt"),
-            "--set", "general.corpus_tokens=500",
-            "--set", "pretrain.corpus_tokens=500", "--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3",
-            *arguments,
-        ]  # fmt: skip
+def call(bench_run: Call, folder: Path) -> Call:
+    def run(*arguments: str, teacher: str = "teacher") -> Result:
+        given = ["--corpus", str(folder / "corpus.txt"), "--set", "general.corpus_tokens=500",
+                 "--set", "pretrain.corpus_tokens=500"]  # fmt: skip
         if not any(argument.startswith("student.every") for argument in arguments):
-            command += ["--set", "student.every=2"]
-        monkeypatch.setattr(sys, "argv", command)
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        out = capsys.readouterr()
-        return int(stopped.value.code or 0), out.out, out.err
+            given += ["--set", "student.every=2"]
+        return bench_run("tinybert", *given, *arguments, teacher=teacher)
 
     return run
 
@@ -110,13 +67,6 @@ def test_a_released_student_runs(call: Call, folder: Path, tokenizer: PreTrained
     assert code == 0, error
     names = [stage["name"] for stage in json.loads(out)[-1]["stages"]]
     assert names == ["prepare_words", "load_released", "augment_rows", "distil_intermediate", "distil_prediction"]
-
-
-def refused(result: tuple[int, str, str], folder: Path, *words: str) -> None:
-    code, out, error = result
-    assert code == 2 and out == "" and error.count("\n") == 1 and error.startswith("bench: "), error
-    assert all(word in error for word in words), error
-    assert not (folder / "work" / "results").exists() and not (folder / "home" / "stages").exists()
 
 
 def test_a_raw_teacher_is_refused(call: Call, folder: Path, tokenizer: PreTrainedTokenizerFast) -> None:

@@ -1,0 +1,115 @@
+"""Every choice of Q-BERT as frozen data; values are those of the paper or its code (README, section 3)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import Field
+
+from bench.core.errors import SpecError
+from bench.train.recipe import TeacherFacts
+from bench.train.settings import Settings, Training
+from papers.qbert.bits import Order, mixed, uniform
+from papers.qbert.hessian import Sensing
+from papers.qbert.quantize import Quantiser, Scheme
+
+
+class Assignment(Settings):
+    """Which encoder layers get how many bits."""
+
+    high: int = 4
+    """Bits of every layer, or of those that get more."""
+    low: int | None = None
+    """Bits of the other layers; None gives all layers the same."""
+    more: int | None = None
+    """How many layers get more; None is half of them."""
+    order: Order = "sensitivity"
+    """Which ones: the most sensitive, the least (the paper's control), or any (ours)."""
+
+
+class Hyper(Settings):
+    """All of Q-BERT's choices."""
+
+    bits: Assignment = Assignment()
+    """The encoder's bits."""
+    quantiser: Quantiser = Quantiser()
+    """The rounding, and the bits of embeddings and activations."""
+    sensing: Sensing = Sensing()
+    """How the Hessian is looked at."""
+    schedule: Literal["joint", "progressive"] = "joint"
+    """All layers rounded from the start, or one more per pass in order of the damage that rounding does (the code)."""
+    training: Training = Training(epochs=3, batch_size=32, lr=2e-5, weight_decay=0.01, warmup=0.1)
+    """Of the rounded model; with `progressive` the passes are those after each layer."""
+    max_length: int = Field(default=128, ge=8, le=512)
+    """Word pieces per example."""
+
+
+MIXED = {"mp24": (4, 2), "mp23": (3, 2)}
+"""The mixtures' bits, more and fewer."""
+ORDERS: dict[str, Order] = {"rev": "reversed", "random": "random"}
+
+
+def assignment(variant: str) -> Assignment:
+    """The bits that a variant's name says: `...-w4` for all layers, `...-mp23-rev` for a mixture and its order."""
+    parts = variant.split("-")
+    if parts[1] in MIXED:
+        high, low = MIXED[parts[1]]
+        return Assignment(high=high, low=low, order=ORDERS.get(parts[-1], "sensitivity"))
+    return Assignment(high=int(parts[1][1:]))
+
+
+def quantiser(variant: str, hidden: int) -> Quantiser:
+    """Groups and embedding bits of a variant, for an encoder of that width.
+
+    A narrower encoder than BERT-base takes the largest number of groups that divides both (README, D9).
+    """
+    parts = variant.split("-")
+    direct = parts[0] == "directq"
+    groups = 1 if direct else int(parts[-1][1:]) if parts[-1].startswith("g") else 128
+    tables = 4 if parts[-1] == "e4" else 8
+    return Quantiser(
+        groups=math.gcd(groups, hidden), embedding_groups=1 if direct else math.gcd(128, hidden),
+        word=tables, position=tables, token_type=tables,
+    )  # fmt: skip
+
+
+OWN_HIDDEN, OWN_LAYERS = 128, 4
+"""Width and depth of the little BERT that the smoke scale makes for itself."""
+
+
+def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+    """The paper's settings at full scale, declared fractions of them elsewhere (README, D10)."""
+    base = Hyper(bits=assignment(variant), quantiser=quantiser(variant, teacher.hidden if teacher else OWN_HIDDEN))
+    if scale == "smoke":
+        few = {"epochs": 1, "lr": 2e-4}
+        return base.model_copy(update={
+            "sensing": Sensing(share=1.0, most_rows=32, repeats=2, max_steps=20), "max_length": 64,
+            "training": base.training.model_copy(update=few),
+        })  # fmt: skip
+    if scale == "small":
+        few = {"epochs": 2, "batch_size": 16, "lr": 1e-4}
+        return base.model_copy(update={
+            "sensing": Sensing(most_rows=64, repeats=5), "training": base.training.model_copy(update=few)
+        })  # fmt: skip
+    return base
+
+
+def assigned(chosen: Assignment, omega: Sequence[float], seed: int = 0) -> tuple[int, ...]:
+    """The bits of each layer, given the layers' sensitivities. Raises SpecError for what is impossible."""
+    if chosen.low is None:
+        return uniform(chosen.high, len(omega))
+    return mixed(omega, chosen.high, chosen.low, chosen.more, chosen.order, seed)
+
+
+def check(chosen: Hyper, teacher: TeacherFacts | None) -> None:
+    """Refuse, before anything runs, bits that are impossible and groups that do not fit the teacher."""
+    layers, hidden = (teacher.layers, teacher.hidden) if teacher else (OWN_LAYERS, OWN_HIDDEN)
+    Scheme(layers=assigned(chosen.bits, [0.0] * layers), **chosen.quantiser.model_dump())
+    for name in ("groups", "embedding_groups"):
+        groups = getattr(chosen.quantiser, name)
+        if hidden % groups:
+            raise SpecError("the groups do not divide a matrix", where=f"quantiser.{name}", found=groups,
+                            expected=f"a divisor of the hidden size {hidden}",
+                            fix=f"--set quantiser.{name}={math.gcd(groups, hidden)}")  # fmt: skip

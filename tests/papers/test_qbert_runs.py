@@ -1,0 +1,130 @@
+"""Q-BERT through the command line with a tiny given teacher: bits, sensitivities, the packed file, what is refused."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import ROWS, Call, Result, refused
+from safetensors import safe_open
+
+from bench.models import load
+from bench.train.recipe import TeacherFacts
+from papers.qbert import packed, settings
+from papers.qbert.recipe import RECIPE
+
+
+@pytest.fixture
+def call(bench_run: Call) -> Call:
+    """`qbert` with the groups that fit a tiny teacher's width."""
+
+    def run(*arguments: str) -> Result:
+        return bench_run("qbert", *arguments)
+
+    return run
+
+
+def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
+    return {m["split"]: m["value"] for m in record["measurements"] if m["metric"] == metric}
+
+
+def test_a_mixture_is_recorded_with_its_bits_and_its_packed_file(call: Call, folder: Path) -> None:
+    code, out, error = call("--variant", "qbert-mp23", "--json")
+    assert code == 0, error
+    teacher, record = json.loads(out)
+    assert [stage["name"] for stage in record["stages"]] == [
+        "start_from_teacher", "measure_sensitivity", "train_quantised",
+    ]  # fmt: skip
+    bits, omega = measured(record, "bits"), measured(record, "sensitivity")
+    assert sorted(bits.values()) == [2, 3] and bits[max(omega, key=lambda layer: omega[layer])] == 3
+    values = {m["split"]: m["samples"] for m in record["measurements"] if m["metric"] == "eigenvalue"}
+    for layer, found in values.items():
+        mean = sum(found) / len(found)
+        spread = math.sqrt(sum((v - mean) ** 2 for v in found) / len(found))
+        assert omega[layer] == pytest.approx(abs(mean) + spread)
+    sizes = measured(record, "size_bytes")
+    assert sizes["packed-file"] < 0.6 * sizes["artefact"] and sizes["packed-formula"] < sizes["packed-file"]
+    assert sizes["artefact"] > measured(teacher, "size_bytes")["artefact"] * 0.99, "floats earn no size"
+    assert measured(record, "packed_score")["validation"] == measured(record, "accuracy")["validation"]
+    assert measured(record, "packed_difference")["validation"] <= 1e-5
+    assert record["artefacts"][1]["name"] == packed.FILE and record["artefacts"][1]["bytes"] == sizes["packed-file"]
+
+
+def test_the_exported_file_answers_the_same_in_another_process(call: Call, folder: Path) -> None:
+    code, out, error = call("--variant", "qbert-w2", "--json")
+    assert code == 0, error
+    record = json.loads(out)[-1]
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "export", record["id"], "out"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    with safe_open(folder / "work" / "out" / packed.FILE, framework="pt") as file:
+        assert file.metadata()["format"] == packed.FORMAT
+    ids = torch.arange(5, 25).view(2, 10)
+    code = f"import torch; from papers.qbert.packed import load; from pathlib import Path\n" \
+           f"print(load(Path('out'))(torch.arange(5, 25).view(2, 10)).logits.tolist())"  # fmt: skip
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    with torch.no_grad():
+        expected = load.load_saved(folder / "work" / "out").eval()(ids).logits
+    assert torch.allclose(torch.tensor(json.loads(other.stdout)), expected, atol=1e-5)
+
+
+def test_one_layer_after_another_trains_a_pass_for_each(call: Call) -> None:
+    code, out, error = call("--variant", "qbert-mp23", "--set", "schedule=progressive", "--json")
+    assert code == 0, error
+    record = json.loads(out)[-1]
+    assert record["stages"][-1]["examples"] == 2 * ROWS
+    assert sorted(measured(record, "bits").values()) == [2, 3]
+
+
+def test_mixtures_share_what_they_measured(call: Call) -> None:
+    bits = []
+    for variant in ("qbert-mp23", "qbert-mp23-rev"):
+        code, out, error = call("--variant", variant, "--json")
+        assert code == 0, error
+        record = json.loads(out)[-1]
+        bits.append(measured(record, "bits"))
+    assert record["stages"][1]["cached"]
+    assert bits[0]["layer0"] == bits[1]["layer1"] != bits[0]["layer1"], "the other half"
+
+
+def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
+    base = TeacherFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
+    found = {name: settings.hyper(name, "sst2", "full", base) for name in RECIPE.variants}
+    assert {name: (h.bits.high, h.bits.low, h.bits.order) for name, h in found.items() if h.bits.low} == {
+        "qbert-mp24": (4, 2, "sensitivity"), "qbert-mp23": (3, 2, "sensitivity"),
+        "qbert-mp23-rev": (3, 2, "reversed"), "qbert-mp23-random": (3, 2, "random"),
+    }  # fmt: skip
+    groups = {name: h.quantiser.groups for name, h in found.items() if h.quantiser.groups != 128}
+    assert groups == {"directq-w4": 1, "directq-w3": 1, "directq-w2": 1, "qbert-w4-g1": 1, "qbert-w4-g12": 12,
+                      "qbert-w4-g768": 768}  # fmt: skip
+    assert {name: h.bits.high for name, h in found.items() if not h.bits.low} == {
+        name: int(name.split("-w")[1][0]) for name in RECIPE.variants if "-w" in name
+    }
+    tables = {name: h.quantiser.word for name, h in found.items()}
+    assert {name for name, bits in tables.items() if bits != 8} == {"qbert-w4-e4"}
+    assert found["qbert-w4-g1"].quantiser.embedding_groups == 128
+    narrow = TeacherFacts(layers=6, hidden=384, heads=12, vocabulary=30522)
+    assert settings.hyper("qbert-w4-g768", "sst2", "small", narrow).quantiser.groups == 384
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ("quantiser.groups=3", ("groups do not divide", "found 3", "divisor of the hidden size 16")),
+        ("bits.more=3", ("so many layers cannot get more bits", "found 3", "0 to 2")),
+        ("bits.high=9", ("so many bits", "found 9", "1 to 8, or 32")),
+        ("bits.high=0", ("so many bits", "found 0")),
+        ("bits.low=7", ("more bits are not more",)),
+    ],
+)
+def test_impossible_bits_and_groups_are_refused(
+    call: Call, folder: Path, change: str, words: tuple[str, ...]
+) -> None:
+    refused(call("--variant", "qbert-mp23", "--set", change), folder, *words)
