@@ -1,7 +1,9 @@
 """A timing session: one child process per model, and rounds in which all of them take their turn.
 
 Every round times every model within a short while, so that the machine's drift falls on all alike; a ratio is taken
-within the round. The reference runs twice, as itself and as its twin: what tells the two apart is the noise floor.
+within the round. Two processes of one model differ by a few percent for as long as they live (where their memory
+lies), which no number of rounds shows: so all processes are started anew several times, and the interval is over those.
+The reference runs twice, as itself and as its twin: what tells the two apart is the noise floor.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -21,8 +24,12 @@ import psutil
 
 from bench.core import environment, errors
 from bench.core.errors import DeviceError
+from bench.core.stats import ratio_interval
 from bench.measure.latency import Percentiles, Ratio, Timer, percentiles, speedup, turns
 from bench.measure.worker import serve
+
+Rounds = dict[str, list[list[float]]]
+"""Name -> the calls of each round, in seconds."""
 
 TWIN = "(twin)"
 """The name of the reference's second process."""
@@ -36,26 +43,29 @@ ROOM_BYTES = 2**30
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How long a session measures: rounds at least, seconds per turn, warming; then on until a ratio is narrow."""
+    """How long a session measures: fresh processes, their rounds, seconds per turn, warming."""
 
-    rounds: int = 20
+    copies: int = 5
+    """How often all processes are started anew, at least."""
+    rounds: int = 5
+    """Of each set of processes."""
     turn_s: float = 0.6
     warm_calls: int = 10
     warm_s: float = 10.0
     """Warming stops here, steady or not."""
     until: float | None = None
-    """Go on until every ratio's 95% interval is within this share of it."""
+    """Go on, with fresh processes, until every ratio's 95% interval is within this share of it."""
     minutes: float = 10.0
     """The most that `until` may take per shape."""
 
     @property
     def reduced(self) -> bool:
         """Whether this is less than the usual protocol."""
-        return self.rounds < FULL.rounds or self.turn_s < FULL.turn_s
+        return self.copies * self.rounds < FULL.copies * FULL.rounds or self.turn_s < FULL.turn_s
 
 
 FULL = Effort()
-QUICK = Effort(rounds=5, turn_s=0.1, warm_calls=3, warm_s=1.0)
+QUICK = Effort(copies=1, turn_s=0.1, warm_calls=3, warm_s=1.0)
 """Enough for a first look; recorded as reduced."""
 
 
@@ -189,22 +199,46 @@ def _sit(
 ) -> Measured:  # fmt: skip
     """Time the subjects, the first of which is the reference, in one interleaved sitting."""
     names = {str(place): subject for place, subject in enumerate(chosen)}
+    told: list[_Told] = []
+
+    def one(copy: int) -> dict[int, Rounds]:
+        say(f"processes {copy + 1}: {len(names) + 1} load and warm")
+        told.append(_Told())
+        return _copies(names, batches, length, threads, effort, copy, told[-1])
+
+    found = repeat(one, "0", effort, len(batches))
+    say(f"{len(found)} times {effort.rounds} rounds at batch {', '.join(map(str, batches))}, length {length}")
+    first, timings = told[0], []
+    for batch in batches:
+        timings += _timings(names, batch, length, [one[batch] for one in found], first.warm[batch])
+    return Measured({subject: first.facts[name] for name, subject in names.items()}, tuple(timings))
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the processes said of themselves, by name, and of their warming, by batch and name."""
+
+    facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    warm: dict[int, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+
+
+def _copies(
+    names: Mapping[str, Subject], batches: Sequence[int], length: int, threads: int, effort: Effort, copy: int,
+    told: _Told,
+) -> dict[int, Rounds]:  # fmt: skip
+    """Batch -> the rounds of one fresh process per model, and of the reference's twin."""
     with ExitStack() as stack:
         workers = {name: stack.enter_context(Worker(subject, threads)) for name, subject in names.items()}
-        workers[TWIN] = stack.enter_context(Worker(chosen[0], threads))
+        workers[TWIN] = stack.enter_context(Worker(names["0"], threads))
         for worker in workers.values():  # all load at once; only timing needs the machine to itself
             worker.load()
-        facts = {name: worker.answer() for name, worker in workers.items()}
-        timings: list[Timing] = []
+        told.facts = {name: worker.answer() for name, worker in workers.items()}
+        out: dict[int, Rounds] = {}
         for batch in batches:
-            say(f"batch {batch}, length {length}: warming {len(workers)} processes")
-            warm = {name: _warm(worker, batch, length, effort) for name, worker in workers.items()}
-            timers = {name: worker.time for name, worker in workers.items()}
+            warm = told.warm[batch] = {name: _warm(worker, batch, length, effort) for name, worker in workers.items()}
             calls = {name: calls_per_turn(warm[name]["steady_s"], effort) for name in workers}
-            found = sample(timers, calls, "0", effort)
-            timings += _timings(names, batch, length, found, warm)
-            say(f"batch {batch}, length {length}: {len(next(iter(found.values())))} rounds")
-        return Measured({subject: facts[name] for name, subject in names.items()}, tuple(timings))
+            out[batch] = sample({name: worker.time for name, worker in workers.items()}, calls, effort.rounds, copy)
+        return out
 
 
 def _warm(worker: Worker, batch: int, length: int, effort: Effort) -> dict[str, Any]:
@@ -217,29 +251,36 @@ def calls_per_turn(steady_s: float, effort: Effort) -> int:
     return max(1, min(50, round(effort.turn_s / steady_s)))
 
 
-def sample(
-    timers: Mapping[str, Timer], calls: Mapping[str, int], reference: str, effort: Effort, *, seed: int = 0,
-    clock: Callable[[], float] = time.monotonic,
-) -> dict[str, list[list[float]]]:  # fmt: skip
-    """name -> the calls of each round. At least `rounds` rounds; with `until`, on until all ratios are narrow enough.
+def sample(timers: Mapping[str, Timer], calls: Mapping[str, int], rounds: int, seed: int = 0) -> Rounds:
+    """So many interleaved rounds."""
+    found = list(islice(turns(timers, calls, seed), rounds))
+    return {name: [round_[name] for round_ in found] for name in timers}
 
-    Whether to go on is asked after doubling rounds only, so that stopping does not chase a lucky interval.
+
+def repeat(
+    one: Callable[[int], dict[int, Rounds]], reference: str, effort: Effort, shapes: int = 1, *,
+    clock: Callable[[], float] = time.monotonic,
+) -> list[dict[int, Rounds]]:  # fmt: skip
+    """What `one` gives for `copies` fresh sets of processes; with `until`, on until all ratios are narrow enough.
+
+    Whether to go on is asked after doubling the sets only, so that stopping does not chase a lucky interval.
     """
-    found: dict[str, list[list[float]]] = {name: [] for name in timers}
-    ends, ask = clock() + 60.0 * effort.minutes, effort.rounds
-    for done, round_ in enumerate(turns(timers, calls, seed), 1):
-        for name, seconds in round_.items():
-            found[name].append(seconds)
-        if done < ask:
+    found: list[dict[int, Rounds]] = []
+    ends, ask = clock() + 60.0 * effort.minutes * shapes, effort.copies
+    while True:
+        found.append(one(len(found)))
+        if len(found) < ask:
             continue
         if effort.until is None or clock() >= ends or _narrow(found, reference, effort.until):
-            break
+            return found
         ask *= 2
-    return found
 
 
-def _narrow(found: Mapping[str, list[list[float]]], reference: str, share: float) -> bool:
-    ratios = (_ratio(found, reference, name) for name in found if name != reference)
+def _narrow(found: Sequence[dict[int, Rounds]], reference: str, share: float) -> bool:
+    ratios = (
+        ratio_of([one[batch] for one in found], reference, name)
+        for batch, rounds in found[0].items() for name in rounds if name != reference
+    )  # fmt: skip
     return all(max(ratio.high / ratio.value, ratio.value / ratio.low) - 1 <= share for ratio in ratios)
 
 
@@ -247,20 +288,30 @@ def _medians(rounds: Sequence[Sequence[float]]) -> list[float]:
     return [statistics.median(calls) for calls in rounds]
 
 
-def _ratio(found: Mapping[str, list[list[float]]], reference: str, name: str) -> Ratio:
-    return speedup(_medians(found[reference]), _medians(found[name]))
+def ratio_of(found: Sequence[Rounds], reference: str, name: str) -> Ratio:
+    """How many times faster than the reference: the geometric mean over sets of processes, with its 95% interval.
+
+    The ratio of a set is the median over its rounds, since a stall makes one round worthless; a single set is judged by
+    its rounds, which see nothing of what differs between processes.
+    """
+    each = [speedup(_medians(rounds[reference]), _medians(rounds[name])) for rounds in found]
+    if len(each) == 1:
+        return each[0]
+    samples = tuple(statistics.median(ratio.samples) for ratio in each)
+    return Ratio(*ratio_interval(samples), samples)
 
 
 def _timings(
-    names: Mapping[str, Subject], batch: int, length: int, found: Mapping[str, list[list[float]]],
+    names: Mapping[str, Subject], batch: int, length: int, found: Sequence[Rounds],
     warm: Mapping[str, Mapping[str, Any]],
 ) -> list[Timing]:  # fmt: skip
     reference = next(iter(names))
-    ratio = partial(_ratio, found, reference)
+    ratio = partial(ratio_of, found, reference)
+    rounds = {name: [calls for one in found for calls in one[name]] for name in names}
     return [
         Timing(
-            subject, batch, length, tuple(_medians(found[name])),
-            percentiles([seconds for calls in found[name] for seconds in calls]),
+            subject, batch, length, tuple(_medians(rounds[name])),
+            percentiles([seconds for calls in rounds[name] for seconds in calls]),
             None if name == reference else ratio(name), warm[name]["first_s"], warm[name]["difference"],
             warm[name]["flops"], ratio(TWIN),
         )

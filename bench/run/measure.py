@@ -17,7 +17,6 @@ from transformers import PreTrainedModel
 from bench.core.record import Artefact, Measurement, StageEntry
 from bench.data.metrics import compute
 from bench.measure.latency import Protocol, inference, interleaved, speedup
-from bench.models import load
 from bench.models.flops import count
 from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
 from bench.run.inputs import Inputs
@@ -64,7 +63,7 @@ def size(model: nn.Module, folder: Path) -> list[Measurement]:
 
 
 def findings(facts: Mapping[str, Any]) -> list[Measurement]:
-    """What the stages found out by the way (sensitivities, bits): the mean over each split's numbers, and the numbers."""
+    """What the stages found out by the way (sensitivities, bits): each split's numbers and their mean."""
     return [
         Measurement(metric=metric, split=split, value=float(np.mean(numbers)), unit="one", n=len(numbers),
                     samples=list(numbers) if len(numbers) > 1 else [])

@@ -150,7 +150,8 @@ def _record(
     )
     hyper: dict[str, Any] = {"guessed": shape.guessed} if shape.guessed else {}
     if effort:
-        hyper |= {"effort": asdict(effort), "budget": {"rounds": effort.rounds, "turn_s": effort.turn_s}}
+        budget = {"copies": effort.copies, "rounds": effort.rounds, "turn_s": effort.turn_s}
+        hyper |= {"effort": asdict(effort), "budget": budget}
     spec = RunSpec(paper=paper, variant=variant, task=TASK, scale="shape", seed=0)
     content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), dict(shape.packed)])
     return Record(

@@ -19,22 +19,26 @@ from transformers import BertConfig, BertForSequenceClassification
 from bench.core.errors import DeviceError, SpecError
 from bench.core.store import read_records
 from bench.measure.backends import BACKENDS, eager
-from bench.measure.latency import Ratio, percentiles, speedup
+from bench.measure.latency import Ratio, percentiles
 from bench.measure.session import (
     FULL,
     QUICK,
     Effort,
+    Rounds,
     Subject,
     Timing,
     Worker,
     calls_per_turn,
     lots,
     measure,
+    ratio_of,
+    repeat,
     sample,
 )  # fmt: skip
 from bench.run.shapes import Request
 
 SIMULATIONS = 1000
+COSTS = {"reference": 1.8, "student": 1.0}
 
 
 class Machine:
@@ -54,32 +58,43 @@ class Machine:
         return seconds
 
 
-def medians(rounds: list[list[float]]) -> list[float]:
-    return [sorted(calls)[len(calls) // 2] for calls in rounds]
+def timed(machine: Machine, rounds: int, copy: int, apart: float = 0.0) -> dict[int, Rounds]:
+    """A set of processes on the machine, each of them slower or faster for good by about `apart`."""
+    costs = {name: cost * math.exp(machine.chance.gauss(0.0, apart)) for name, cost in COSTS.items()}
+    timers = {name: machine.timer(cost) for name, cost in costs.items()}
+    return {1: sample(timers, dict.fromkeys(timers, 3), rounds, seed=copy)}
 
 
-def test_the_interval_covers_the_true_ratio_as_often_as_it_says() -> None:
+@pytest.mark.parametrize(("effort", "apart"), [(Effort(copies=1, rounds=20), 0.0), (FULL, 0.03)])
+def test_the_interval_covers_the_true_ratio_as_often_as_it_says(effort: Effort, apart: float) -> None:
     covered = 0
     for seed in range(SIMULATIONS):
         machine = Machine(seed)
-        timers = {"reference": machine.timer(1.8), "student": machine.timer(1.0)}
-        found = sample(timers, {"reference": 3, "student": 3}, "reference", Effort(), seed=seed)
-        ratio = speedup(medians(found["reference"]), medians(found["student"]))
+        found = repeat(lambda copy, m=machine: timed(m, effort.rounds, copy, apart), "reference", effort)
+        ratio = ratio_of([one[1] for one in found], "reference", "student")
         covered += ratio.low <= 1.8 <= ratio.high
     assert 0.93 <= covered / SIMULATIONS <= 0.97, covered
 
 
-def test_a_session_goes_on_until_the_ratio_is_narrow_or_its_time_is_up() -> None:
-    def rounds(until: float, minutes: float) -> int:
-        machine = Machine(3)
-        timers = {"reference": machine.timer(1.8), "student": machine.timer(1.0)}
-        effort = Effort(rounds=5, until=until, minutes=minutes)
-        found = sample(timers, dict.fromkeys(timers, 3), "reference", effort, clock=lambda: machine.now)
-        return len(found["student"])
+def test_rounds_of_one_process_do_not_see_what_differs_between_processes() -> None:
+    covered = 0
+    for seed in range(200):
+        rounds = timed(Machine(seed), 25, 0, apart=0.03)[1]
+        ratio = ratio_of([rounds], "reference", "student")
+        covered += ratio.low <= 1.8 <= ratio.high
+    assert covered / 200 < 0.9, "why processes are started anew"
 
-    assert rounds(until=10.0, minutes=1e9) == 5
-    assert rounds(until=0.02, minutes=1e9) > 20
-    assert rounds(until=1e-9, minutes=2.0) < 200
+
+def test_a_session_goes_on_until_the_ratio_is_narrow_or_its_time_is_up() -> None:
+    def copies(until: float, minutes: float) -> int:
+        machine = Machine(3)
+        effort = Effort(until=until, minutes=minutes)
+        found = repeat(lambda copy: timed(machine, 5, copy), "reference", effort, clock=lambda: machine.now)
+        return len(found)
+
+    assert copies(until=10.0, minutes=1e9) == FULL.copies
+    assert copies(until=0.02, minutes=1e9) > FULL.copies
+    assert copies(until=1e-9, minutes=2.0) < 200
 
 
 def test_a_turn_has_many_calls_of_a_fast_model_and_one_of_a_slow_one() -> None:
@@ -164,7 +179,7 @@ def test_what_does_not_fit_in_memory_at_once_sits_down_later() -> None:
 def test_every_sitting_has_the_reference_and_facts_of_all_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.measure.session._room", lambda: 3)
     reference, one, other = (Subject("lowresource", name) for name in ("bilstm", "cnn", "cbow-ffn"))
-    found = measure(reference, [one, other], (1,), 8, 1, Effort(rounds=2, turn_s=0.001, warm_calls=1))
+    found = measure(reference, [one, other], (1,), 8, 1, Effort(copies=2, rounds=2, turn_s=0.001, warm_calls=1))
     assert [timing.subject for timing in found.timings] == [reference, one, other] and set(found.facts) == {
         reference, one, other}  # fmt: skip
     assert found.timings[1].floor != found.timings[2].floor, "each sitting has an A/A pair of its own"

@@ -67,8 +67,8 @@ def test_the_exported_file_answers_the_same_in_another_process(call: Call, folde
     with safe_open(folder / "work" / "out" / packed.FILE, framework="pt") as file:
         assert file.metadata()["format"] == packed.FORMAT
     ids = torch.arange(5, 25).view(2, 10)
-    code = f"import torch; from papers.qbert.packed import load; from pathlib import Path\n" \
-           f"print(load(Path('out'))(torch.arange(5, 25).view(2, 10)).logits.tolist())"  # fmt: skip
+    code = "import torch; from papers.qbert.packed import load; from pathlib import Path\n" \
+           "print(load(Path('out'))(torch.arange(5, 25).view(2, 10)).logits.tolist())"  # fmt: skip
     other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     with torch.no_grad():
         expected = load.load_saved(folder / "work" / "out").eval()(ids).logits
