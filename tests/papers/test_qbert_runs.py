@@ -124,7 +124,5 @@ def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
         ("bits.low=7", ("more bits are not more",)),
     ],
 )
-def test_impossible_bits_and_groups_are_refused(
-    call: Call, folder: Path, change: str, words: tuple[str, ...]
-) -> None:
+def test_impossible_bits_and_groups_are_refused(call: Call, folder: Path, change: str, words: tuple[str, ...]) -> None:
     refused(call("--variant", "qbert-mp23", "--set", change), folder, *words)
