@@ -174,7 +174,7 @@ def hyper(variant: str, task: str, scale: str, own_teacher: bool) -> Hyper:
     )
 
 
-_ROUNDS = {"smoke": 1, "small": 2}
+_ROUNDS = {"smoke": 1, "small": 1}
 """Of augmentation."""
 _SMALL = {"epochs": 3, "batch_size": 16, "lr": 5e-4}
 """Two cores, and a student of two or three layers: few epochs, larger steps."""
