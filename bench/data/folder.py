@@ -39,17 +39,17 @@ class FolderSource:
         where, partial = str(path), path.name != f"{split}.parquet"
         raw = _read(path)  # once, so that the hash is of the very bytes that are parsed
         table = _parse(raw, where)
-        texts, labels = read_columns(table, task, split, where)
+        found = read_columns(table, task, split, where)
         names = _label_names(table.schema)
         if names is not None:
             check_names(names, task, where)
         if not partial:
             check_count(
-                len(labels), task, split, where,
+                len(found), task, split, where,
                 fix=f"name it {split}_subset.parquet if it is only a part of the split",
             )  # fmt: skip
         digest = hashlib.sha256(raw).hexdigest()
-        return Rows(np.arange(len(labels)), texts, labels, self.name, "", digest, partial)
+        return Rows(np.arange(len(found)), found.columns, found.labels, self.name, "", digest, partial, found.answers)
 
     def identity(self) -> str:
         """A name for exactly this content: a hash over all `<task>/<split>.parquet` files and their names."""

@@ -15,7 +15,7 @@ OFFLINE = (
 
 
 class HubSource:
-    """Reads splits of `nyu-mll/glue` and `stanfordnlp/imdb` at the task table's revisions."""
+    """Reads splits at the task table's repositories and revisions."""
 
     name = "hub"
 
@@ -38,13 +38,14 @@ class HubSource:
         except (OSError, ValueError, DatasetsError) as error:
             raise DataError("the hub has not given the data", where=where, found=str(error), fix=OFFLINE) from error
         assert isinstance(data, datasets.Dataset), type(data)
-        texts, labels = read_columns(data.with_format("arrow")[:], task, split, where)
-        names = getattr(data.features["label"], "names", None)
+        found = read_columns(data.with_format("arrow")[:], task, split, where)
+        names = getattr(data.features.get("label"), "names", None)
         if names is not None:
             check_names(names, task, where)
-        check_count(len(labels), task, split, where, fix="the pinned revision has changed: report it")
-        digest = content_sha256(texts, labels)
-        return Rows(np.arange(len(labels)), texts, labels, f"hub:{repository}", revision, digest, partial=False)
+        check_count(len(found), task, split, where, fix="the pinned revision has changed: report it")
+        digest = content_sha256((*found.columns, ["\n".join(accepted) for accepted in found.answers]), found.labels)
+        return Rows(np.arange(len(found)), found.columns, found.labels, f"hub:{repository}", revision, digest,
+                    partial=False, answers=found.answers)  # fmt: skip
 
     def identity(self) -> str:
         """The pinned revisions of everything that it can give."""

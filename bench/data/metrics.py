@@ -19,7 +19,7 @@ import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from bench.core.errors import DataError
+from bench.core.errors import DataError, SpecError
 from bench.data.tasks import Task, get_task
 
 NEAR_CONSTANT = 1e-13
@@ -73,9 +73,11 @@ METRICS: Mapping[str, Callable[[np.ndarray, np.ndarray], float | None]] = Mappin
 def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
     """All metrics of a task as fractions, in the task's order; None where one is undefined.
 
-    Shapes: predictions [N] label ids (scores for a regression task), labels [N].
+    Shapes: predictions [N] label ids (scores for a regression task), labels [N]. Answers that are texts are scored by
+    `bench.data.answers`.
     Raises DataError on no rows, unequal shapes, labels of -1, ids that the task has not, and non-finite scores.
     """
+    assert not task.spans, f"the answers of {task.name} are texts"
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     _check(task, predictions, labels)
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
@@ -105,8 +107,11 @@ class GlueMetric(evaluate.Metric):
     """A task's metrics as an `evaluate.Metric`: `GlueMetric("mrpc").compute(predictions=..., references=...)`."""
 
     def __init__(self, task: str, **options: Any) -> None:
-        """`options` are evaluate's own. Raises SpecError for an unknown task."""
+        """`options` are evaluate's own. Raises SpecError for an unknown task, and for one without labels."""
         self.task = get_task(task)
+        if self.task.spans:
+            raise SpecError("the task has no labels", found=task, expected="a task of GLUE, or imdb",
+                            fix="use bench.data.answers.scores")  # fmt: skip
         super().__init__(config_name=task, **{"keep_in_memory": True, "seed": 0, **options})
 
     def _info(self) -> evaluate.MetricInfo:

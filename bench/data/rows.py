@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.core.errors import DataError, SpecError
+from bench.data.answers import Answers, read_answers
 from bench.data.tasks import SCORE_RANGE, Task
 
 UNLABELLED = -1
@@ -25,7 +26,10 @@ class Texts:
 
     columns: tuple[list[str], ...]
     labels: np.ndarray
-    """int64 [N] label ids, or float32 [N] scores for a regression task"""
+    """int64 [N] label ids, float32 [N] scores for a regression task, or int64 [N, 2] for a task of spans: where the
+    first answer begins and ends, in characters of the context"""
+    answers: Answers = ()
+    """The accepted answers of each example, for a task of spans"""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,13 +44,15 @@ class Rows:
     texts: tuple[list[str], ...]
     """one list of N texts per text column of the task"""
     labels: np.ndarray
-    """int64 [N] label ids, or float32 [N] scores for a regression task"""
+    """as in `Texts`"""
     source: str
     revision: str
     sha256: str
     """of the file that was read; of the content where there is no file"""
     partial: bool
     """whether the source itself holds only a part of the official split"""
+    answers: Answers = ()
+    """as in `Texts`"""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -62,7 +68,8 @@ class Rows:
             return self
         chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:limit])
         texts = tuple([column[i] for i in chosen] for column in self.texts)
-        return replace(self, ids=self.ids[chosen], texts=texts, labels=self.labels[chosen])
+        answers = tuple(self.answers[i] for i in chosen) if self.answers else ()
+        return replace(self, ids=self.ids[chosen], texts=texts, labels=self.labels[chosen], answers=answers)
 
 
 def content_sha256(texts: tuple[list[str], ...], labels: np.ndarray) -> str:
@@ -91,20 +98,24 @@ def check_names(names: Sequence[str], task: Task, where: str) -> None:
         )  # fmt: skip
 
 
-def read_columns(table: pa.Table, task: Task, split: str, where: str) -> tuple[tuple[list[str], ...], np.ndarray]:
-    """The texts and labels of a table, verified against the task: columns, types, no gaps, label range.
+def read_columns(table: pa.Table, task: Task, split: str, where: str) -> Texts:
+    """The texts and labels of a table, verified against the task: columns, types, no gaps, label range, answers.
 
     Raises DataError naming `where` and the field.
     """
-    for name in (*task.columns, "label"):
+    wanted = (*task.columns, "answers" if task.spans else "label")
+    for name in wanted:
         if name not in table.column_names:
             raise DataError(
                 f"column {name!r} is missing", where=where, found=", ".join(table.column_names) or "no columns",
-                expected=", ".join((*task.columns, "label")), fix="write the columns of the Hugging Face data set",
+                expected=", ".join(wanted), fix="write the columns of the Hugging Face data set",
             )  # fmt: skip
     if table.num_rows == 0:
         raise DataError("no rows", where=where, found="0", expected="at least 1", fix="write the split again")
-    return tuple(_texts(table, name, where) for name in task.columns), _labels(table, task, split, where)
+    texts = tuple(_texts(table, name, where) for name in task.columns)
+    if task.spans:
+        return Texts(texts, *read_answers(table["answers"], texts[1], where))
+    return Texts(texts, _labels(table, task, split, where))
 
 
 def _texts(table: pa.Table, name: str, where: str) -> list[str]:

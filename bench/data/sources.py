@@ -44,9 +44,14 @@ class SyntheticSource:
         labels = np.asarray(found, dtype=np.float32 if task.regression else np.int64)
         assert len(texts) == len(task.columns), f"synthetic {task.name}: {len(texts)} text columns"
         assert all(len(column) == len(labels) > 0 for column in texts), f"synthetic {task.name}/{split}: lengths"
-        check_labels(labels, task, split, f"synthetic {task.name}/{split}")
+        answers = ()
+        if task.spans:
+            answers = tuple((text[start:end],) for text, (start, end) in zip(texts[1], found, strict=True))
+        else:
+            check_labels(labels, task, split, f"synthetic {task.name}/{split}")
         digest = content_sha256(texts, labels)
-        return Rows(np.arange(len(labels)), texts, labels, self.name, synthetic.VERSION, digest, partial=False)
+        return Rows(np.arange(len(labels)), texts, labels, self.name, synthetic.VERSION, digest, partial=False,
+                    answers=answers)  # fmt: skip
 
     def identity(self) -> str:
         """The version of the language."""

@@ -3,6 +3,7 @@
 Label names are in the order of the Hugging Face data sets, so a label id means the same here and there.
 Splits and row counts are the official ones. The GLUE test splits carry no public labels (-1), except MRPC's, whose
 labels are not to be scored: published test numbers come from the GLUE server.
+A task of spans (squad) has no labels but answers, which are parts of its second column.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from bench.core.errors import DataError, SpecError
 
 GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
 IMDB = ("stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
+SQUAD = ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f")
 SCORE_RANGE = (0.0, 5.0)
 """Lowest and highest label of a regression task (the STS-B annotation scale)."""
 
@@ -39,6 +41,8 @@ class Task:
     """(hub id, configuration, pinned revision)"""
     margin: float = 0.05
     """How far above the majority class's primary score a fine-tuned teacher has to be (ours), as a fraction."""
+    spans: bool = False
+    """Whether an answer is a part of the second column; `labels` then names the two outputs per token."""
 
     @property
     def regression(self) -> bool:
@@ -46,7 +50,7 @@ class Task:
 
     @property
     def outputs(self) -> int:
-        """Width of the classifier: one per label, or one score."""
+        """Width of the classifier: one per label, one score, or a span's start and end for every token."""
         return max(1, len(self.labels))
 
     def labelled(self, split: str) -> bool:
@@ -101,6 +105,10 @@ _ROWS = (
         "imdb", ("text",), ("neg", "pos"), MappingProxyType({"train": 25000, "test": 25000, "unsupervised": 50000}),
         ("test",), ("accuracy",), "accuracy", hub=(IMDB[0], "plain_text", IMDB[1]),
     ),
+    Task(
+        "squad", ("question", "context"), ("start", "end"), MappingProxyType({"train": 87599, "validation": 10570}),
+        ("validation",), ("f1", "exact_match"), "f1", hub=(SQUAD[0], "plain_text", SQUAD[1]), margin=0.2, spans=True,
+    ),
 )  # fmt: skip
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})
@@ -129,8 +137,8 @@ def floor(task: Task, labels: np.ndarray) -> float:
     """
     if len(labels) == 0:
         raise DataError("no labels to take a floor from", where=task.name, expected="at least one row")
-    if task.primary in ("matthews", "pearson", "spearman"):
-        constant = 0.0  # a constant prediction has no correlation with anything
+    if task.spans or task.primary in ("matthews", "pearson", "spearman"):
+        constant = 0.0  # a constant correlates with nothing, and one place in every text answers next to nothing
     elif task.primary == "f1":
         positive = float(np.mean(labels == 1))
         constant = 2 * positive / (1 + positive)  # recall 1, precision = share of positives

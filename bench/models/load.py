@@ -45,7 +45,12 @@ class Checkpoint:
 
     @property
     def is_classifier(self) -> bool:
-        return self.architecture.endswith("ForSequenceClassification")
+        """Whether it is fine-tuned: to give labels, scores or spans."""
+        return self.answers_spans or self.architecture.endswith("ForSequenceClassification")
+
+    @property
+    def answers_spans(self) -> bool:
+        return self.architecture.endswith("ForQuestionAnswering")
 
     @property
     def has_lm_head(self) -> bool:

@@ -16,7 +16,8 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """`logits` is [B, C] of a classifier or [B, L, V] of a masked LM; `hidden` holds K+1 tensors [B, L, H]."""
+    """`logits` is [B, C] of a classifier, [B, L, V] of a masked LM or [B, L, 2] (start, end) of a model that answers
+    with spans; `hidden` holds K+1 tensors [B, L, H]."""
 
     logits: Tensor
     hidden: tuple[Tensor, ...] = ()
@@ -54,6 +55,8 @@ def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = Fal
     out = model(**inputs(model, batch), **extra)
     states = tuple(out.hidden_states) if hidden else ()
     assert not hidden or states, f"{type(bare(model)).__name__} returned no hidden states"
+    if "start_logits" in out:
+        return Outputs(torch.stack((out.start_logits, out.end_logits), -1), states)
     return Outputs(out.logits if "logits" in out else out.last_hidden_state, states)
 
 

@@ -15,26 +15,25 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from bench.core.errors import SpecError
 from bench.core.spec import digest
 from bench.data.batches import Batches, Encoded, Vocabulary, encode
-from bench.data.metrics import compute
 from bench.data.rows import Texts
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.run import logits
 from bench.run.cache import home
-from bench.run.inputs import Inputs
+from bench.run.inputs import Inputs, Reading
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
-from bench.train.predict import answers, predict
+from bench.train.predict import predict
 from bench.train.progress import bar
-from bench.train.settings import Training
+from bench.train.settings import Training, Windowing
 
 
 class StageContext:
     """One stage's view; it also collects what the stage trained and how often it looked at the dev set."""
 
     def __init__(
-        self, *, task: Task, scale: str, seed: int, inputs: Inputs, accelerator: Accelerator, tokenizer_folder: Path,
-        checkpoint: Checkpoint | None, released: Checkpoint | None, max_length: int, progress_folder: Path,
+        self, *, task: Task, scale: str, seed: int, inputs: Inputs, accelerator: Accelerator, reading: Reading,
+        checkpoint: Checkpoint | None, released: Checkpoint | None, progress_folder: Path,
         teachers: dict[str, Callable[[], PreTrainedModel]], teacher_key: str, label: str,
     ):  # fmt: skip
         self.task, self.scale, self.seed = task, scale, seed
@@ -43,13 +42,9 @@ class StageContext:
         self.dev_looks = 0
         self.teacher_logits_from: Literal["made", "cache"] | None = None
         self._teacher_key = teacher_key
-        self._inputs, self._accelerator, self._tokenizer_folder = inputs, accelerator, tokenizer_folder
-        self._max_length, self._progress_folder, self._teachers, self._label = (
-            max_length,
-            progress_folder,
-            teachers,
-            label,
-        )
+        self._inputs, self._accelerator, self._reading = inputs, accelerator, reading
+        self._tokenizer_folder = reading.tokenizer_folder
+        self._progress_folder, self._teachers, self._label = progress_folder, teachers, label
 
     @property
     def device(self) -> torch.device:
@@ -59,12 +54,12 @@ class StageContext:
     def vocabulary(self) -> Vocabulary:
         return self._inputs.vocabulary(self._tokenizer_folder)
 
-    def train_rows(self, max_length: int) -> Encoded:
-        return self._inputs.encoded(self.task, self.task.train, self._tokenizer_folder, max_length)
+    def train_rows(self, max_length: int, windows: Windowing | None = None) -> Encoded:
+        return self._inputs.encoded(self.task, self.task.train, Reading(self._tokenizer_folder, max_length, windows))
 
     def train_texts(self) -> Texts:
         rows = self._inputs.train(self.task)
-        return Texts(rows.texts, rows.labels)
+        return Texts(rows.texts, rows.labels, rows.answers)
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
@@ -120,7 +115,7 @@ class StageContext:
     def dev_score(self, model: nn.Module) -> float:
         self.dev_looks += 1
         split = self.task.scored[0]
-        encoded = self._inputs.encoded(self.task, split, self._tokenizer_folder, self._max_length)
-        logits = predict(model, encoded, self.vocabulary.pad, self._accelerator)
-        score = compute(self.task, answers(self.task, logits), encoded.labels)[self.task.primary]
+        encoded = self._inputs.encoded(self.task, split, self._reading)
+        found = predict(model, encoded, self.vocabulary.pad, self._accelerator)
+        score = self._inputs.scores(self.task, split, self._reading, found)[self.task.primary]
         return float("nan") if score is None else score

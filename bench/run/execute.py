@@ -121,6 +121,11 @@ class Executor:
         if checkpoint is None or not checkpoint.is_classifier:
             return
         for job in {job.task.name: job for job in self.plan.jobs if job.teacher is None}.values():
+            if checkpoint.answers_spans != job.task.spans:
+                raise ModelError("the given teacher is fine-tuned for another kind of task",
+                                 where=self.plan.request.teacher, found=checkpoint.architecture,
+                                 expected=f"one for {job.task.name}, or an encoder",
+                                 fix="give its pre-trained encoder, or another --task")  # fmt: skip
             model = load.realign(
                 load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels
             )

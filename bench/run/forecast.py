@@ -53,7 +53,7 @@ def _operations(plan: Plan, job: Job, stage: StagePlan) -> float:
             vocabulary = 3 * facts.vocabulary * facts.hidden  # the head of student and teacher
             total += 6 * getattr(settings, "corpus_tokens", 0) * training.epochs * (weights + vocabulary / 2)
         else:
-            encoded = plan.inputs.encoded(job.task, job.task.train, job.tokenizer_folder, job.max_length)
+            encoded = plan.inputs.encoded(job.task, job.task.train, job.reading)
             total += 6 * int(encoded.offsets[-1]) * training.epochs * weights
     return total
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,9 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.spec import digest
-from bench.data import synthetic
+from bench.data import answers, spans, synthetic
 from bench.data.batches import Encoded, Vocabulary, encode
+from bench.data.metrics import compute
 from bench.data.pairs import sentence_pairs, sentences
 from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task
@@ -20,9 +22,27 @@ from bench.models import load
 from bench.models.size import file_sha256
 from bench.run.cache import home
 from bench.run.request import Request
+from bench.train import predict
 from bench.train.recipe import TeacherFacts
+from bench.train.settings import Windowing
 
 SYNTHETIC_SENTENCES = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How a model reads the rows of a task."""
+
+    tokenizer_folder: Path
+    max_length: int
+    """Word pieces per example, or per window"""
+    windows: Windowing | None = None
+    """Set for a task of spans"""
+
+    def check(self) -> None:
+        """Raises SpecError where windows would leave out a part of a context."""
+        if self.windows:
+            spans.check_windows(self.max_length, self.windows.stride, self.windows.question)
 
 
 class Inputs:
@@ -47,10 +67,29 @@ class Inputs:
         return self.rows(task, task.train).take(self.request.limit)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
-    def encoded(self, task: Task, split: str, tokenizer_folder: Path, max_length: int) -> Encoded:
+    def encoded(self, task: Task, split: str, reading: Reading) -> Encoded:
         """A split as the model reads it; the training split is cut to the user's limit."""
+        if task.spans:
+            return self._windows(task, split, reading).encoded
         rows = self.train(task) if split == task.train else self.rows(task, split)
-        return encode(rows, self.tokenizer(tokenizer_folder), max_length)
+        return encode(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
+    def _windows(self, task: Task, split: str, reading: Reading) -> spans.Windows:
+        assert reading.windows is not None, f"the recipe says nothing of the windows of {task.name}"
+        rows = self.train(task) if split == task.train else self.rows(task, split)
+        return spans.windows(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length,
+                             reading.windows.stride, reading.windows.question)  # fmt: skip
+
+    def scores(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> dict[str, float | None]:
+        """All metrics of the task for a model's logits on a scored split, in the order of `encoded`."""
+        rows = self.rows(task, split)
+        if not task.spans:
+            return compute(task, predict.answers(task, logits), rows.labels)
+        assert reading.windows is not None
+        said = spans.best_answers(logits, self._windows(task, split, reading), rows.texts[1], reading.windows.n_best,
+                                  reading.windows.answer)  # fmt: skip
+        return answers.scores(said, rows.answers)
 
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""

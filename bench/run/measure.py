@@ -15,13 +15,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.core.record import Artefact, Measurement, StageEntry
-from bench.data.metrics import compute
 from bench.measure.latency import Protocol, inference, interleaved, speedup
 from bench.models.flops import count
 from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
 from bench.run.inputs import Inputs
 from bench.run.plan import Job
-from bench.train.predict import answers, predict
+from bench.train.predict import predict
 from bench.train.recipe import Packing
 
 LENGTH = 128
@@ -38,13 +37,13 @@ def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator
     out = []
     pad_id = inputs.vocabulary(job.tokenizer_folder).pad
     for split in job.task.scored:
-        encoded = inputs.encoded(job.task, split, job.tokenizer_folder, job.max_length)
-        logits = predict(model, encoded, pad_id, accelerator)
-        for metric, value in compute(job.task, answers(job.task, logits), encoded.labels).items():
-            out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(encoded)))
-        if not job.task.regression:
-            share = float(np.bincount(encoded.labels).max() / len(encoded))
-            out.append(Measurement(metric="majority", split=split, value=share, unit="fraction", n=len(encoded)))
+        labels = inputs.rows(job.task, split).labels
+        logits = predict(model, inputs.encoded(job.task, split, job.reading), pad_id, accelerator)
+        for metric, value in inputs.scores(job.task, split, job.reading, logits).items():
+            out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(labels)))
+        if not (job.task.regression or job.task.spans):
+            share = float(np.bincount(labels).max() / len(labels))
+            out.append(Measurement(metric="majority", split=split, value=share, unit="fraction", n=len(labels)))
     return out
 
 
@@ -83,11 +82,12 @@ def packed(
     ]
     again, pad_id = packing.read(folder), inputs.vocabulary(job.tokenizer_folder).pad
     for split in job.task.scored:
-        encoded = inputs.encoded(job.task, split, job.tokenizer_folder, job.max_length)
+        encoded = inputs.encoded(job.task, split, job.reading)
         mine, theirs = (predict(m, encoded, pad_id, accelerator) for m in (again, model))
-        score = compute(job.task, answers(job.task, mine), encoded.labels)[job.task.primary]
+        score = inputs.scores(job.task, split, job.reading, mine)[job.task.primary]
         out += [
-            Measurement(metric="packed_score", split=split, value=score, unit="fraction", n=len(encoded)),
+            Measurement(metric="packed_score", split=split, value=score, unit="fraction",
+                        n=len(inputs.rows(job.task, split))),
             Measurement(metric="packed_difference", split=split, value=float(np.abs(mine - theirs).max()), unit="logit",
                         n=len(encoded)),
         ]  # fmt: skip

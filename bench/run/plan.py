@@ -18,7 +18,7 @@ from bench.models.device import native_bf16
 from bench.models.load import Checkpoint
 from bench.run.cache import Cache, home
 from bench.run.codehash import code_hash
-from bench.run.inputs import Inputs, checkpoint_identity, teacher_facts
+from bench.run.inputs import Inputs, Reading, checkpoint_identity, teacher_facts
 from bench.run.request import Request
 from bench.train.recipe import Recipe, Stage
 from bench.train.settings import Settings, unknown_field
@@ -63,9 +63,11 @@ class Job:
         return [plan.key for plan in self.stages if plan.stage.task_free][-1]
 
     @property
-    def max_length(self) -> int:
-        """Word pieces per example in evaluation."""
-        return getattr(self.hyper, "max_length", 128)
+    def reading(self) -> Reading:
+        """How the model reads the task in evaluation."""
+        return Reading(
+            self.tokenizer_folder, getattr(self.hyper, "max_length", 128), getattr(self.hyper, "windows", None)
+        )
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,7 @@ class Planner:
         folder = self._tokenizer_folder(released)
         stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
         self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)
+        self._jobs[spec].reading.check()
         return self._jobs[spec]
 
     def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:

@@ -103,9 +103,9 @@ class StageRunner:
 
         return StageContext(
             task=job.task, scale=job.spec.scale, seed=plan.seed, inputs=self.plan.inputs,
-            accelerator=self.accelerator, tokenizer_folder=job.tokenizer_folder,
+            accelerator=self.accelerator, reading=job.reading,
             checkpoint=self.plan.checkpoint if job.teacher is None else None, released=job.released,
-            max_length=job.max_length, progress_folder=self.plan.cache.progress(plan.key),
+            progress_folder=self.plan.cache.progress(plan.key),
             teachers={kind: (lambda kind=kind: teacher(kind)) for kind in ("pretrained", "fine_tuned")},
             teacher_key=job.teacher.key if job.teacher else "",
             label=f"{job.spec.variant} {job.spec.task} s{job.spec.seed} {plan.stage.name}",

@@ -20,11 +20,31 @@ def task_loss(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
-def supervised(regression: bool) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
-    """The loss of plain fine-tuning, in the form that `fit` takes."""
+def attended_only(logits: Tensor, attention_mask: Tensor) -> Tensor:
+    """Start and end logits in fp32 that give padding no probability. Shapes: [B, L, 2] and [B, L]."""
+    return logits.float().masked_fill(attention_mask[..., None] == 0, torch.finfo(torch.float32).min)
+
+
+def span_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean of the cross-entropies of the start and of the end over the tokens; a place outside of them counts nothing.
+
+    Shapes: `logits` [B, L, 2], `labels` [B, 2]. Without a place inside the value is 0.
+    Source: Devlin et al. 2019 (arXiv 1810.04805v2), section 4.2.
+    """
+    inside = (labels >= 0) & (labels < logits.shape[1])
+    if not bool(inside.any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits.transpose(1, 2)[inside], labels[inside])
+
+
+def supervised(regression: bool, spans: bool = False) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+    """The loss of plain fine-tuning on labels, scores or spans, in the form that `fit` takes."""
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"task": task_loss(forward(model, batch).logits, batch["labels"], regression)}
+        logits = forward(model, batch).logits
+        if spans:
+            return {"task": span_loss(attended_only(logits, batch["attention_mask"]), batch["labels"])}
+        return {"task": task_loss(logits, batch["labels"], regression)}
 
     return loss
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
@@ -18,6 +19,7 @@ BATCH = 64
 def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accelerator) -> np.ndarray:
     """Logits [N, C] in the order of the split, in fp32 and eval mode.
 
+    Of a model that answers per token [N, C * L]: one token's side by side, L that of the longest example.
     Each process answers its share of the batches; ids travel with the logits, and every id must come back once.
     """
     was_training = model.training
@@ -27,7 +29,7 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
     for number, batch in enumerate(in_order(encoded, BATCH, pad_id)):
         if number % accelerator.num_processes == accelerator.process_index:
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            logits.append(forward(model, batch).logits.float())
+            logits.append(_flat(forward(model, batch).logits.float(), int(encoded.lengths.max())))
             ids.append(batch["example_id"])
     model.train(was_training)
     width = torch.tensor([logits[0].shape[1] if logits else 0], device=accelerator.device)
@@ -42,6 +44,11 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
         f"{len(mine)} predictions came back for {len(encoded)} examples"
     )
     return outputs[mine.argsort()].cpu().numpy()
+
+
+def _flat(logits: Tensor, length: int) -> Tensor:
+    """Logits per example as they are; logits per token [B, L, C] as [B, C * length]."""
+    return logits if logits.ndim == 2 else F.pad(logits, (0, 0, 0, length - logits.shape[1])).flatten(1)
 
 
 def answers(task: Task, logits: np.ndarray) -> np.ndarray:

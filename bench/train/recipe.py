@@ -17,7 +17,7 @@ from bench.data.rows import Texts
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss
-from bench.train.settings import Settings, Training
+from bench.train.settings import Settings, Training, Windowing
 
 Need = Literal["task", "corpus"]
 
@@ -74,8 +74,8 @@ class Context(Protocol):
         """The checkpoint that the authors released, checked, for a variant that starts from it."""
         ...
 
-    def train_rows(self, max_length: int) -> Encoded:
-        """The task's training rows, tokenised, at most the user's limit of them."""
+    def train_rows(self, max_length: int, windows: Windowing | None = None) -> Encoded:
+        """The task's training rows, tokenised, at most the user's limit of them; `windows` for a task of spans."""
         ...
 
     def train_texts(self) -> Texts:
@@ -96,7 +96,7 @@ class Context(Protocol):
         ...
 
     def teacher_logits(self, rows: Encoded) -> np.ndarray:
-        """The fine-tuned teacher's answers to `rows`, fp32 [N, C] in their order, mapped into memory from a file.
+        """The fine-tuned teacher's answers to `rows`, as `bench.train.predict` gives them, mapped into memory.
 
         Made once per teacher and rows, whatever runs ask for them.
         """

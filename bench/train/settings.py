@@ -89,6 +89,32 @@ def _value(text: str) -> Any:
     return text
 
 
+class Windowing(Settings):
+    """How a task of spans is read and answered; the length of a window is the recipe's `max_length`."""
+
+    stride: int = Field(default=128, ge=1)
+    """Tokens of context by which the next window begins later; the rest of a window is shared with it."""
+    question: int = Field(default=64, ge=1)
+    """Tokens of a question that are kept."""
+    n_best: int = Field(default=20, ge=1)
+    """Likeliest starts and ends of a window that are tried with each other."""
+    answer: int = Field(default=30, ge=1)
+    """Tokens of the longest answer."""
+
+
+def unless_none(default: Any = None) -> Any:
+    """A field that a record only names where it is set: runs of before it existed are runs of the same setting."""
+    return Field(default=default, exclude_if=lambda value: value is None)
+
+
+WINDOWS = {
+    "smoke": (64, Windowing(stride=32, question=24)),
+    "small": (128, Windowing(stride=64, question=48)),
+    "full": (384, Windowing()),
+}
+"""Scale -> tokens of a window and what else a task of spans takes; `full` is BERT's own SQuAD script."""
+
+
 class Training(Settings):
     """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
 

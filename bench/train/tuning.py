@@ -11,7 +11,7 @@ from bench.data.tasks import Task
 from bench.train.fit import FitLog
 from bench.train.losses import supervised
 from bench.train.recipe import Context
-from bench.train.settings import Training
+from bench.train.settings import Training, Windowing
 
 Config = TypeVar("Config", bound=PreTrainedConfig)
 
@@ -27,17 +27,19 @@ def classifier_config(encoder: Config, task: Task) -> Config:
 
 
 def load_encoder(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
-    """Copy an encoder's weights into a classifier; only a pooler may be new.
+    """Copy an encoder's weights into a model with a task's head; only a pooler may be new, or left over.
 
     Raises AssertionError when anything else would be missing or left over.
     """
     weights = encoder.base_model.state_dict()
     missing, unexpected = model.base_model.load_state_dict(weights, strict=False)
-    assert not unexpected and all(name.startswith("pooler.") for name in missing), (missing, unexpected)
+    assert all(name.startswith("pooler.") for name in (*missing, *unexpected)), (missing, unexpected)
 
 
-def fine_tune_on_task(model: PreTrainedModel, max_length: int, training: Training, ctx: Context) -> FitLog:
-    """Train the classifier on the task's rows with the task's own loss."""
-    rows = ctx.train_rows(max_length)
+def fine_tune_on_task(
+    model: PreTrainedModel, max_length: int, training: Training, ctx: Context, windows: Windowing | None = None
+) -> FitLog:
+    """Train a model with the task's head on its rows, with the task's own loss; `windows` for a task of spans."""
+    rows = ctx.train_rows(max_length, windows)
     batches = Batches(rows, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
-    return ctx.fit(model, supervised(ctx.task.regression), batches, training)
+    return ctx.fit(model, supervised(ctx.task.regression, ctx.task.spans), batches, training)

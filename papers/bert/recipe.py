@@ -9,7 +9,14 @@ At smoke scale it first pre-trains a little BERT of its own by masked LM on the 
 from __future__ import annotations
 
 from pydantic import Field
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertForSequenceClassification, BertModel
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+)
 
 from bench.core.errors import ModelError
 from bench.data.batches import Batches
@@ -18,7 +25,7 @@ from bench.models import load
 from bench.models.lm import parts
 from bench.train.losses import masked_lm
 from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
-from bench.train.settings import Settings, Training
+from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -52,20 +59,24 @@ class Hyper(Settings):
     """Set at smoke scale only; elsewhere the encoder is given."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example; 128 in the reference GLUE runs."""
+    windows: Windowing | None = unless_none()
+    """Set for SQuAD, whose examples are windows of `max_length` word pieces."""
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=2e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """Batch 32, 2e-5, 3 epochs: the setting of the reference dev rows; warm-up and decay of the BERT paper."""
 
 
 def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
-    """The reference runs give MRPC and WNLI 5 epochs; a narrow encoder takes a larger step (D2)."""
+    """MRPC and WNLI get 5 epochs in the reference runs, SQuAD 5e-5 in the paper; narrow encoders larger steps (D2)."""
     epochs = 5 if task in ("mrpc", "wnli") else 3
+    length, windows = WINDOWS[scale] if task == "squad" else (256 if task == "imdb" else 128, None)
     if scale == "smoke":
         training = Training(epochs=4, batch_size=32, lr=5e-4, warmup=0.1)
-        return Hyper(pretrain=None if teacher else Pretraining(), max_length=64, fine_tune=training)
-    base = Hyper().fine_tune.model_copy(update={"epochs": epochs})
+        pretrain = None if teacher else Pretraining()
+        return Hyper(pretrain=pretrain, max_length=64, windows=windows, fine_tune=training)
+    base = Hyper().fine_tune.model_copy(update={"epochs": epochs, "lr": 5e-5 if task == "squad" else 2e-5})
     if scale == "small":
         base = base.model_copy(update={"epochs": 3, "batch_size": 16, "lr": 1e-4})
-    return Hyper(max_length=256 if task == "imdb" else 128, fine_tune=base)
+    return Hyper(max_length=length, windows=windows, fine_tune=base)
 
 
 def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -110,19 +121,20 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
-    if isinstance(state.model, BertForSequenceClassification):
+    if isinstance(state.model, (BertForSequenceClassification, BertForQuestionAnswering)):
         return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
     encoder_config = state.model.config
     assert isinstance(encoder_config, BertConfig), "the stage before leaves a BERT"
-    model = BertForSequenceClassification(classifier_config(encoder_config, ctx.task))
+    head = BertForQuestionAnswering if ctx.task.spans else BertForSequenceClassification
+    model = head(classifier_config(encoder_config, ctx.task))
     load_encoder(model, state.models.get("encoder", state.model))
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
+    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
     return State({"model": model})
 
 
 def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
     """The method's table of contents."""
-    tune = Stage(fine_tune, uses=("max_length", "fine_tune"))
+    tune = Stage(fine_tune, uses=("max_length", "windows", "fine_tune"))
     if teacher is not None:
         return (Stage(load_checkpoint, uses=(), task_free=True, needs=None), tune)
     return (Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus"), tune)
@@ -131,7 +143,7 @@ def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
 RECIPE = Recipe(
     name="bert",
     variants={"bert": "the pre-trained encoder at hand (BERT-base at full scale), fine-tuned"},
-    tasks=(*GLUE, "imdb"),
+    tasks=(*GLUE, "imdb", "squad"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
     stages=stages,

@@ -1,4 +1,4 @@
-"""The triple loss of DistilBERT, one function per term (arXiv 1910.01108v4, section 3).
+"""The losses of DistilBERT, one function per term (arXiv 1910.01108v4, section 3).
 
 The soft-target term is `bench.train.losses.soft_targets`, the masked-LM term `bench.train.losses.masked_lm`.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.train.losses import soft_targets_plain
+
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over positions of 1 - cos(student, teacher): directions of the hidden states, not their lengths.
@@ -15,3 +17,12 @@ def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     Shapes: both [P, H], the last hidden states at the attended positions.
     """
     return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+
+
+def soft_spans(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(softmax(teacher / T) || softmax(student / T)) over the tokens, mean of start and end and of the batch.
+
+    Shapes: both [B, L, 2] in fp32; a token that has no probability in both counts nothing.
+    Source: the official code's second distillation; the paper prints no formula.
+    """
+    return soft_targets_plain(student.transpose(1, 2).flatten(0, 1), teacher.transpose(1, 2).flatten(0, 1), temperature)

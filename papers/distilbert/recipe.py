@@ -2,6 +2,7 @@
 
     bench run small --paper distilbert --teacher FOLDER --data FOLDER --corpus FOLDER --task sst2
     bench run full  --paper distilbert --variant distilbert-released --task sst2
+    bench run smoke --paper distilbert --variant distilbert-d --task squad
 
 Pre-training took the authors 8 V100 for about 90 hours; the small scale is a declared fraction of it.
 """
@@ -10,22 +11,31 @@ from __future__ import annotations
 
 from typing import Literal
 
+import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, DistilBertForSequenceClassification
+from transformers import (
+    BertForMaskedLM,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForQuestionAnswering,
+    DistilBertForSequenceClassification,
+    PreTrainedModel,
+)
 
+from bench.core.errors import SpecError
 from bench.data.batches import Batch, Batches
 from bench.data.masking import Masking, smoothed
 from bench.models import load
 from bench.models.lm import parts
-from bench.models.outputs import Frozen, moved
-from bench.train.losses import masked_lm, soft_targets
+from bench.models.outputs import Frozen, forward, moved
+from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HeadTraining, with_lm_head
 from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
-from bench.train.settings import Settings, Training
+from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
-from papers.distilbert.losses import cosine
+from papers.distilbert.losses import cosine, soft_spans
 from papers.distilbert.student import config, copy_layers
 
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -61,6 +71,19 @@ class Distillation(Settings):
     """The script's defaults; 5 x 50 sequences per optimiser step."""
 
 
+class SecondDistillation(Settings):
+    """Fine-tuning on SQuAD from labels and a fine-tuned teacher's answers; values of the official script's defaults."""
+
+    weight_ce: float = Field(default=0.5, ge=0)
+    """Weight of the soft-target term, over the start and the end of an answer."""
+    weight_span: float = Field(default=0.5, ge=0)
+    """Weight of the labels."""
+    temperature: float = Field(default=2.0, gt=0)
+    """T of the soft targets."""
+    training: Training = Training(epochs=3, batch_size=8, lr=5e-5, weight_decay=0.0, warmup=0.0, clip=1.0)
+    """How it is trained."""
+
+
 class Hyper(Settings):
     """All of DistilBERT's choices."""
 
@@ -76,6 +99,10 @@ class Hyper(Settings):
     """The authors' checkpoint, a hub id or a folder (variant distilbert-released only)."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example of the task."""
+    windows: Windowing | None = unless_none()
+    """Set for SQuAD, whose examples are windows of `max_length` word pieces."""
+    second: SecondDistillation | None = unless_none()
+    """Set for the variant distilbert-d, in place of `fine_tune`."""
     fine_tune: Training = Training(epochs=3, batch_size=32, lr=5e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
 
@@ -90,7 +117,12 @@ _OFF = {
 
 def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
     """The paper's settings at full scale; declared fractions of them elsewhere (README, D5)."""
+    if variant == "distilbert-d" and task != "squad":
+        raise SpecError("the second distillation is of SQuAD", where=variant, found=task, expected="squad",
+                        fix="add --task squad")  # fmt: skip
     general, head, fine_tune = Distillation(), HeadTraining(), Hyper().fine_tune
+    second = SecondDistillation() if variant == "distilbert-d" else None
+    length, windows = WINDOWS[scale] if task == "squad" else (256 if task == "imdb" else 128, None)
     if scale == "smoke":
         general = general.model_copy(update={
             "corpus_tokens": 200_000, "max_length": 64, "min_length": 1,
@@ -106,11 +138,16 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         head = HeadTraining(corpus_tokens=200_000, max_length=64,
                             training=head.training.model_copy(update={"batch_tokens": 1024}))  # fmt: skip
         fine_tune = fine_tune.model_copy(update={"batch_size": 16, "lr": 3e-4})
+    if second and scale != "full":
+        # The larger steps of plain fine-tuning at this scale, so that the two differ in their loss alone.
+        second = second.model_copy(update={"training": fine_tune})
     return Hyper(
         head=head,
         general=general.model_copy(update=_OFF.get(variant, {})),
         initialisation="random" if variant == "distilbert-random-init" else "teacher",
-        max_length=64 if scale == "smoke" else 256 if task == "imdb" else 128,
+        max_length=64 if scale == "smoke" else length,
+        windows=windows,
+        second=second,
         fine_tune=fine_tune,
     )
 
@@ -183,15 +220,49 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE."""
-    student_config = state.model.config
-    assert isinstance(student_config, DistilBertConfig), "the stage before leaves a DistilBERT"
-    model = DistilBertForSequenceClassification(classifier_config(student_config, ctx.task))
-    load_encoder(model, state.model)
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx)
+    model = _with_head(state.model, ctx)
+    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
     return State({"model": model})
 
 
-_FINE_TUNE = Stage(fine_tune, uses=("max_length", "fine_tune"))
+def _with_head(student: PreTrainedModel, ctx: Context) -> PreTrainedModel:
+    """The student's encoder under a new head for the task."""
+    student_config = student.config
+    assert isinstance(student_config, DistilBertConfig), "the stage before leaves a DistilBERT"
+    head = DistilBertForQuestionAnswering if ctx.task.spans else DistilBertForSequenceClassification
+    model = head(classifier_config(student_config, ctx.task))
+    load_encoder(model, student)
+    return model
+
+
+def distil_second(state: State, hyper: Hyper, ctx: Context) -> State:
+    """Fine-tuning on SQuAD with the fine-tuned BERT's start and end probabilities as soft targets beside the labels."""
+    settings = hyper.second
+    assert settings is not None, "planned for the second distillation"
+    model, rows = _with_head(state.model, ctx), ctx.train_rows(hyper.max_length, hyper.windows)
+    logits = ctx.teacher_logits(rows)
+
+    def with_teacher(batch: Batch, _: np.random.Generator) -> Batch:
+        chosen = logits[batch["example_id"].numpy()].reshape(len(batch["example_id"]), -1, 2)
+        return {**batch, "teacher_logits": torch.from_numpy(chosen[:, : batch["input_ids"].shape[1]])}
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        attended = batch["attention_mask"]
+        student = attended_only(forward(model, batch).logits, attended)
+        teacher = attended_only(batch["teacher_logits"], attended)
+        return {
+            "ce": settings.weight_ce * soft_spans(student, teacher, settings.temperature),
+            "span": settings.weight_span * span_loss(student, batch["labels"]),
+        }
+
+    batches = Batches(rows, settings.training.batch_size, ctx.vocabulary.pad, ctx.seed,
+                      tokens=settings.training.batch_tokens, transform=with_teacher)  # fmt: skip
+    ctx.fit(model, loss, batches, settings.training)
+    return State({"model": model})
+
+
+_FINE_TUNE = Stage(fine_tune, uses=("max_length", "windows", "fine_tune"))
+_SECOND = Stage(distil_second, uses=("max_length", "windows", "second"), teacher="fine_tuned")
 
 
 def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
@@ -202,7 +273,7 @@ def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
         Stage(prepare_teacher, uses=("head",), task_free=True, needs="corpus", teacher="pretrained"),
         Stage(initialise_student, uses=("initialisation", "copy_transform"), task_free=True, needs=None),
         Stage(distil_general, uses=("general",), task_free=True, needs="corpus"),
-        _FINE_TUNE,
+        _SECOND if variant == "distilbert-d" else _FINE_TUNE,
     )
 
 
@@ -215,8 +286,9 @@ RECIPE = Recipe(
         "distilbert-no-mlm": "without the masked-LM term (Table 4)",
         "distilbert-random-init": "triple loss from a random initialisation (Table 4)",
         "distilbert-released": "the authors' released checkpoint, fine-tuned by us",
+        "distilbert-d": "distilled a second time while it is fine-tuned on SQuAD (Table 2)",
     },
-    tasks=(*GLUE, "imdb"),
+    tasks=(*GLUE, "imdb", "squad"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
     stages=stages,

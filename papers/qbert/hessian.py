@@ -17,12 +17,12 @@ import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
 
 from bench.core.errors import DataError, ModelError, SpecError, TrainError
 from bench.data.batches import Batch, Encoded, pad
 from bench.train.fit import Loss
 from bench.train.settings import Settings
+from papers.qbert.quantize import Bert
 
 LOG = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ class Sensitivity:
 
 
 @contextmanager
-def _prepared(model: BertForSequenceClassification, layers: Sequence[int]) -> Iterator[dict[int, list[nn.Parameter]]]:
+def _prepared(model: Bert, layers: Sequence[int]) -> Iterator[dict[int, list[nn.Parameter]]]:
     """The parameters of the layers, the only ones with a gradient, in a model set up for second derivatives."""
     count = len(model.bert.encoder.layer)
     if not layers or not all(0 <= layer < count for layer in layers):
@@ -224,7 +224,7 @@ class _Lanczos:
 
 
 def top_eigenvalues(
-    model: BertForSequenceClassification, loss: Loss, batches: Sequence[Batch], *, tolerance: float = 0.01,
+    model: Bert, loss: Loss, batches: Sequence[Batch], *, tolerance: float = 0.01,
     max_steps: int = 50, seed: int = 0, layers: Sequence[int] | None = None,
 ) -> dict[int, TopEigenvalue]:  # fmt: skip
     """Layer -> the eigenvalue of largest magnitude of its block of the Hessian of the mean loss over all rows.
@@ -259,7 +259,7 @@ def _start(parameters: Sequence[nn.Parameter], seed: int, layer: int) -> Tensor:
 
 
 def sensitivity(
-    model: BertForSequenceClassification, loss: Loss, rows: Encoded, pad_id: int, sensing: Sensing, seed: int = 0
+    model: Bert, loss: Loss, rows: Encoded, pad_id: int, sensing: Sensing, seed: int = 0
 ) -> tuple[Sensitivity, ...]:
     """Each layer's top eigenvalues over `repeats` random subsets of the rows; their `omega` is the sensitivity."""
     device = next(model.parameters()).device
@@ -288,7 +288,7 @@ def subset(rows: Encoded, sensing: Sensing, seed: int, repeat: int) -> list[np.n
 
 
 def top_vectors(
-    model: BertForSequenceClassification, loss: Loss, batches: Sequence[Batch], layer: int, *, count: int = 2,
+    model: Bert, loss: Loss, batches: Sequence[Batch], layer: int, *, count: int = 2,
     tolerance: float = 0.01, max_steps: int = 50, seed: int = 0,
 ) -> tuple[np.ndarray, Tensor]:  # fmt: skip
     """The `count` eigenvalues of largest magnitude of a layer's block, and their unit vectors [count, parameters].
@@ -322,7 +322,7 @@ class Landscape:
 
 
 def landscape(
-    model: BertForSequenceClassification, loss: Loss, batches: Sequence[Batch], layer: int, directions: Tensor, *,
+    model: Bert, loss: Loss, batches: Sequence[Batch], layer: int, directions: Tensor, *,
     radius: float = 0.5, points: int = 21,
 ) -> Landscape:  # fmt: skip
     """The mean loss over all rows on a square grid around one layer's parameters; the model is left as it was.

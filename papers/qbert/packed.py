@@ -2,7 +2,8 @@
 
 One safetensors file holds, for each rounded matrix and table, its codes (k bits each, one stream per tensor) and a
 scale and a zero point (the value of code 0, the paper's q_0) per group; biases, LayerNorms, pooler and head as fp32;
-the ranges of activations; and, as metadata, config, scheme and a sha256 of it all. It loads back into a plain BERT.
+the ranges of activations; and, as metadata, config, scheme and a sha256 of it all. It loads back into a plain BERT,
+a classifier or one that answers with spans.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,14 +22,25 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification
 
 from bench.core.errors import ModelError, SpecError
-from papers.qbert.quantize import FLOAT_BITS, TABLES, Grid, Rounding, Scheme, check_bits, quantize, quantized_weights
+from papers.qbert.quantize import (
+    FLOAT_BITS,
+    TABLES,
+    Bert,
+    Grid,
+    Rounding,
+    Scheme,
+    check_bits,
+    quantize,
+    quantized_weights,
+)
 from papers.qbert.sizes import Bits, encoder_bytes
 
 FORMAT = "qbert-packed-1"
 FILE = "packed.safetensors"
+ARCHITECTURES = {plain.__name__: plain for plain in (BertForSequenceClassification, BertForQuestionAnswering)}
 CODES, SCALE, ZERO = ".codes", ".scale", ".zero"
 
 
@@ -77,7 +88,7 @@ def formula_bytes(config: BertConfig, scheme: Scheme) -> int:
     return encoder_bytes(Bits(scheme.layers), config) + -(-bits // 8)
 
 
-def export(model: BertForSequenceClassification, scheme: Scheme, folder: Path) -> PackedSize:
+def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
     """Write a quantised model, rounded as `scheme` says, as `packed.safetensors` in a folder, whole or not at all.
 
     Raises ModelError when the model is not quantised, has weights that are not finite, or activations without a range.
@@ -99,7 +110,8 @@ def export(model: BertForSequenceClassification, scheme: Scheme, folder: Path) -
         tensors[name + CODES] = torch.from_numpy(pack(codes, rounding.bits))
         tensors[name + SCALE] = to.scale.float().cpu().reshape(-1).contiguous()
         tensors[name + ZERO] = to.low.float().cpu().reshape(-1).contiguous()
-    config = BertConfig(**_plain_config(model.config))
+    head = "ForQuestionAnswering" if isinstance(model, BertForQuestionAnswering) else "ForSequenceClassification"
+    config = _plain(model.config, f"Bert{head}")
     expected = _expected(config, scheme)
     if _shapes(tensors) != expected:
         raise ModelError("the model is not quantised as the scheme says", found=_difference(_shapes(tensors), expected),
@@ -111,11 +123,19 @@ def export(model: BertForSequenceClassification, scheme: Scheme, folder: Path) -
     return size(folder)
 
 
-def _plain_config(config: Any) -> dict[str, Any]:
+def _plain(config: BertConfig, architecture: str) -> BertConfig:
+    """The config without a scheme, of a plain BERT. Raises ValueError for another architecture."""
+    if architecture not in ARCHITECTURES:
+        raise ValueError(f"{architecture} is none of {', '.join(ARCHITECTURES)}")
     content = config.to_dict()
     for name in ("qbert", "transformers_version", "model_type"):
         content.pop(name, None)
-    return content | {"architectures": ["BertForSequenceClassification"], "dtype": "float32"}
+    return BertConfig(**content | {"architectures": [architecture], "dtype": "float32"})
+
+
+def _model(config: BertConfig) -> Bert:
+    """A plain BERT of the config's architecture."""
+    return ARCHITECTURES[(config.architectures or [""])[0]](config)
 
 
 def _write(tensors: dict[str, Tensor], metadata: dict[str, str], folder: Path) -> None:
@@ -162,7 +182,8 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
                          expected=FORMAT, fix=again)  # fmt: skip
     try:
         scheme = Scheme.model_validate_json(metadata["scheme"])
-        config = BertConfig(**_plain_config(BertConfig.from_dict(json.loads(metadata["config"]))))
+        given = BertConfig.from_dict(json.loads(metadata["config"]))
+        config = _plain(given, (given.architectures or [""])[0])
         expected = _expected(config, scheme)
     except (KeyError, ValueError, TypeError, AttributeError, ValidationError) as error:
         raise ModelError("the packed file says nothing readable of its model", where=path, found=type(error).__name__,
@@ -177,10 +198,10 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
     return tensors, config, scheme
 
 
-def _empty(config: BertConfig, scheme: Scheme) -> BertForSequenceClassification:
+def _empty(config: BertConfig, scheme: Scheme) -> Bert:
     """The quantised model that a config and a scheme describe, without values."""
     with torch.device("meta"):
-        return quantize(BertForSequenceClassification(config), scheme)
+        return quantize(_model(config), scheme)
 
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
@@ -210,7 +231,7 @@ def _difference(found: Shapes, expected: Shapes) -> str:
     return given if name not in expected else f"{given} in place of {expected[name][0]} {list(expected[name][1])}"
 
 
-def load(folder: Path) -> BertForSequenceClassification:
+def load(folder: Path) -> Bert:
     """A plain BERT in eval mode with the values of a packed file as fp32.
 
     Where the scheme rounds activations, the matrices whose outputs it rounds do so; all else is the plain class.
@@ -219,7 +240,7 @@ def load(folder: Path) -> BertForSequenceClassification:
     tensors, config, scheme = _read(folder)
     weights = {name: rounding for name, (_, rounding) in quantized_weights(_empty(config, scheme)).items()}
     state = {name: tensor for name, tensor in tensors.items() if not name.endswith((CODES, SCALE, ZERO))}
-    model = BertForSequenceClassification(config)
+    model = _model(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     for name, rounding in weights.items():
         state[name] = _weight(tensors, name, rounding, shapes[name])

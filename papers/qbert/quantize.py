@@ -7,13 +7,13 @@ straight through. The modules here keep the names of the plain model's parameter
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, TypeVar
 
 import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
+from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
 from bench.core.errors import ModelError, SpecError
 from bench.train.settings import Settings
@@ -21,6 +21,10 @@ from bench.train.settings import Settings
 FLOAT_BITS = 32
 """The number of bits that leaves a tensor as it is."""
 MOST_BITS = 8
+
+Bert = BertForSequenceClassification | BertForQuestionAnswering
+"""A BERT with a task's head; what is rounded is its encoder and its tables."""
+AnyBert = TypeVar("AnyBert", bound=Bert)
 
 MATRICES = (
     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
@@ -269,7 +273,7 @@ class QuantizedEmbedding(nn.Embedding):
         return rounded(rounding.grouped(rows), rounding.grid_of(self.weight), rounding.clamped).view(rows.shape)
 
 
-def quantize(model: BertForSequenceClassification, scheme: Scheme) -> BertForSequenceClassification:
+def quantize(model: AnyBert, scheme: Scheme) -> AnyBert:
     """Make a BERT round its weights, embeddings and activations from now on, in place; returns the same model.
 
     Biases, LayerNorms, pooler and task head stay as they are. Parameters keep their names; the only new entries of

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import BertForSequenceClassification
+from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
 from bench.core.errors import ModelError
 from bench.models.load import Checkpoint
@@ -21,12 +21,12 @@ from bench.train.recipe import Context, Packing, Recipe, Stage, State, TeacherFa
 from bench.train.tuning import fine_tune_on_task
 from papers.qbert import packed, settings
 from papers.qbert.hessian import sensitivity
-from papers.qbert.quantize import FLOAT_BITS, Scheme, quantized_weights
+from papers.qbert.quantize import FLOAT_BITS, Bert, Scheme, quantized_weights
 from papers.qbert.settings import Hyper
-from papers.qbert.student import QBertForSequenceClassification, from_float
+from papers.qbert.student import QBert, from_float
 
-TASKS = ("sst2", "mnli", "cola", "mrpc", "stsb", "qqp", "qnli", "rte")
-"""SST-2 and MNLI are the paper's; the others cost nothing more to offer."""
+TASKS = ("sst2", "mnli", "squad", "cola", "mrpc", "stsb", "qqp", "qnli", "rte")
+"""SST-2, MNLI and SQuAD are the paper's; the others cost nothing more to offer."""
 
 
 def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
@@ -37,9 +37,10 @@ def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | No
 def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     """The fine-tuned BERT: Q-BERT has no other student."""
     teacher, outputs = ctx.fine_tuned_teacher(), ctx.task.outputs
-    if not isinstance(teacher, BertForSequenceClassification) or teacher.config.num_labels != outputs:
+    wanted = BertForQuestionAnswering if ctx.task.spans else BertForSequenceClassification
+    if not isinstance(teacher, wanted) or teacher.config.num_labels != outputs:
         raise ModelError("the model to quantise is not fine-tuned on the task", where=ctx.task.name,
-                         found=type(teacher).__name__, expected=f"a BERT classifier of {outputs} outputs",
+                         found=type(teacher).__name__, expected=f"a {wanted.__name__} of {outputs} outputs",
                          fix="fine-tune it first")  # fmt: skip
     return State({"model": teacher})
 
@@ -47,9 +48,10 @@ def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
 def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     """How much the loss bends in each layer, over random parts of the training rows."""
     model = moved(state.model, ctx.device)
-    assert isinstance(model, BertForSequenceClassification)
-    found = sensitivity(model, supervised(ctx.task.regression), ctx.train_rows(hyper.max_length), ctx.vocabulary.pad,
-                        hyper.sensing, ctx.seed)  # fmt: skip
+    assert isinstance(model, Bert)
+    found = sensitivity(model, supervised(ctx.task.regression, ctx.task.spans),
+                        ctx.train_rows(hyper.max_length, hyper.windows), ctx.vocabulary.pad, hyper.sensing,
+                        ctx.seed)  # fmt: skip
     facts = {
         "sensitivity": {f"layer{i}": [one.omega] for i, one in enumerate(found)},
         "eigenvalue": {f"layer{i}": list(one.values) for i, one in enumerate(found)},
@@ -60,14 +62,14 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
 def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
     """Training of the rounded model on the task's own loss, from the fine-tuned weights."""
     float_model = state.model
-    assert isinstance(float_model, BertForSequenceClassification)
+    assert isinstance(float_model, Bert)
     layers = len(float_model.bert.encoder.layer)
     omega = [state.facts["sensitivity"][f"layer{i}"][0] if hyper.bits.low else 0.0 for i in range(layers)]
     bits = settings.assigned(hyper.bits, omega, ctx.seed)
     told = {**state.facts, "bits": {f"layer{i}": [b] for i, b in enumerate(bits)}}
     if hyper.schedule == "joint":
         model = from_float(float_model, _scheme(hyper, bits))
-        fine_tune_on_task(model, hyper.max_length, hyper.training, ctx)
+        fine_tune_on_task(model, hyper.max_length, hyper.training, ctx, hyper.windows)
         return State({"model": model}, told)
     model = float_model
     done: set[int] = set()
@@ -75,7 +77,7 @@ def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
         done.add(layer)
         so_far = tuple(b if i in done else FLOAT_BITS for i, b in enumerate(bits))
         model = from_float(model, _scheme(hyper, so_far))
-        fine_tune_on_task(model, hyper.max_length, hyper.training, ctx)
+        fine_tune_on_task(model, hyper.max_length, hyper.training, ctx, hyper.windows)
     return State({"model": model}, told)
 
 
@@ -83,9 +85,7 @@ def _scheme(hyper: Hyper, bits: tuple[int, ...]) -> Scheme:
     return Scheme(layers=bits, **hyper.quantiser.model_dump())
 
 
-def _by_damage(
-    model: BertForSequenceClassification, facts: Mapping[str, Any], hyper: Hyper, bits: tuple[int, ...]
-) -> list[int]:
+def _by_damage(model: Bert, facts: Mapping[str, Any], hyper: Hyper, bits: tuple[int, ...]) -> list[int]:
     """The layers by |mean eigenvalue| * ||W - Q(W)||^2, largest first: the order of the released code.
 
     Without eigenvalues (all layers have the same bits) by the distance alone.
@@ -104,15 +104,15 @@ def _by_damage(
 
 def _pack(model: Any, folder: Any) -> Mapping[str, int]:
     """Write the packed file; what its bytes are, and what the paper's arithmetic says."""
-    assert isinstance(model, QBertForSequenceClassification)
+    assert isinstance(model, QBert)
     size = packed.export(model, model.scheme, folder)
     return {"packed-file": size.file, "packed-codes": size.codes, "packed-ranges": size.ranges,
             "packed-floats": size.floats, "packed-formula": size.formula}  # fmt: skip
 
 
-_SENSE = Stage(measure_sensitivity, uses=("sensing", "max_length"), teacher="fine_tuned")
+_SENSE = Stage(measure_sensitivity, uses=("sensing", "max_length", "windows"), teacher="fine_tuned")
 _START = Stage(start_from_teacher, uses=(), teacher="fine_tuned")
-_TRAIN = Stage(train_quantised, uses=("bits", "quantiser", "schedule", "training", "max_length"))
+_TRAIN = Stage(train_quantised, uses=("bits", "quantiser", "schedule", "training", "max_length", "windows"))
 
 
 def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:

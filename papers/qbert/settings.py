@@ -10,7 +10,7 @@ from pydantic import Field
 
 from bench.core.errors import SpecError
 from bench.train.recipe import TeacherFacts
-from bench.train.settings import Settings, Training
+from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from papers.qbert.bits import Order, mixed, uniform
 from papers.qbert.hessian import Sensing
 from papers.qbert.quantize import Quantiser, Scheme
@@ -44,6 +44,8 @@ class Hyper(Settings):
     """Of the rounded model; with `progressive` the passes are those after each layer."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example."""
+    windows: Windowing | None = unless_none()
+    """Set for SQuAD, whose examples are windows of `max_length` word pieces."""
 
 
 MIXED = {"mp24": (4, 2), "mp23": (3, 2)}
@@ -81,11 +83,13 @@ OWN_HIDDEN, OWN_LAYERS = 128, 4
 
 def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
     """The paper's settings at full scale, declared fractions of them elsewhere (README, D10)."""
-    base = Hyper(bits=assignment(variant), quantiser=quantiser(variant, teacher.hidden if teacher else OWN_HIDDEN))
+    length, windows = WINDOWS[scale] if task == "squad" else (64 if scale == "smoke" else 128, None)
+    base = Hyper(bits=assignment(variant), quantiser=quantiser(variant, teacher.hidden if teacher else OWN_HIDDEN),
+                 max_length=length, windows=windows)  # fmt: skip
     if scale == "smoke":
         few = {"epochs": 1, "lr": 2e-4}
         return base.model_copy(update={
-            "sensing": Sensing(share=1.0, most_rows=32, repeats=2, max_steps=20), "max_length": 64,
+            "sensing": Sensing(share=1.0, most_rows=32, repeats=2, max_steps=20),
             "training": base.training.model_copy(update=few),
         })  # fmt: skip
     if scale == "small":

@@ -7,6 +7,7 @@ tell the label. Groups that repeat a text are dropped; validation rows are never
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 
 from bench.core.errors import DataError
@@ -21,8 +22,8 @@ VERSION = "3"
 SCORES = (5.0, 3.8, 2.6, 1.6, 0.0)
 """Similarity by the number of parts that differ; the last one: the theme as well."""
 
-Row = tuple[tuple[str, ...], int | float]
-"""(texts, label)"""
+Row = tuple[tuple[str, ...], int | float | tuple[int, int]]
+"""(texts, label); a task of spans has (begin, end) of the answer in its second text, in characters"""
 
 
 def _cola(draw: Draw) -> list[Row]:
@@ -131,9 +132,35 @@ def _imdb(draw: Draw) -> list[Row]:
     return [((_review(draw, 1),), 1), ((_review(draw, -1),), 0)]
 
 
+def _squad(draw: Draw) -> list[Row]:
+    """A text, and a question whose first words say which kind of word in it is the answer.
+
+    Easy on purpose: a little encoder does not learn in a few hundred steps to look for the question's words.
+    """
+    lex, theme = lexicon(), draw.theme()
+    answers = {
+        "who says it": draw.zipf(lex.names),
+        "which is it": draw.word(draw.of_theme(lex.plain, theme)),
+        "what is it": draw.word(lex.nouns[draw.noun(theme)]),
+        "what does it do": third(draw.word(draw.of_theme(lex.intransitive, theme))),
+        "when is it so": draw.word(draw.zipf(lex.manners)),
+        "why is it so": draw.zipf(lex.sentiment[draw.uniform((-2, -1, 1, 2))]),
+    }
+    name, plain, noun, verb, manner, judged = answers.values()
+    told = [
+        sentence(name, "says that the", plain, noun, verb, manner),
+        sentence("it is", draw.uniform(words.STRONG), judged),
+        sentence(draw.uniform(words.WEAK), "so"),
+    ]
+    context, question = " ".join(draw.shuffled(told)), draw.uniform(tuple(answers))
+    found = re.search(rf"\b{answers[question]}\b", context)
+    assert found is not None, "the context is made of the answers"
+    return [((sentence(question, end="?"), context), found.span())]
+
+
 MAKERS: dict[str, Callable[[Draw], list[Row]]] = {
     "cola": _cola, "sst2": _sst2, "mrpc": _mrpc, "stsb": _stsb, "qqp": _qqp, "mnli": _mnli, "qnli": _qnli,
-    "rte": _rte, "wnli": _wnli, "ax": _mnli, "imdb": _imdb,
+    "rte": _rte, "wnli": _wnli, "ax": _mnli, "imdb": _imdb, "squad": _squad,
 }  # fmt: skip
 """Task -> maker of one matched group of rows."""
 
@@ -145,6 +172,7 @@ SIZES: dict[str, dict[str, int]] = {
     "wnli": {"validation": 100, "test": 100, "train": 1000},
     "ax": {"test": 300},
     "imdb": {"test": 400, "unsupervised": 400, "train": 3000},
+    "squad": {"validation": 400, "train": 4000},
 }  # fmt: skip
 """Rows per split; whole groups each. Splits are made in this order, so a training row never repeats a scored one."""
 
