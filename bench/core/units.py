@@ -29,7 +29,7 @@ TASK_METRICS: Mapping[str, tuple[str, ...]] = {
     "wnli": ("accuracy",),
     "ax": ("matthews",),
     "imdb": ("accuracy",),
-    "squad": ("exact_match", "f1"),
+    "squad": ("f1", "exact_match"),
     "squad2": ("exact_match", "f1"),
     "conll2003": ("f1",),
 }

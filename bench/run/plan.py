@@ -187,7 +187,10 @@ class Planner:
     def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
         """The --set changes that this recipe's settings have; one that neither it nor another of the plan has fails."""
         chosen = [*self.recipes.values(), *map(self._teacher_recipe, self.recipes.values())]
-        others = [r.hyper(r.main_variant, self.tasks[0].name, self.request.scale, None) for r in chosen]
+        others = [
+            r.hyper(variant, task.name, self.request.scale, None)
+            for r in chosen for variant in self._variants(r) for task in self.tasks if task.name in r.tasks
+        ]  # fmt: skip
         known = sorted({name for other in [hyper, *others] for name in other.names()})
         for path in self.request.set:
             if path not in known:

@@ -60,8 +60,10 @@ class Settings(BaseModel):
     def names(self) -> list[str]:
         """Every settable field by dotted name."""
         out: list[str] = []
-        for name in type(self).model_fields:
+        for name, field in type(self).model_fields.items():
             value = getattr(self, name)
+            if value is None and field.exclude_if:
+                continue
             out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
         return out
 

@@ -56,8 +56,8 @@ def models(found: type[Settings]) -> Iterator[type[Settings]]:
 
 @pytest.mark.parametrize(
     "settings",
-    [Training.model_validate({}), HeadTraining.model_validate({}), bert.hyper("bert", "rte", "smoke", None),
-     distilbert.hyper("distilbert", "rte", "full", None)],
+    [Training.model_validate({}), HeadTraining.model_validate({}), bert.hyper("bert", "squad", "smoke", None),
+     distilbert.hyper("distilbert-d", "squad", "full", None)],
     ids=lambda settings: f"{type(settings).__module__}.{type(settings).__name__}",
 )  # fmt: skip
 def test_every_field_has_a_description(settings: Settings) -> None:
@@ -66,6 +66,16 @@ def test_every_field_has_a_description(settings: Settings) -> None:
     assert not lacking
     nested = len(list(models(type(settings)))) - 1
     assert len(found) - nested == len(settings.names()) >= 13, "every settable field was looked at"
+
+
+def test_a_field_that_is_not_set_leaves_no_trace_where_it_may() -> None:
+    without, with_windows = bert.hyper("bert", "rte", "small", None), bert.hyper("bert", "squad", "small", None)
+    assert "windows" not in without.model_dump(mode="json") and "windows" not in without.names()
+    assert with_windows.model_dump(mode="json")["windows"]["stride"] == 64
+    changed = with_windows.override({"windows.stride": "32"})
+    assert changed.windows is not None and changed.windows.stride == 32 and changed.windows.question == 48
+    with pytest.raises(SpecError, match=r"unknown field in --set; found windows\.stride"):
+        without.override({"windows.stride": "32"})
 
 
 # Changes

@@ -104,6 +104,8 @@ def test_rows_are_whole_even_and_never_repeated(name):
         counts = Counter(labels)
         if split == "unsupervised":
             assert counts == {-1: size}
+        elif task.spans:
+            assert all(0 <= begin < end <= len(text) for text, (begin, end) in zip(columns[1], labels, strict=True))
         elif task.regression:
             assert min(counts) == 0.0 and max(counts) == 5.0 and len(counts) >= 4
         else:

@@ -24,6 +24,7 @@ OFFICIAL = {  # Wang et al. 2019 (arXiv 1804.07461v3, table 1) in rows; Maas et 
     "wnli": {"train": 635, "validation": 71, "test": 146},
     "ax": {"test": 1104},
     "imdb": {"train": 25000, "test": 25000, "unsupervised": 50000},
+    "squad": {"train": 87599, "validation": 10570},  # Rajpurkar et al. 2016, as the Hugging Face data set has it
 }  # fmt: skip
 
 
@@ -36,16 +37,17 @@ def test_every_row_of_the_table_is_consistent() -> None:
     for name, task in TASKS.items():
         assert task.name == name
         assert task.primary in task.metrics
-        assert set(task.metrics) <= set(METRICS)
+        assert set(task.metrics) <= ({"f1", "exact_match"} if task.spans else set(METRICS))
+        assert task.spans == (name == "squad")
         assert set(task.scored) <= set(task.splits)
         assert len(task.columns) in (1, 2)
         assert task.regression == (name == "stsb")
-        assert task.hub[0] in ("nyu-mll/glue", "stanfordnlp/imdb")
+        assert task.hub[0] in ("nyu-mll/glue", "stanfordnlp/imdb", "rajpurkar/squad")
         assert len(task.hub[2]) == 40, "a revision is pinned by its whole commit hash"
         assert int(task.hub[2], 16) >= 0
         assert (task.train in task.splits) == (name != "ax")
         visited += 1
-    assert visited == 11
+    assert visited == 12
 
 
 def test_scored_splits_have_public_labels() -> None:
@@ -73,6 +75,7 @@ def test_scored_splits_have_public_labels() -> None:
         ("rte", ("entailment", "not_entailment")),
         ("wnli", ("not_entailment", "entailment")),
         ("imdb", ("neg", "pos")),
+        ("squad", ("start", "end")),
     ],
 )
 def test_label_names_in_the_data_sets_order(task: str, names: tuple[str, ...]) -> None:

@@ -49,10 +49,10 @@ def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pyte
 
 @pytest.fixture
 def bench_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`bench run smoke --paper PAPER ...` on the tiny task."""
+    """`bench run smoke --paper PAPER ...` on the tiny task, or on another one of the folder."""
 
-    def run(paper: str, *arguments: str, teacher: str = "teacher") -> Result:
-        command = ["bench", "run", "smoke", "--paper", paper, "--task", "sst2", "--teacher", str(folder / teacher),
+    def run(paper: str, *arguments: str, teacher: str = "teacher", task: str = "sst2", scale: str = "smoke") -> Result:
+        command = ["bench", "run", scale, "--paper", paper, "--task", task, "--teacher", str(folder / teacher),
                    "--data", str(folder / "data"), "--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3",
                    *arguments]  # fmt: skip
         monkeypatch.setattr(sys, "argv", command)

@@ -74,9 +74,11 @@ def test_parameter_counts_are_the_papers() -> None:
 def test_full_scale_is_the_reference_setting(task: str) -> None:
     full = hyper("bert", task, "full", GIVEN)
     tune = full.fine_tune
-    assert full.pretrain is None and full.max_length == (256 if task == "imdb" else 128)
+    assert full.pretrain is None and full.max_length == {"imdb": 256, "squad": 384}.get(task, 128)
+    assert (full.windows is not None) == (task == "squad")
     assert tune.epochs == (5 if task in ("mrpc", "wnli") else 3)
-    assert (tune.batch_size, tune.lr, tune.weight_decay, tune.warmup) == (32, 2e-5, 0.01, 0.1)
+    lr = 5e-5 if task == "squad" else 2e-5
+    assert (tune.batch_size, tune.lr, tune.weight_decay, tune.warmup) == (32, lr, 0.01, 0.1)
     assert (tune.schedule, tune.clip, tune.betas, tune.accumulation) == ("linear", 1.0, (0.9, 0.999), 1)
 
 
@@ -85,10 +87,10 @@ def test_small_scale_takes_larger_steps_and_levels_the_epochs(task: str) -> None
     small, full = hyper("bert", task, "small", GIVEN), hyper("bert", task, "full", GIVEN)
     assert small.fine_tune.lr > full.fine_tune.lr and small.fine_tune.epochs == 3
     assert (
-        small.fine_tune.model_copy(update={"lr": 2e-5, "batch_size": 32, "epochs": full.fine_tune.epochs})
+        small.fine_tune.model_copy(update={"lr": full.fine_tune.lr, "batch_size": 32, "epochs": full.fine_tune.epochs})
         == full.fine_tune
     )
-    assert (small.pretrain, small.max_length) == (None, full.max_length)
+    assert (small.pretrain, small.max_length) == (None, 128 if task == "squad" else full.max_length)
 
 
 @pytest.mark.parametrize("task", RECIPE.tasks)
@@ -103,7 +105,7 @@ def test_smoke_scale_makes_its_own_encoder_unless_one_is_given(task: str) -> Non
 
 
 def test_the_recipe_names_what_exists() -> None:
-    assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 10
+    assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 11
     assert set(RECIPE.smoke_tasks) <= set(RECIPE.tasks) and len(RECIPE.smoke_tasks) >= 3
     assert RECIPE.teacher is None and RECIPE.main_variant == "bert" and not RECIPE.checkpoints
     assert RECIPE.default_teacher is not None

@@ -17,7 +17,7 @@ from transformers import (
     DistilBertModel,
 )
 
-from bench.core.errors import ModelError
+from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import get_task
 from bench.models.outputs import forward
 from bench.train.mlm import HeadTraining, with_lm_head
@@ -174,7 +174,7 @@ TEACHERS = [None, TeacherFacts(layers=12, hidden=768, heads=12, vocabulary=30522
 @pytest.mark.parametrize("variant", SWITCHES)
 @pytest.mark.parametrize("teacher", TEACHERS, ids=["own teacher", "given teacher"])
 def test_a_variant_differs_in_its_own_switch_only(variant: str, scale: str, teacher: TeacherFacts | None) -> None:
-    assert RECIPE.variants.keys() == SWITCHES.keys() and RECIPE.main_variant == "distilbert"
+    assert RECIPE.variants.keys() == {*SWITCHES, "distilbert-d"} and RECIPE.main_variant == "distilbert"
     seen = 0
     for task in RECIPE.tasks:
         main, other = hyper("distilbert", task, scale, teacher), hyper(variant, task, scale, teacher)
@@ -182,7 +182,22 @@ def test_a_variant_differs_in_its_own_switch_only(variant: str, scale: str, teac
         assert {name: theirs[name] for name in ours if ours[name] != theirs[name]} == SWITCHES[variant]
         assert ours.keys() == theirs.keys() and main.budget() == other.budget()
         seen += 1
-    assert seen == 10
+    assert seen == 11
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_the_second_distillation_is_of_squad_alone(scale: str) -> None:
+    plain, second = (hyper(variant, "squad", scale, None) for variant in ("distilbert", "distilbert-d"))
+    assert plain.second is None and second.second is not None
+    assert second.model_copy(update={"second": None}) == plain
+    found, training = second.second, second.second.training
+    assert (found.weight_ce, found.weight_span, found.temperature) == (0.5, 0.5, 2.0)
+    if scale == "full":
+        assert (training.batch_size, training.lr, training.epochs, training.warmup) == (8, 5e-5, 3, 0.0)
+    else:
+        assert training == plain.fine_tune, "only the loss differs"
+    with pytest.raises(SpecError, match="the second distillation is of SQuAD; in distilbert-d; found rte"):
+        hyper("distilbert-d", "rte", scale, None)
 
 
 def test_full_scale_is_the_official_command() -> None:
@@ -208,7 +223,7 @@ def test_smaller_scales_are_smaller_everywhere() -> None:
     assert full == 9_900_000_000 and 0 < 1000 * max(smoke, small) < full, "small is a declared fraction of the paper's"
 
 
-@pytest.mark.parametrize("variant", SWITCHES)
+@pytest.mark.parametrize("variant", [*SWITCHES, "distilbert-d"])
 @pytest.mark.parametrize("teacher", TEACHERS, ids=["own teacher", "given teacher"])
 def test_stages(variant: str, teacher: TeacherFacts | None) -> None:
     stages = RECIPE.stages(variant, teacher)
@@ -217,12 +232,15 @@ def test_stages(variant: str, teacher: TeacherFacts | None) -> None:
     assert len(used) == len(set(used)) and set(used) <= set(Hyper.model_fields)
     if variant == "distilbert-released":
         assert names == ["load_released", "fine_tune"]
-        assert set(used) == {"released", "max_length", "fine_tune"} and not [s for s in stages if s.teacher]
+        assert set(used) == {"released", "max_length", "windows", "fine_tune"} and not [s for s in stages if s.teacher]
         assert RECIPE.checkpoints == {"distilbert-released": "released"}
     else:
-        assert names == ["prepare_teacher", "initialise_student", "distil_general", "fine_tune"]
-        assert set(used) == set(Hyper.model_fields) - {"released"}, "a field that no stage uses does nothing"
-        assert [stage.teacher for stage in stages] == ["pretrained", None, None, None]
+        last, other, asked = ("fine_tune", "second", None)
+        if variant == "distilbert-d":
+            last, other, asked = ("distil_second", "fine_tune", "fine_tuned")
+        assert names == ["prepare_teacher", "initialise_student", "distil_general", last]
+        assert set(used) == set(Hyper.model_fields) - {"released", other}, "a field that no stage uses does nothing"
+        assert [stage.teacher for stage in stages] == ["pretrained", None, None, asked]
         assert [stage.needs for stage in stages] == ["corpus", None, "corpus", "task"]
     assert [stage.task_free for stage in stages] == [True] * (len(stages) - 1) + [False]
 
