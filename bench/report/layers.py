@@ -46,7 +46,8 @@ def _packed_row(model: Model) -> dict[str, str]:
     kernels = sorted({split.split("-", 2)[2] for metric, split, _ in model.timed
                       if metric == "latency_s" and split.count("-") == 2})  # fmt: skip
     return {
-        "scale": model.scale, "variant": model.label, "floats, MB": show(_mb(floats), 2), "file, MB": show(_mb(file), 2),
+        "scale": model.scale, "variant": model.label,
+        "floats, MB": show(_mb(floats), 2), "file, MB": show(_mb(file), 2),
         "by arithmetic, MB": show(_mb(formula), 2),
         "smaller": f"{floats / file:.1f}x" if floats and file else DASH,
         "scores as trained": f"{len(same)} of {len(model.used)} runs",

@@ -90,9 +90,8 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         })  # fmt: skip
     if scale == "small":
         few = {"epochs": 2, "batch_size": 16, "lr": 1e-4}
-        return base.model_copy(update={
-            "sensing": Sensing(most_rows=64, repeats=5, landscape_points=15), "training": base.training.model_copy(update=few)
-        })  # fmt: skip
+        sensing = Sensing(most_rows=64, repeats=5, landscape_points=15)
+        return base.model_copy(update={"sensing": sensing, "training": base.training.model_copy(update=few)})
     return base
 
 
