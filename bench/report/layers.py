@@ -22,8 +22,9 @@ FILE, FORMULA = "packed-file", "packed-formula"
 
 _PACKED_WORDS = (
     "Three things that are not the same. By arithmetic: parameters times bits, as the paper counts. File: what was "
-    "written, read back and scored, ranges and floats included. Kernel: whether the multiplications ran in low "
-    "precision; where not, the rounded weights are floats while they are used, and nothing is faster."
+    "written, read back and scored, ranges and floats included. Kernel: what the file's weights were also run on; int8 "
+    "means real 8-bit multiplications on the processor named, whose score and speed-up over the fp32 teacher are its "
+    "own. Elsewhere on this page the rounded weights are floats while they are used, and nothing is faster."
 )
 _LAYER_WORDS = (
     "Means over seeds. The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, "
@@ -34,15 +35,15 @@ _LAYER_WORDS = (
 def packed_section(models: Sequence[Model]) -> list[str]:
     """The packed files of a paper's models, or nothing."""
     rows = [_packed_row(model) for model in models if model.typical("size_bytes", FILE)]
-    numbers = ("floats, MB", "file, MB", "by arithmetic, MB", "smaller", "largest difference")
-    return ["## Packed files", _PACKED_WORDS, table(rows, (), numbers)] if rows else []
+    sizes, scores = ("floats, MB", "file, MB", "by arithmetic, MB", "smaller"), ("its score", "as trained")
+    return ["## Packed files", _PACKED_WORDS, table(rows, (), (*sizes, "largest difference", *scores))] if rows else []
 
 
 def _packed_row(model: Model) -> dict[str, str]:
     floats, file, formula = (model.typical("size_bytes", split) for split in ("artefact", FILE, FORMULA))
     difference = [entry.value for (metric, _), entries in model.found.items() if metric == "packed_difference"
                   for entry in entries if entry.value is not None]  # fmt: skip
-    same = [r for r in model.used if _same_score(r)]
+    same = [record for record in model.used if _same_score(record)]
     kernels = sorted({split.split("-", 2)[2] for metric, split, _ in model.timed
                       if metric == "latency_s" and split.count("-") == 2})  # fmt: skip
     return {
@@ -52,8 +53,18 @@ def _packed_row(model: Model) -> dict[str, str]:
         "smaller": f"{floats / file:.1f}x" if floats and file else DASH,
         "scores as trained": f"{len(same)} of {len(model.used)} runs",
         "largest difference": f"{max(difference):.1g}" if difference else DASH,
-        "kernel": ", ".join(kernels) or "floats",
+        "kernel": ", ".join(kernels) or "floats", "its score": interval(_mean(model, "int8_score"), 1, "%"),
+        "as trained": interval(_mean(model, "packed_score"), 1, "%"),
+        "its speed-up": "; ".join(f"{interval(ratio, 2, 'x')} on {machine}" for machine in model.machines()
+                                  if (ratio := model.speedup(machine, "batch1-length128-int8"))) or DASH,
     }  # fmt: skip
+
+
+def _mean(model: Model, metric: str) -> Interval | None:
+    """The mean over runs and splits, in percent."""
+    values = [entry.value for (name, _), entries in model.found.items() if name == metric
+              for entry in entries if entry.value is not None]  # fmt: skip
+    return Interval.of(values).scaled(100) if values else None
 
 
 def _mb(size: float | None) -> float | None:

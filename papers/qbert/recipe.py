@@ -152,5 +152,5 @@ RECIPE = Recipe(
     stages=stages,
     teacher="bert",
     check=check,
-    packing=Packing(_pack, packed.load),
+    packing=Packing(_pack, packed.load, packed.load_plain),
 )

@@ -21,6 +21,9 @@ def quantised(seed: int, score: float = 0.9, packed: float = 0.9, omega: tuple[f
         made.measurement("size_bytes", "packed-formula", 25e6, "bytes"),
         made.measurement("packed_score", "validation", packed, "fraction"),
         made.measurement("packed_difference", "validation", 2e-7, "logit"),
+        made.measurement("int8_score", "validation", 0.85, "fraction"),
+        made.measurement("latency_s", "batch1-length128-int8", 0.01, "s", (0.01,)),
+        made.measurement("speedup", "batch1-length128-int8", 2.0, "ratio", (2.0, 2.0)),
         made.measurement("landscape", "layer0", 1.0, "one", (2.0, 1.0, 2.0, 1.0, 0.5, 1.0, 2.0, 1.0, 2.0)),
     ]
     for layer, bits in enumerate((3, 2)):
@@ -37,10 +40,13 @@ def test_arithmetic_file_and_kernel_are_three_columns() -> None:
     page = pages([quantised(0), quantised(1, packed=0.8)])["distilbert.md"]
     cells = {name: column(page, name, "small", "distilbert") for name in (
         "floats, MB", "file, MB", "by arithmetic, MB", "smaller", "scores as trained", "largest difference", "kernel",
+        "its score", "as trained", "its speed-up",
     )}  # fmt: skip
     assert cells == {
         "floats, MB": "260.00", "file, MB": "26.00", "by arithmetic, MB": "25.00", "smaller": "10.0x",
-        "scores as trained": "1 of 2 runs", "largest difference": "2e-07", "kernel": "floats",
+        "scores as trained": "1 of 2 runs", "largest difference": "2e-07", "kernel": "int8",
+        "its score": "85.0% [85.0, 85.0]", "as trained": "85.0% [21.5, 148.5]",
+        "its speed-up": "2.00x [2.00, 2.00] on xeon-2c",
     }  # fmt: skip
 
 
