@@ -59,10 +59,15 @@ def int8(model: nn.Module, batch: Batch) -> Call:
     """Linear layers with 8-bit weights and activations quantised as they come (processors only); the rest is fp32."""
     if _device(batch).type != "cpu":
         raise DeviceError("the backend int8 cannot run", found=f"a {_device(batch).type} device", expected="a CPU")
+    return eager(with_int8_linears(model), batch)
+
+
+def with_int8_linears(model: nn.Module) -> nn.Module:
+    """A copy whose linear layers run in 8 bits: weights with a range per output, activations with one per call."""
+    quantisation = torch.ao.quantization
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch points to torchao, which has no faster kernel for this on a CPU
-        quantised = torch.ao.quantization.quantize_dynamic(model, {nn.Linear}, dtype=torch.qint8)
-    return eager(quantised, batch)
+        return quantisation.quantize_dynamic(model, {nn.Linear: quantisation.per_channel_dynamic_qconfig})
 
 
 class _Logits(nn.Module):

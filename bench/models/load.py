@@ -227,6 +227,17 @@ def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBas
             os.fsync(handle.fileno())
 
 
+def is_saved_in(model: PreTrainedModel, folder: Path) -> bool:
+    """Whether every tensor of a folder's weights is the model's, bit for bit."""
+    mine = model.state_dict()
+    for file in weight_files(folder):
+        with safe_open(file, framework="pt") as tensors:
+            for name in tensors.keys():  # noqa: SIM118
+                if name not in mine or not torch.equal(mine[name].cpu(), tensors.get_tensor(name)):
+                    return False
+    return True
+
+
 def realign(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     """Reorder a classifier's outputs so that they follow the task's label names.
 

@@ -18,12 +18,12 @@ from bench.report import overview
 from bench.report.drawing import Drawing
 from bench.report.gather import gather
 from bench.report.markdown import MARK
-from bench.report.page import paper_page
+from bench.report.page import page_figures, paper_page
 
 SCALES = ("small", "full", "shape")
 """What reports/ covers; made-up data (smoke) has a report of its own."""
 
-FIGURES = ("pareto-", "sweep-")
+FIGURES = ("pareto-", "sweep-", "layers-", "landscape-")
 """How the names of our figures start."""
 
 NONE_BROKEN: Mapping[str, str] = {}
@@ -87,13 +87,16 @@ def render(
     references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
     models = gather(records, references)
     figures = overview.figures(models)
-    drawing.draw(figures)
+    of_papers = {ledger.paper.name: page_figures(ledger.paper.name, models) for ledger in ledgers}
+    drawing.draw(figures | {name: figure for own in of_papers.values() for name, figure in own.items()})
     verdicts = by_paper(ledgers, judge(ledgers, records))
     pages = {reports / "README.md": overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)}
     for ledger in ledgers:
         page = reports / f"{ledger.paper.name}.md"
         own = [model for model in models if model.paper == ledger.paper.name]
-        pages[page] = paper_page(ledger, verdicts[ledger.paper.name], own, page, results)
+        pages[page] = paper_page(
+            ledger, verdicts[ledger.paper.name], own, page, results, tuple(of_papers[ledger.paper.name])
+        )
     return pages | {reports / name: text for name, text in drawing.drawn().items()}
 
 

@@ -11,15 +11,21 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from types import TracebackType
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 from pydantic import TypeAdapter
 
-from bench.report import curves, plots
+from bench.report import curves, landscape, layers, plots
 from bench.report.curves import Sweep
+from bench.report.landscape import Landscape
+from bench.report.layers import Layers
 from bench.report.plots import Picture, svg
 
-PICTURES = TypeAdapter(dict[str, Picture | Sweep])
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+Drawable = Picture | Sweep | Layers | Landscape
+PICTURES = TypeAdapter(dict[str, Drawable])
 
 
 class Drawing:
@@ -33,7 +39,7 @@ class Drawing:
         )  # fmt: skip
         return self
 
-    def draw(self, pictures: Mapping[str, Picture | Sweep]) -> None:
+    def draw(self, pictures: Mapping[str, Drawable]) -> None:
         """Hand over all pictures, by file name."""
         with cast(IO[bytes], self._process.stdin) as stdin:
             stdin.write(PICTURES.dump_json(dict(pictures)))
@@ -57,10 +63,19 @@ def main() -> None:
     import matplotlib.figure  # noqa: F401
 
     pictures = PICTURES.validate_json(sys.stdin.buffer.read())
-    drawn = {
-        name: (curves.draw(what) if isinstance(what, Sweep) else plots.draw(what)) for name, what in pictures.items()
-    }
-    json.dump({name: svg(figure) for name, figure in drawn.items()}, sys.stdout)
+    json.dump({name: svg(_figure(what)) for name, what in pictures.items()}, sys.stdout)
+
+
+def _figure(what: Drawable) -> Figure:
+    match what:
+        case Sweep():
+            return curves.draw(what)
+        case Layers():
+            return layers.draw(what)
+        case Landscape():
+            return landscape.draw(what)
+        case _:
+            return plots.draw(what)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ from bench.core.stats import mean, median
 from bench.core.verdict import Judged
 from bench.core.verdict import counts as tally
 from bench.report.gather import BATCHES, Model, TaskScores, stages
+from bench.report.landscape import Landscape, landscape
+from bench.report.layers import Layers, layer_section, layers, packed_section
 from bench.report.markdown import counts, document, link, table
 from bench.report.numbers import DASH, Interval, interval, percent, show, significant, spread
 from bench.report.table import speed
@@ -47,7 +49,17 @@ def claim_rows(judged: Sequence[Judged]) -> list[dict[str, str]]:
     return rows
 
 
-def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model], page: Path, results: Path) -> str:
+def page_figures(paper: str, models: Sequence[Model]) -> dict[str, Layers | Landscape]:
+    """The figures of a paper's own page, by file name."""
+    own = [model for model in models if model.paper == paper]
+    found = {f"layers-{paper}.svg": layers(own), f"landscape-{paper}.svg": landscape(own)}
+    return {name: figure for name, figure in found.items() if figure}
+
+
+def paper_page(
+    ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model], page: Path, results: Path,
+    figures: Sequence[str] = (),
+) -> str:  # fmt: skip
     """The markdown of one paper."""
     sections: list[str] = [_head(ledger, page)]
     sections += ["## Verdicts", f"{len(judged)} claims: {counts(tally(judged)) or 'none'}."]
@@ -57,7 +69,7 @@ def paper_page(ledger: Ledger, judged: Sequence[Judged], models: Sequence[Model]
     sections += [*_averages(ledger), "## Sources and conditions", _conditions(judged), "## Scores"]
     scored = [model for model in models if model.tasks]
     sections += [_scores(scored)] if scored else [_NO_SCORES if models else _NO_RECORDS]
-    sections += _budgets(scored)
+    sections += [*_budgets(scored), *packed_section(models), *layer_section(models, figures)]
     timed = [row for model in models for row in _speeds(model)]
     if timed:
         sections += ["## Speed", _SPEED_WORDS, table(timed, (), ("latency, ms", "teacher, ms", "runs"))]

@@ -71,7 +71,7 @@ class Cache:
         dev_looks: int,
         tokenizer: Any,
     ) -> None:
-        """Write an entry; a model that is still the object of the state before is referred to, not written again."""
+        """Write an entry; a model that the stage handed on untouched is referred to, not written again."""
         kept = self.manifest(before_key)["models"] if before_key and self.has(before_key) else {}
         entry = self.entry(key)
         entry.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,8 @@ class Cache:
         try:
             models = {}
             for name, model in state.models.items():
-                if before.models.get(name) is model and name in kept and not log.steps:
+                handed_on = before.models.get(name) is model and name in kept
+                if handed_on and load.is_saved_in(model, self.model_folder(before_key or "", name)):
                     models[name] = kept[name]
                     continue
                 load.save(model, staging / "models" / name, tokenizer)

@@ -16,7 +16,7 @@ from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink, T
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import floor
 from bench.models import load
-from bench.run import measure
+from bench.run import measure, packing
 from bench.run.plan import Job, Plan
 from bench.run.stages import ChainLog, StageRunner
 from bench.train.precision import choose
@@ -84,11 +84,13 @@ class Executor:
         measurements += measure.quality(job, model, self.plan.inputs, self.accelerator)
         measurements += measure.size(model, folder)
         measurements += measure.findings(self.plan.cache.manifest(key)["facts"])
+        teacher = load.load_saved(teacher_folder) if teacher_folder else None
         if job.recipe.packing:
             small = self.plan.cache.packed_folder(key)
-            measurements += measure.packed(job, job.recipe.packing, model, small, self.plan.inputs, self.accelerator)
+            measurements += packing.measure(
+                job, job.recipe.packing, model, teacher, small, self.plan.inputs, self.accelerator
+            )
             content["artefacts"] += measure.artefacts(load.packed_files(small))
-        teacher = load.load_saved(teacher_folder) if teacher_folder else None
         if self.accelerator.is_main_process:  # the others wait: they would disturb its timing
             measurements += measure.speed(model, teacher, self.accelerator)
         self.accelerator.wait_for_everyone()

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from accelerate import Accelerator
 from torch import nn
-from transformers import PreTrainedModel
 
 from bench.core.record import Artefact, Measurement, StageEntry
 from bench.measure.latency import Protocol, inference, interleaved, speedup
@@ -21,7 +20,6 @@ from bench.models.size import file_sha256, folder_bytes, parameters, parameters_
 from bench.run.inputs import Inputs
 from bench.run.plan import Job
 from bench.train.predict import predict
-from bench.train.recipe import Packing
 
 LENGTH = 128
 SHAPES = {"batch1-length128": 1, "batch32-length128": 32}
@@ -69,29 +67,6 @@ def findings(facts: Mapping[str, Any]) -> list[Measurement]:
         for metric, by_split in facts.items() if isinstance(by_split, Mapping)
         for split, numbers in by_split.items()
     ]  # fmt: skip
-
-
-def packed(
-    job: Job, packing: Packing, model: PreTrainedModel, folder: Path, inputs: Inputs, accelerator: Accelerator
-) -> list[Measurement]:
-    """Bytes of the packed file, its primary score once it is read back, and how far its logits are from the model's."""
-    sizes = packing.write(model, folder) if accelerator.is_main_process else {}
-    accelerator.wait_for_everyone()
-    out = [
-        Measurement(metric="size_bytes", split=split, value=value, unit="bytes", n=1) for split, value in sizes.items()
-    ]
-    again, pad_id = packing.read(folder), inputs.vocabulary(job.tokenizer_folder).pad
-    for split in job.task.scored:
-        encoded = inputs.encoded(job.task, split, job.reading)
-        mine, theirs = (predict(m, encoded, pad_id, accelerator) for m in (again, model))
-        score = inputs.scores(job.task, split, job.reading, mine)[job.task.primary]
-        out += [
-            Measurement(metric="packed_score", split=split, value=score, unit="fraction",
-                        n=len(inputs.rows(job.task, split))),
-            Measurement(metric="packed_difference", split=split, value=float(np.abs(mine - theirs).max()), unit="logit",
-                        n=len(encoded)),
-        ]  # fmt: skip
-    return out
 
 
 def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator) -> list[Measurement]:

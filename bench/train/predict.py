@@ -19,7 +19,7 @@ BATCH = 64
 def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accelerator) -> np.ndarray:
     """Logits [N, C] in the order of the split, in fp32 and eval mode.
 
-    Of a model that answers per token [N, C * L]: one token's side by side, L that of the longest example.
+    Of a model that answers per token [N, C * L]: one token's side by side, L that of the longest example, 0 beyond.
     Each process answers its share of the batches; ids travel with the logits, and every id must come back once.
     """
     was_training = model.training
@@ -29,7 +29,10 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
     for number, batch in enumerate(in_order(encoded, BATCH, pad_id)):
         if number % accelerator.num_processes == accelerator.process_index:
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
-            logits.append(_flat(forward(model, batch).logits.float(), int(encoded.lengths.max())))
+            found = forward(model, batch).logits.float()
+            logits.append(
+                found if found.ndim == 2 else _flat(found, batch["attention_mask"], int(encoded.lengths.max()))
+            )
             ids.append(batch["example_id"])
     model.train(was_training)
     width = torch.tensor([logits[0].shape[1] if logits else 0], device=accelerator.device)
@@ -46,9 +49,9 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
     return outputs[mine.argsort()].cpu().numpy()
 
 
-def _flat(logits: Tensor, length: int) -> Tensor:
-    """Logits per example as they are; logits per token [B, L, C] as [B, C * length]."""
-    return logits if logits.ndim == 2 else F.pad(logits, (0, 0, 0, length - logits.shape[1])).flatten(1)
+def _flat(logits: Tensor, attended: Tensor, length: int) -> Tensor:
+    """Logits per token [B, L, C] as [B, C * length], 0 where there is padding."""
+    return F.pad(logits * attended[..., None], (0, 0, 0, length - logits.shape[1])).flatten(1)
 
 
 def answers(task: Task, logits: np.ndarray) -> np.ndarray:

@@ -135,6 +135,8 @@ class Packing:
     """(model, folder) -> bytes by split of `size_bytes`, the whole file's first; files end in .safetensors"""
     read: Callable[[Path], PreTrainedModel]
     """The model of a folder that `write` filled; it answers as the model that was written."""
+    floats: Callable[[Path], PreTrainedModel]
+    """The same weights in a plain model, whose linear layers a low-precision kernel can take over."""
 
 
 StageFunction = Callable[[State, Any, Context], State]

@@ -43,6 +43,10 @@ class Sensing(Settings):
     the residual and the gap to the next value found, and may be too low where two eigenvalues nearly tie."""
     max_steps: int = Field(default=50, ge=1)
     """Products with a block after which the search stops anyhow."""
+    landscape_points: int = Field(default=0, ge=0)
+    """Points on each side of the picture of the loss around the most sensitive layer; 0 draws none."""
+    landscape_radius: float = Field(default=0.5, gt=0)
+    """How far it goes from the model, as a Euclidean distance in the layer's parameters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -265,10 +269,7 @@ def sensitivity(
     device = next(model.parameters()).device
     found: dict[int, list[TopEigenvalue]] = {}
     for repeat in range(sensing.repeats):
-        batches = [
-            {name: tensor.to(device) for name, tensor in pad(rows, chosen, pad_id).items()}
-            for chosen in subset(rows, sensing, seed, repeat)
-        ]
+        batches = subset_batches(rows, pad_id, sensing, device, seed, repeat)
         values = top_eigenvalues(model, loss, batches, tolerance=sensing.tolerance, max_steps=sensing.max_steps,
                                  seed=seed + repeat)  # fmt: skip
         for layer, one in values.items():
@@ -276,6 +277,16 @@ def sensitivity(
             LOG.info("repeat=%d layer=%d eigenvalue=%.4g sign=%s residual=%.2g products=%d converged=%s", repeat, layer,
                      one.value, "-" if one.value < 0 else "+", one.residual, one.steps, one.converged)  # fmt: skip
     return tuple(Sensitivity(tuple(found[layer])) for layer in sorted(found))
+
+
+def subset_batches(
+    rows: Encoded, pad_id: int, sensing: Sensing, device: torch.device, seed: int, repeat: int
+) -> list[Batch]:
+    """The padded batches of one random subset."""
+    return [
+        {name: tensor.to(device) for name, tensor in pad(rows, chosen, pad_id).items()}
+        for chosen in subset(rows, sensing, seed, repeat)
+    ]
 
 
 def subset(rows: Encoded, sensing: Sensing, seed: int, repeat: int) -> list[np.ndarray]:

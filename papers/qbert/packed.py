@@ -42,6 +42,8 @@ FORMAT = "qbert-packed-1"
 FILE = "packed.safetensors"
 ARCHITECTURES = {plain.__name__: plain for plain in (BertForSequenceClassification, BertForQuestionAnswering)}
 CODES, SCALE, ZERO = ".codes", ".scale", ".zero"
+RANGES = (".output.low", ".output.high")
+"""Of activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,17 +240,30 @@ def load(folder: Path) -> Bert:
     Raises ModelError, in one line, for anything that is missing, of another shape, or changed.
     """
     tensors, config, scheme = _read(folder)
-    weights = {name: rounding for name, (_, rounding) in quantized_weights(_empty(config, scheme)).items()}
-    state = {name: tensor for name, tensor in tensors.items() if not name.endswith((CODES, SCALE, ZERO))}
     model = _model(config)
-    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    for name, rounding in weights.items():
-        state[name] = _weight(tensors, name, rounding, shapes[name])
+    state = _values(model, tensors, config, scheme)
     if scheme.activations != FLOAT_BITS:
         floats = {"layers": (FLOAT_BITS,) * len(scheme.layers)} | dict.fromkeys(TABLES, FLOAT_BITS)
         quantize(model, scheme.model_copy(update=floats))
     model.load_state_dict(state)
     return model.eval()  # pyright: ignore[reportReturnType]
+
+
+def load_plain(folder: Path) -> Bert:
+    """The same weights in the plain class throughout: activations are floats, for a kernel that rounds its own."""
+    tensors, config, scheme = _read(folder)
+    model = _model(config)
+    state = _values(model, tensors, config, scheme)
+    model.load_state_dict({name: tensor for name, tensor in state.items() if not name.endswith(RANGES)})
+    return model.eval()  # pyright: ignore[reportReturnType]
+
+
+def _values(model: Bert, tensors: Mapping[str, Tensor], config: BertConfig, scheme: Scheme) -> dict[str, Tensor]:
+    """Every tensor of the model by name, the packed ones as floats, and the ranges of activations."""
+    weights = {name: rounding for name, (_, rounding) in quantized_weights(_empty(config, scheme)).items()}
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    plain = {name: tensor for name, tensor in tensors.items() if not name.endswith((CODES, SCALE, ZERO))}
+    return plain | {name: _weight(tensors, name, rounding, shapes[name]) for name, rounding in weights.items()}
 
 
 def _weight(tensors: Mapping[str, Tensor], name: str, rounding: Rounding, shape: torch.Size) -> Tensor:
@@ -266,7 +281,7 @@ def size(folder: Path) -> PackedSize:
     parts = {"codes": 0, "ranges": 0, "floats": 0}
     for name, tensor in tensors.items():
         kind = "codes" if name.endswith(CODES) else "floats"
-        if name.endswith((SCALE, ZERO, ".output.low", ".output.high")):
+        if name.endswith((SCALE, ZERO, *RANGES)):
             kind = "ranges"
         parts[kind] += tensor.nbytes
     return PackedSize((folder / FILE).stat().st_size, **parts, formula=formula_bytes(config, scheme))

@@ -20,7 +20,7 @@ from bench.train.losses import supervised
 from bench.train.recipe import Context, Packing, Recipe, Stage, State, TeacherFacts
 from bench.train.tuning import fine_tune_on_task
 from papers.qbert import packed, settings
-from papers.qbert.hessian import sensitivity
+from papers.qbert.hessian import landscape, sensitivity, subset_batches, top_vectors
 from papers.qbert.quantize import FLOAT_BITS, Bert, Scheme, quantized_weights
 from papers.qbert.settings import Hyper
 from papers.qbert.student import QBert, from_float
@@ -49,13 +49,20 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     """How much the loss bends in each layer, over random parts of the training rows."""
     model = moved(state.model, ctx.device)
     assert isinstance(model, Bert)
-    found = sensitivity(model, supervised(ctx.task.regression, ctx.task.spans),
-                        ctx.train_rows(hyper.max_length, hyper.windows), ctx.vocabulary.pad, hyper.sensing,
-                        ctx.seed)  # fmt: skip
+    rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
+    loss = supervised(ctx.task.regression, ctx.task.spans)
+    found = sensitivity(model, loss, rows, ctx.vocabulary.pad, sensing, ctx.seed)
     facts = {
         "sensitivity": {f"layer{i}": [one.omega] for i, one in enumerate(found)},
         "eigenvalue": {f"layer{i}": list(one.values) for i, one in enumerate(found)},
     }
+    if sensing.landscape_points:
+        top = max(range(len(found)), key=lambda i: found[i].omega)
+        batches = subset_batches(rows, ctx.vocabulary.pad, sensing, ctx.device, ctx.seed, 0)
+        _, directions = top_vectors(model, loss, batches, top, tolerance=sensing.tolerance, seed=ctx.seed)
+        around = landscape(model, loss, batches, top, directions, radius=sensing.landscape_radius,
+                           points=sensing.landscape_points)  # fmt: skip
+        facts["landscape"] = {f"layer{top}": [float(f"{value:.5g}") for value in around.loss.flat]}
     return State(state.models, {**state.facts, **facts})
 
 
@@ -145,5 +152,5 @@ RECIPE = Recipe(
     stages=stages,
     teacher="bert",
     check=check,
-    packing=Packing(_pack, packed.load),
+    packing=Packing(_pack, packed.load, packed.load_plain),
 )

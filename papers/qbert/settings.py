@@ -89,14 +89,13 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
     if scale == "smoke":
         few = {"epochs": 1, "lr": 2e-4}
         return base.model_copy(update={
-            "sensing": Sensing(share=1.0, most_rows=32, repeats=2, max_steps=20),
+            "sensing": Sensing(share=1.0, most_rows=32, repeats=2, max_steps=20, landscape_points=7),
             "training": base.training.model_copy(update=few),
         })  # fmt: skip
     if scale == "small":
         few = {"epochs": 2, "batch_size": 16, "lr": 1e-4}
-        return base.model_copy(update={
-            "sensing": Sensing(most_rows=64, repeats=5), "training": base.training.model_copy(update=few)
-        })  # fmt: skip
+        sensing = Sensing(most_rows=64, repeats=5, landscape_points=15)
+        return base.model_copy(update={"sensing": sensing, "training": base.training.model_copy(update=few)})
     return base
 
 

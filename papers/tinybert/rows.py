@@ -22,6 +22,8 @@ def prepare_words(state: State, hyper: Any, ctx: Context) -> State:
 
 def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
     """The task's rows with some of their words replaced; kept on disk, shared by all seeds."""
+    if not hyper.augmentation.use:
+        return state
     made = _augmented(state, hyper, ctx)
     return State(state.models, {**state.facts, "rows": made.originals, "augmented_rows": made.rows})
 

@@ -29,6 +29,8 @@ from papers.tinybert.augment import SHARD_ROWS, Augmentation, TracedTexts, augme
 
 FORMAT = 1
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
+FILED = ("architectures", "dtype", "transformers_version", "_name_or_path")
+"""Entries of a config that a model has once it was saved and loaded; they change no answer."""
 MANIFEST = "manifest.json"
 
 logger = logging.getLogger(__name__)
@@ -103,14 +105,15 @@ def entry_key(
 ) -> str:
     """A hash of everything that shapes the rows. Where the word vectors lie does not matter, what they are does."""
     digest = hashlib.sha256()
-    choices = settings.model_dump(exclude={"word_vectors", "word_vectors_sha256"})
+    choices = settings.model_dump(exclude={"use", "word_vectors", "word_vectors_sha256"})
     model = bare(masked_lm)
+    config = {k: v for k, v in getattr(model, "config").to_diff_dict().items() if k not in FILED}  # noqa: B009
     columns = tuple(list(column) for column in texts.columns)
     for part in (
         FORMAT, seed, shard_rows, json.dumps(choices, sort_keys=True), word_vectors_identity(settings),
         content_sha256(columns, texts.labels), content_sha256((), texts.origin),
         tokenizer.backend_tokenizer.to_str(), type(model).__name__,
-        json.dumps(getattr(model, "config").to_diff_dict(), sort_keys=True, default=str),  # noqa: B009
+        json.dumps(config, sort_keys=True, default=str),
     ):  # fmt: skip
         raw = str(part).encode()
         digest.update(len(raw).to_bytes(8, "little") + raw)

@@ -53,6 +53,8 @@ def test_a_mixture_is_recorded_with_its_bits_and_its_packed_file(call: Call, fol
     assert sizes["artefact"] > measured(teacher, "size_bytes")["artefact"] * 0.99, "floats earn no size"
     assert measured(record, "packed_score")["validation"] == measured(record, "accuracy")["validation"]
     assert measured(record, "packed_difference")["validation"] <= 1e-5
+    assert 0.0 < measured(record, "int8_difference")["validation"] < 1.0
+    assert measured(record, "speedup")["batch1-length128-int8"] > 0
     assert record["artefacts"][1]["name"] == packed.FILE and record["artefacts"][1]["bytes"] == sizes["packed-file"]
 
 

@@ -91,7 +91,8 @@ def _with_task(call: Call, task: str, **options: str) -> Result:
 def test_students_and_their_verdicts(call: Call, folder: Path) -> None:
     given = ("--corpus", str(folder / "corpus.txt"), "--set", "head.corpus_tokens=500", "--set",
              "general.corpus_tokens=500", "--variant", "distilbert", "--variant", "distilbert-d", "--set",
-             "second.training.epochs=12", "--set", "second.training.lr=3e-3", "--set", "general.min_length=1")  # fmt: skip
+             "second.training.epochs=12", "--set", "second.training.lr=3e-3", "--set",
+             "general.min_length=1")  # fmt: skip
     code, out, error = call("distilbert", *given, "--json", "--seeds", "1", scale="small")
     assert code == 0, error
     teacher, plain, second = json.loads(out)

@@ -1,0 +1,83 @@
+"""Pages of models of few bits: packed files, layers, and the two figures, from fabricated records."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from rendered import column, made, pages
+
+from bench.core.record import Record
+from bench.report.gather import gather
+from bench.report.landscape import landscape
+from bench.report.layers import profiles
+
+
+def quantised(seed: int, score: float = 0.9, packed: float = 0.9, omega: tuple[float, ...] = (4.0, 2.0)) -> Record:
+    """A run on sst2 with two layers, at 3 and 2 bits."""
+    record = made.record("distilbert", "distilbert", seed=seed, score=score, size=260e6, stamp=seed)
+    told: list[dict[str, Any]] = [
+        made.measurement("size_bytes", "packed-file", 26e6, "bytes"),
+        made.measurement("size_bytes", "packed-formula", 25e6, "bytes"),
+        made.measurement("packed_score", "validation", packed, "fraction"),
+        made.measurement("packed_difference", "validation", 2e-7, "logit"),
+        made.measurement("int8_score", "validation", 0.85, "fraction"),
+        made.measurement("latency_s", "batch1-length128-int8", 0.01, "s", (0.01,)),
+        made.measurement("speedup", "batch1-length128-int8", 2.0, "ratio", (2.0, 2.0)),
+        made.measurement("landscape", "layer0", 1.0, "one", (2.0, 1.0, 2.0, 1.0, 0.5, 1.0, 2.0, 1.0, 2.0)),
+    ]
+    for layer, bits in enumerate((3, 2)):
+        told += [
+            made.measurement("sensitivity", f"layer{layer}", omega[layer], "one"),
+            made.measurement("eigenvalue", f"layer{layer}", omega[layer], "one", (omega[layer], -omega[layer])),
+            made.measurement("bits", f"layer{layer}", bits, "one"),
+        ]
+    kept = [m.model_dump() for m in record.measurements]
+    return Record.model_validate(record.model_dump() | {"measurements": [*kept, *told]})
+
+
+def test_arithmetic_file_and_kernel_are_three_columns() -> None:
+    page = pages([quantised(0), quantised(1, packed=0.8)])["distilbert.md"]
+    cells = {name: column(page, name, "small", "distilbert") for name in (
+        "floats, MB", "file, MB", "by arithmetic, MB", "smaller", "scores as trained", "largest difference", "kernel",
+        "its score", "as trained", "its speed-up",
+    )}  # fmt: skip
+    assert cells == {
+        "floats, MB": "260.00", "file, MB": "26.00", "by arithmetic, MB": "25.00", "smaller": "10.0x",
+        "scores as trained": "1 of 2 runs", "largest difference": "2e-07", "kernel": "int8",
+        "its score": "85.0% [85.0, 85.0]", "as trained": "85.0% [21.5, 148.5]",
+        "its speed-up": "2.00x [2.00, 2.00] on xeon-2c",
+    }  # fmt: skip
+
+
+def test_layers_are_told_with_their_bits_by_seed() -> None:
+    found = profiles(gather([quantised(0), quantised(1, omega=(6.0, 2.0))], set()))
+    assert len(found) == 1 and [one.value for one in found[0].sensitivity] == [5.0, 2.0]
+    assert found[0].negative == (0.5, 0.5) and found[0].bits == ((3.0, 3.0), (2.0, 2.0))
+    page = pages([quantised(0), quantised(1, omega=(6.0, 2.0))])
+    assert (
+        "](layers-distilbert.svg)" in page["distilbert.md"] and "](landscape-distilbert.svg)" in page["distilbert.md"]
+    )
+    assert page["layers-distilbert.svg"].startswith("<?xml") and "sst2" in page["layers-distilbert.svg"]
+    assert column(page["distilbert.md"], "bits, by seed", "distilbert", "sst2", "1") == "2 2"
+
+
+def test_the_landscape_is_that_of_the_lowest_seed() -> None:
+    found = landscape(gather([quantised(2), quantised(1)], set()))
+    assert found is not None and [panel.title for panel in found.panels] == ["sst2, layer 0, seed 1"]
+    assert found.panels[0].loss[1] == (1.0, 0.5, 1.0)
+
+
+def test_a_page_without_layers_has_none_of_it() -> None:
+    page = pages([made.record()])
+    assert "Packed files" not in page["distilbert.md"] and "Layer by layer" not in page["distilbert.md"]
+    assert not [name for name in page if name.startswith(("layers-", "landscape-"))]
+
+
+@pytest.mark.parametrize("samples", [(), (1.0,), (1.0, 2.0, 3.0)])
+def test_what_is_no_square_is_no_landscape(samples: tuple[float, ...]) -> None:
+    record = made.record()
+    entry = made.measurement("landscape", "layer0", 1.0, "one", samples)
+    kept = [m.model_dump() for m in record.measurements]
+    odd = Record.model_validate(record.model_dump() | {"measurements": [*kept, entry]})
+    assert landscape(gather([odd], set())) is None
