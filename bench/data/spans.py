@@ -70,15 +70,16 @@ def windows(
         answer = _tokens_of(passage, *rows.labels[row])
         for start in _starts(len(passage.tokens), room, stride):
             part = slice(start, start + room)
-            shown = passage.tokens[part]
-            tokens.append([words.cls, *question, words.sep, *shown, words.sep])
-            segments.append([*[0] * before, *[1] * (len(shown) + 1)])
+            tokens.append(np.concatenate([[words.cls, *question, words.sep], passage.tokens[part], [words.sep]]))
+            segments.append(np.repeat((0, 1), (before, len(tokens[-1]) - before)))
             begins.append(np.pad(passage.begins[part], (before, 1), constant_values=-1))
             ends.append(np.pad(passage.ends[part], (before, 1), constant_values=-1))
             whole = answer is not None and start <= answer[0] and answer[1] < start + room
             labels.append([place - start + before for place in answer] if answer and whole else [0, 0])
             of.append(row)
-    encoded = Encoded.from_lists(tokens, segments, np.array(labels, np.int64))
+    offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(one) for one in tokens])])
+    encoded = Encoded(np.concatenate(tokens).astype(np.int32), np.concatenate(segments).astype(np.uint8), offsets,
+                      np.array(labels, np.int64), np.arange(len(of)))  # fmt: skip
     return Windows(encoded, np.array(of), np.concatenate(begins), np.concatenate(ends))
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -139,6 +141,23 @@ def test_a_whole_split_has_its_official_rows(tmp_path: Path) -> None:
     write(tmp_path, {}, name="validation")
     with pytest.raises(DataError, match=r"wrong number of rows.*found 1; expected 10570"):
         open_source(str(tmp_path)).rows(SQUAD, "validation")
+
+
+def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[tuple[Any, ...]] = []
+
+    def data(repository: str, configuration: str, split: str, revision: str) -> datasets.Dataset:
+        calls.append((repository, configuration, split, revision))
+        return datasets.Dataset(pa.Table.from_pylist([ROW], SCHEMA))
+
+    monkeypatch.setattr(datasets, "load_dataset", data)
+    rows = open_source("hub").rows(replace(SQUAD, splits={"train": 9, "validation": 1}), "validation")
+    assert calls == [("rajpurkar/squad", "plain_text", "validation", SQUAD.hub[2])]
+    assert rows.labels.tolist() == [[22, 25]] and rows.answers == (("Zoë", "schön, sagt Zoë"),)
+    before = rows.sha256
+    monkeypatch.setitem(ROW["answers"], "text", ["Zoë", "schön"])
+    again = open_source("hub").rows(replace(SQUAD, splits={"train": 9, "validation": 1}), "validation")
+    assert again.sha256 != before, "every accepted answer counts"
 
 
 def test_made_up_answers_stand_in_their_texts() -> None:
