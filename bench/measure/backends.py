@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 
 from bench.core.errors import DeviceError
 from bench.models.device import native_bf16
@@ -67,7 +68,7 @@ def with_int8_linears(model: nn.Module) -> nn.Module:
     quantisation = torch.ao.quantization
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch points to torchao, which has no faster kernel for this on a CPU
-        return quantisation.quantize_dynamic(model, {nn.Linear: quantisation.per_channel_dynamic_qconfig})
+        return quantisation.quantize_dynamic(model, {nn.Linear: per_channel_dynamic_qconfig})
 
 
 class _Logits(nn.Module):
