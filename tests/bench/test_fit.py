@@ -160,7 +160,7 @@ from test_fit import *
 from bench.train.predict import predict
 accelerator = Accelerator()
 model = fresh(); model.drop.p = 0.0
-training = Training(epochs=2, batch_size=5, lr=1e-2)
+training = Training(epochs=2, batch_size=5, lr=1e-2, precision="fp32")
 log = fit(model, loss, Batches(data(), 5, 0, 0), training, accelerator)
 if accelerator.is_main_process:
     print("RESULT", accelerator.num_processes, log.steps, log.examples, *model.out.weight.flatten().tolist())
