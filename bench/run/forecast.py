@@ -18,9 +18,9 @@ EFFICIENCY = 0.4
 """Share of the matmul rate that training reaches on short batches (ours; measured by tests/benchmarks)."""
 
 
-def matmul_rate(device: torch.device, size: int = 1024) -> float:
-    """Floating-point operations per second of fp32 matmul, the best of a few."""
-    a = torch.randn(size, size, device=device)
+def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations per second of a matmul, the best of a few."""
+    a = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):
         started = time.perf_counter()

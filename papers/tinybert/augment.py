@@ -21,6 +21,7 @@ from torch import nn
 
 from bench.core.errors import SpecError
 from bench.models.outputs import bare
+from bench.train.precision import choose
 from bench.train.settings import Settings
 from papers.tinybert.candidates import Candidates, MaskedWords, Sentence, Splitter
 from papers.tinybert.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
@@ -57,8 +58,8 @@ class Augmentation(Settings):
     pairs: Literal["fixed", "released"] = "fixed"
     """The partner of a varied text: `fixed` is the original; in `released`, while the second text varies, the first is
     stuck at its last variant, and that row comes twice."""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    """Of the masked LM's encoder."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the masked LM's encoder; `auto` is bf16 where the hardware has it. The rows are kept by what was used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,8 +204,9 @@ def augmenter(
     """
     word_vectors_identity(settings)
     splitter = Splitter(tokenizer)
-    masked = MaskedWords(masked_lm, tokenizer, device or torch.device("cpu"), precision=settings.precision,
-                         batch_tokens=batch_tokens)  # fmt: skip
+    device = device or torch.device("cpu")
+    precision = choose(settings.precision, device).name
+    masked = MaskedWords(masked_lm, tokenizer, device, precision=precision, batch_tokens=batch_tokens)
     neighbours: Neighbours
     if settings.word_vectors:
         neighbours = read_word_vectors(Path(settings.word_vectors).expanduser(), settings.max_words)

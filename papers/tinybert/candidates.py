@@ -6,6 +6,7 @@ the masked position is projected on the vocabulary. The guesses are those of one
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -93,8 +94,11 @@ class MaskedWords:
 
     def __init__(self, model: nn.Module, tokenizer: Any, device: torch.device, *,
                  precision: Literal["fp32", "bf16"] = "fp32", batch_tokens: int | None = None):  # fmt: skip
-        self._lm = parts(Frozen(moved(model, device)).model)
-        self._ids, self._device, self._precision = Vocabulary.of(tokenizer), device, precision
+        frozen = Frozen(moved(model, device)).model
+        self._logits = parts(frozen).logits
+        # Cast once: autocast casts weights that need no gradient again in every pass.
+        self._hidden = parts(copy.deepcopy(frozen).to(torch.bfloat16) if precision == "bf16" else frozen).hidden
+        self._ids, self._device = Vocabulary.of(tokenizer), device
         self._tokens = batch_tokens or (2048 if device.type == "cpu" else 65536)
         self._limit = min(512, getattr(bare(model).config, "max_position_embeddings", 512))
         self.vocabulary: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -164,10 +168,8 @@ class MaskedWords:
 
     @torch.inference_mode()
     def _likeliest(self, batch: Batch, places: Tensor, count: int) -> np.ndarray:
-        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            hidden = self._lm.hidden(batch)
         rows = torch.arange(len(places), device=self._device)
-        logits = self._lm.logits(hidden[rows, places].float())
+        logits = self._logits(self._hidden(batch)[rows, places].float())
         return logits.topk(min(count, logits.shape[1]), dim=1).indices.cpu().numpy()
 
 

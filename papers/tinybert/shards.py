@@ -25,6 +25,7 @@ from torch import nn
 from bench.core.errors import DataError
 from bench.data.rows import content_sha256
 from bench.models.outputs import bare
+from bench.train.precision import choose
 from papers.tinybert.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
 
 FORMAT = 1
@@ -73,6 +74,8 @@ def augmented(
     """
     if not len(texts):
         raise DataError("nothing to augment", found="0 rows", expected="at least 1")
+    used = choose(settings.precision, device or torch.device("cpu")).name
+    settings = settings.model_copy(update={"precision": used})
     key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
     entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
     with _lock(folder, key):

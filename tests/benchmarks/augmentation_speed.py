@@ -1,6 +1,6 @@
 """TinyBERT's augmentation in batches against one word at a time: original rows per second, and their ratio.
 
-    python tests/benchmarks/augmentation_speed.py      (made-up sentences, about 2 minutes)
+    python tests/benchmarks/augmentation_speed.py      (made-up sentences, about 3 minutes)
     python tests/benchmarks/augmentation_speed.py --tokenizer FOLDER --data FILE.parquet [--column sentence]
 
 The model is a BERT of 6 layers of 384 with random weights and 30,522 pieces. The reference does what the released
@@ -30,6 +30,7 @@ from transformers import BertConfig, BertForMaskedLM
 from bench.data import synthetic
 from bench.models import load
 from bench.run.forecast import matmul_rate
+from bench.train.precision import choose
 from papers.tinybert.augment import Augmentation, Augmenter, TracedTexts, augmenter
 from papers.tinybert.candidates import Splitter, replaceable
 from papers.tinybert.wordvectors import PieceVectors
@@ -122,7 +123,7 @@ def bounds(model: BertForMaskedLM, lengths: list[int], seconds: dict[str, list[f
     print(f"a masked word is {statistics.mean(lengths):.1f} positions: {encoder / giga:.2f} GFLOP of encoder on both "
           f"sides, {head / giga:.2f} of vocabulary in the reference alone")  # fmt: skip
     print(f"GFLOP/s: reference {(encoder + head) / reference_s / 1e9:.0f}, ours {encoder / ours_s / 1e9:.0f}, "
-          f"a plain fp32 matmul of this machine {rate / 1e9:.0f}")  # fmt: skip
+          f"a plain matmul in our precision {rate / 1e9:.0f}")  # fmt: skip
     print(f"with the encoder at the rate of a plain matmul and all else free, the ratio would be "
           f"{reference_s * rate / encoder:.1f}")  # fmt: skip
 
@@ -132,8 +133,9 @@ def main() -> None:
     parser.add_argument("--data", default="", help="a parquet file of sentences; made-up ones without")
     parser.add_argument("--column", default="sentence")
     parser.add_argument("--tokenizer", default="", help="folder; one of the made-up language without")
-    parser.add_argument("--rows", type=int, default=24, help="original rows per round")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=128, help="original rows per round; a shard has 2,048")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="of our encoder")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
@@ -146,7 +148,9 @@ def main() -> None:
     config = BertConfig(vocab_size=PIECES, hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=6,
                         intermediate_size=4 * HIDDEN)  # fmt: skip
     model = BertForMaskedLM(config).eval()
-    machine = augmenter(Augmentation(augmentation=N, candidates=K, probability=P), tokenizer, model, 0, device)
+    ours = choose(arguments.precision, device)
+    settings = Augmentation(augmentation=N, candidates=K, probability=P, precision=arguments.precision)
+    machine = augmenter(settings, tokenizer, model, 0, device)
     model.requires_grad_(True)  # as the released code leaves it; ours runs in inference mode whatever it is
     reference = {grad: OneWordAtATime(model, machine, tokenizer, device, grad) for grad in (True, False)}
     texts = sentences(arguments)
@@ -164,13 +168,13 @@ def main() -> None:
     seconds: dict[str, list[float]] = {name: [] for name in sides([])}
     chance, rates = random.Random(1), []
     for rows in rounds[1:]:
-        rates.append(matmul_rate(device))
+        rates.append(matmul_rate(device, dtype=torch.bfloat16 if ours.name == "bf16" else torch.float32))
         runs = sides(rows)
         for name in chance.sample(list(runs), len(runs)):
             seconds[name].append(timed(runs[name], device))
     lengths = [length for rows in rounds[1:] for length in read_lengths(rows, Splitter(tokenizer))]
     print(f"rows {arguments.rows} x {len(rounds) - 1} rounds, {len(lengths)} masked words, {device.type}, "
-          f"threads {torch.get_num_threads()}")  # fmt: skip
+          f"threads {torch.get_num_threads()}, ours in {ours.name} ({ours.why}), the reference in fp32")  # fmt: skip
     for name, values in seconds.items():
         print(f"{name:34} {arguments.rows * len(values) / sum(values):8.2f} rows/s")
     bounds(model, lengths, seconds, statistics.median(rates))
