@@ -84,7 +84,7 @@ class Model:
     session: int
     """Place among the sessions of this variant: 1, 2, ..."""
     label: str
-    """The variant, with its session where there are several."""
+    """The variant, with its session where there are several and what `--set` changed in it."""
     reference: bool
     teacher_parameters: float | None
     used: tuple[Record, ...]
@@ -204,10 +204,17 @@ def _sessions(
     if not ordered:
         return [_model((*name, 1), name[2], [], failed, reference, None, {}, by_id)]
     return [
-        _model((*name, place), f"{name[2]} #{place}" if len(ordered) > 1 else name[2], groups[key],
+        _model((*name, place), _label(name[2], place, len(ordered), groups[key]), groups[key],
                failed if place == 1 else [], reference, above[key], measured, by_id)
         for place, key in enumerate(ordered, 1)
     ]  # fmt: skip
+
+
+def _label(variant: str, place: int, sessions: int, members: Sequence[Record]) -> str:
+    """The variant, its session where there are several, and what `--set` changed in it."""
+    number = f" #{place}" if sessions > 1 else ""
+    changed = ", ".join(f"{path}={text}" for path, text in sorted(members[0].overrides.items()))
+    return f"{variant}{number} ({changed})" if changed and members[0].spec.scale != MEASURED_ONLY else variant + number
 
 
 def _teacher_parameters(record: Record, by_id: Mapping[str, Record]) -> float | None:

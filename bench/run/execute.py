@@ -151,7 +151,7 @@ class Executor:
             tier=self._tier(job),
             hyper=job.hyper.model_dump(mode="json") | {"budget": budget},
             hash=job.hash,
-            overrides=dict(self.plan.request.set),
+            overrides={path: text for path, text in self.plan.request.set.items() if path in job.hyper.names()},
             code=self.code.model_copy(update={"stage_hashes": {p.stage.name: p.code for p in job.stages}}),
             environment=self.environment,
             data=self._data(job),

@@ -182,9 +182,10 @@ def test_a_wider_classifier_is_no_other_session() -> None:
 def test_budgets_overrides_and_dev_looks_are_shown() -> None:
     changed = {"hyper": {"budget": {"limit": 500, "epochs": 1}}, "overrides": {"fine_tune.lr": 0.01}, "dev_looks": 3}
     page = pages([made.record(**changed)])["README.md"]
-    assert column(page, "budget", "small", "distilbert", "distilbert", "epochs 1, limit 500") == "epochs 1, limit 500"
-    assert column(page, "overrides", "small", "distilbert", "distilbert", "epochs 1, limit 500") == "fine_tune.lr 0.01"
-    assert column(page, "dev looks per run", "small", "distilbert", "distilbert", "epochs 1, limit 500") == "3"
+    row = ("small", "distilbert", "distilbert (fine_tune.lr=0.01)", "epochs 1, limit 500")
+    assert column(page, "budget", *row) == "epochs 1, limit 500"
+    assert column(page, "overrides", *row) == "fine_tune.lr 0.01"
+    assert column(page, "dev looks per run", *row) == "3"
     assert "sst2: train 1,000, validation 100" in page
 
 

@@ -230,8 +230,9 @@ def test_a_text_that_comes_again_is_looked_up_once(monkeypatch: pytest.MonkeyPat
 
 
 def entry(folder: Path, **changes) -> Augmented:
-    given = {"texts": TracedTexts.of([TEXTS], [0.5 * i for i in range(8)]), "settings": Augmentation(augmentation=3, precision="fp32"),
-             "tokenizer": TOKENIZER, "masked_lm": MODEL, "seed": 0, "shard_rows": 3}  # fmt: skip
+    given = {"texts": TracedTexts.of([TEXTS], [0.5 * i for i in range(8)]),
+             "settings": Augmentation(augmentation=3, precision="fp32"), "tokenizer": TOKENIZER,
+             "masked_lm": MODEL, "seed": 0, "shard_rows": 3}  # fmt: skip
     return augmented(**{**given, **changes}, folder=folder)
 
 
