@@ -151,7 +151,7 @@ class Evidence:
         budget = record.hyper.get("budget") or {}
         # The limit on rows is a matter of one task: it parts neither sessions nor camps.
         wider = {name: value for name, value in budget.items() if name != "limit"}
-        camp = digest([record.spec.scale, wider, record.overrides, data and data.source, taught])
+        camp = digest([record.spec.scale, wider, record.changes, data and data.source, taught])
         rows = data and [data.source, data.revision, data.sha256, data.rows, data.partial]
         bout = digest([camp, record.tier, budget, rows])
         session = f"{camp} {size}"

@@ -97,6 +97,20 @@ class Record(_Part):
     started: str
     seconds: float
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The overrides that are of the run's own settings; older records hold those of other runs of the plan, too."""
+
+        def has(path: str) -> bool:
+            at: Any = self.hyper
+            for name in path.split("."):
+                if not isinstance(at, dict) or name not in at:
+                    return False
+                at = at[name]
+            return True
+
+        return {path: value for path, value in self.overrides.items() if has(path)}
+
     def value(self, metric: str, split: str) -> float | None:
         """The value of a measurement, or None when it was not made or is undefined."""
         return next((m.value for m in self.measurements if m.metric == metric and m.split == split), None)

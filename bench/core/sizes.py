@@ -105,13 +105,13 @@ def _value(run: Run, claim: Claim) -> float:
 
 
 def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
-    """A time or a speed-up on one machine: over runs, or within the one run over its rounds."""
+    """A time or a speed-up on one machine: over runs, or within the one run over its rounds or sets of processes."""
     values = [_value(run, claim) for run in pool.runs]
     what = "runs"
     if len(values) == 1:
-        rounds = [sample for sample in pool.runs[0].found[claim.metric, claim.split].samples if sample > 0]
-        if len(rounds) > 1:
-            values, what = rounds, "rounds"
+        timings = [sample for sample in pool.runs[0].found[claim.metric, claim.split].samples if sample > 0]
+        if len(timings) > 1:
+            values, what = timings, "timings"
     positive = [value for value in values if value > 0]
     floor = _floor(pool.runs, claim.split) if claim.metric == "speedup" else 1.0
     if not positive:

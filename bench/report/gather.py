@@ -194,7 +194,7 @@ def _sessions(
     for record, size, teacher in zip(ran, own, teachers, strict=True):
         budget = {key: value for key, value in (record.hyper.get("budget") or {}).items() if key != "limit"}
         source = record.data and record.data.source
-        given = repr((sorted(budget.items()), sorted(record.overrides.items())))
+        given = repr((sorted(budget.items()), sorted(record.changes.items())))
         key = (given, source, classes.get(size), taught.get(teacher))
         key = None if name[0] == MEASURED_ONLY else key
         groups[key].append(record)
@@ -213,7 +213,7 @@ def _sessions(
 def _label(variant: str, place: int, sessions: int, members: Sequence[Record]) -> str:
     """The variant, its session where there are several, and what `--set` changed in it."""
     number = f" #{place}" if sessions > 1 else ""
-    changed = ", ".join(f"{path}={text}" for path, text in sorted(members[0].overrides.items()))
+    changed = ", ".join(f"{path}={text}" for path, text in sorted(members[0].changes.items()))
     return f"{variant}{number} ({changed})" if changed and members[0].spec.scale != MEASURED_ONLY else variant + number
 
 
@@ -240,7 +240,7 @@ def setting(record: Record) -> Hashable:
         return None
     data = record.data
     used = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())))
-    return repr(record.hyper), repr(sorted(record.overrides.items())), used
+    return repr(record.hyper), repr(sorted(record.changes.items())), used
 
 
 def _model(

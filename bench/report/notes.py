@@ -68,9 +68,9 @@ def budgets(models: Sequence[Model]) -> str:
         for record in model.used:  # as plain text first: few budgets, many records
             data = record.data
             source = f"{data.source}{' (partial)' if data.partial else ''}" if data else DASH
-            distinct[repr(record.hyper.get("budget")), repr(record.overrides), source].append(record)
+            distinct[repr(record.hyper.get("budget")), repr(record.changes), source].append(record)
         for (_, _, source), members in distinct.items():
-            given = _plain(members[0].hyper.get("budget") or {}), _plain(members[0].overrides)
+            given = _plain(members[0].hyper.get("budget") or {}), _plain(members[0].changes)
             groups[(model.scale, model.paper, model.label, *given, source)] += members
     names = ("scale", "paper", "variant", "budget", "overrides", "data")
     rows = [

@@ -38,9 +38,9 @@ FINE_PRINT = (
 )
 
 FIGURE = (
-    "The grey line joins the variants that no other beats on both axes, among those with the task list that most have; "
-    "pale points have another task list; points of one size or speed stand a little apart. Bars are the table's 95% "
-    "intervals."
+    "The grey line joins the variants that no other beats on both axes, among those with the longest task list; pale "
+    "points have another one, and what ran on less than half as many tasks is in the table only. Points of one size or "
+    "speed stand a little apart. Bars are the table's 95% intervals."
 )
 
 
@@ -158,14 +158,17 @@ def _points(
     models: Sequence[Model], averaged: Mapping[Name, tuple[Interval, Interval] | None],
     x: Callable[[Model], Interval | None],
 ) -> tuple[plots.Point, ...]:  # fmt: skip
-    """Each variant with a retention; the reference is 100% by definition. The commonest task list is comparable."""
+    """Each variant with a retention over half of the longest task list or more, which alone is comparable.
+
+    The reference is 100% by definition. Most ablations are made on a task or two: the tables have them.
+    """
     lists = Counter(tuple(model.glue_tasks()) for model in models if model.glue_tasks())
-    shared = list(max(lists, key=lambda tasks: (lists[tasks], len(tasks), tasks), default=()))
+    shared = list(max(lists, key=lambda tasks: (len(tasks), lists[tasks], tasks), default=()))
     found: list[plots.Point] = []
     for model in models:
         both = averaged[model.name]
         at = x(model)
-        if both is None or at is None:
+        if both is None or at is None or 2 * len(model.glue_tasks()) < len(shared):
             continue
         kept = both[1].scaled(100)
         if math.isnan(kept.value):
@@ -174,6 +177,6 @@ def _points(
             kept = Interval(100.0, None, None, 1)
         tasks = len(model.glue_tasks())
         comparable = model.glue_tasks() == shared
-        label = f"{model.label} ({tasks} task{'s' if tasks > 1 else ''})"
+        label = f"{model.label.partition(' (')[0]} ({tasks} task{'s' if tasks > 1 else ''})"
         found.append(plots.Point(label, model.paper, at, kept, model.reference, comparable))
     return tuple(found)

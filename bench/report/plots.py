@@ -40,7 +40,7 @@ class Point:
     y: Interval
     reference: bool = False
     comparable: bool = True
-    """Whether its score is over the same tasks as most; others are drawn pale and are not on the front."""
+    """Whether its score is over the longest task list; others are drawn pale and are not on the front."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,7 +151,7 @@ class Executor:
             tier=self._tier(job),
             hyper=job.hyper.model_dump(mode="json") | {"budget": budget},
             hash=job.hash,
-            overrides={path: text for path, text in self.plan.request.set.items() if path in job.hyper.names()},
+            overrides=self._overrides(job),
             code=self.code.model_copy(update={"stage_hashes": {p.stage.name: p.code for p in job.stages}}),
             environment=self.environment,
             data=self._data(job),
@@ -168,6 +168,10 @@ class Executor:
         self.accelerator.wait_for_everyone()
         return record
 
+    def _overrides(self, job: Job) -> dict[str, str]:
+        """The --set changes that are of this run's own settings."""
+        return {path: text for path, text in self.plan.request.set.items() if path in job.hyper.names()}
+
     def _tier(self, job: Job) -> Tier:
         """How close the run is to the paper: another teacher, budgets and overrides only ever lower it."""
         if job.spec.scale == "smoke":
@@ -177,7 +181,7 @@ class Executor:
             job.spec.scale == "small"
             or self.plan.request.teacher
             or self.plan.request.limit
-            or self.plan.request.set
+            or self._overrides(job)
             or partial
         ):
             return "reduced"

@@ -180,7 +180,9 @@ def test_a_wider_classifier_is_no_other_session() -> None:
 
 
 def test_budgets_overrides_and_dev_looks_are_shown() -> None:
-    changed = {"hyper": {"budget": {"limit": 500, "epochs": 1}}, "overrides": {"fine_tune.lr": 0.01}, "dev_looks": 3}
+    hyper = {"budget": {"limit": 500, "epochs": 1}, "fine_tune": {"lr": 0.01}}
+    asked = {"fine_tune.lr": 0.01, "augmentation.use": False}  # the second is another run's
+    changed = {"hyper": hyper, "overrides": asked, "dev_looks": 3}
     page = pages([made.record(**changed)])["README.md"]
     row = ("small", "distilbert", "distilbert (fine_tune.lr=0.01)", "epochs 1, limit 500")
     assert column(page, "budget", *row) == "epochs 1, limit 500"
@@ -335,3 +337,12 @@ def test_numbers_are_printed_plainly() -> None:
 def test_links_never_leave_the_project() -> None:
     assert markdown.link("r", Path("p/results/small"), Path("p/reports/a.md")) == "[r](../results/small)"
     assert markdown.link("r", Path("/elsewhere/results"), Path("/home/someone/p/reports/a.md")) == "r"
+
+
+def test_the_figure_leaves_what_ran_on_few_tasks_to_the_table() -> None:
+    records = made.study(seeds=2, tasks=("cola", "sst2", "rte"))
+    few = [made.record("distilbert", "distilbert-no-mlm", task="cola", seed=seed, stamp=90 + seed) for seed in (0, 1)]
+    records = [r for r in records if r.spec.variant != "distilbert-no-mlm"] + few
+    found = pages(records)
+    assert "distilbert-no-mlm" in found["README.md"] and "distilbert-no-mlm" not in found["pareto-small.svg"]
+    assert "distilbert-no-ce (3 tasks)" in found["pareto-small.svg"]

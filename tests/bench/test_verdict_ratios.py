@@ -207,7 +207,7 @@ def test_a_single_run_is_judged_by_its_rounds_and_slow_is_not_seen() -> None:
     assert one(speed_claim(), [record(0.9, 0, slow, scale="small", tier="reduced")]).verdict == "not seen"
     noisy = number("speedup", "batch1-length128", 1.5, [1.0, 2.0, 1.6])
     judged = one(speed_claim(), [record(0.9, 0, noisy)])
-    assert judged.verdict == "inconclusive" and "more rounds" in judged.why
+    assert judged.verdict == "inconclusive" and "more timings" in judged.why
 
 
 def test_the_noise_floor_widens_the_interval_both_ways() -> None:

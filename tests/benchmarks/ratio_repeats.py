@@ -4,6 +4,7 @@
 
 The two ways take turns, so that both see the same machine, and spend about the same time on calls. The figure is the
 spread of the five ratios to BERT-base, largest over smallest minus one; that of `bench measure` is held to 5%.
+The rows that it prints before its last line are those of the README's table.
 """
 
 from __future__ import annotations
@@ -60,6 +61,13 @@ def spread(sessions: list[Ratios]) -> str:
     return ", ".join(f"{name} {max(found) / min(found) - 1:.1%}" for name, found in per_name.items())
 
 
+def row(threads: int, name: str, way: str, sessions: list[Ratios]) -> str:
+    """A row of the README's table."""
+    found = [ratios[name] for ratios in sessions]
+    cells = [str(threads), name, way, *(f"{ratio:.3f}" for ratio in found), f"{max(found) / min(found) - 1:.1%}"]
+    return f"| {' | '.join(cells)} |"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=2, help="of each call")
@@ -74,6 +82,9 @@ def main() -> None:
         usual.append(one_after_the_other(seconds, threads))
         print(f"session {session + 1}: interleaved {told(ratios)} in {middle - started:.0f} s; "
               f"A then B {told(usual[-1])} in {time.monotonic() - middle:.0f} s", flush=True)  # fmt: skip
+    for name in ours[0]:
+        print(row(threads, name, "`bench measure`", ours))
+        print(row(threads, name, "time A, then time B", usual))
     print(f"{threads} threads, spread over {SESSIONS} sessions: A then B: {spread(usual)}; interleaved: {spread(ours)}")
 
 

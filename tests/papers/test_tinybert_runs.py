@@ -30,6 +30,7 @@ def test_a_run_and_what_the_second_one_shares(call: Call, folder: Path) -> None:
     assert code == 0, error
     teacher, record = json.loads(out)
     assert (teacher["spec"]["paper"], record["spec"]["variant"]) == ("bert", "tinybert-4-no-da")
+    assert set(teacher["overrides"]) == {"fine_tune.epochs", "fine_tune.lr"}, "its own, not the student's"
     stages = {stage["name"]: stage for stage in record["stages"]}
     assert list(stages) == [
         "prepare_words", "initialise_student", "distil_general", "distil_intermediate", "distil_prediction",
