@@ -94,7 +94,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         })  # fmt: skip
     if scale == "small":
         few = {"epochs": 2, "batch_size": 16, "lr": 1e-4}
-        sensing = Sensing(most_rows=64, repeats=5, landscape_points=15)
+        sensing = Sensing(most_rows=32, repeats=5, landscape_points=11)
         return base.model_copy(update={"sensing": sensing, "training": base.training.model_copy(update=few)})
     return base
 
