@@ -30,6 +30,9 @@ Teacher = Annotated[str | None, typer.Option("--teacher", help="A pre-trained BE
 DataOption = Annotated[str | None, typer.Option("--data", help="hub, synthetic, or a folder with TASK/SPLIT.parquet.")]
 Corpus = Annotated[str | None, typer.Option("--corpus", help="Plain text (.txt, .parquet or a folder of them).")]
 Limit = Annotated[int | None, typer.Option("--limit", help="Training rows per task at most; recorded.")]
+DevLimit = Annotated[
+    int | None, typer.Option("--dev-limit", help="Rows per scored split at most; recorded, and marked partial.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
 Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
@@ -131,12 +134,12 @@ def show_plan(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None,
     teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
-    set_: Set = None, results: Results = None, as_json: Json = False,
+    dev_limit: DevLimit = None, set_: Set = None, results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The jobs and their expected cost; runs nothing."""
     plan = _plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
-        limit=limit, set=set_, results=results,
+        limit=limit, dev_limit=dev_limit, set=set_, results=results,
     )  # fmt: skip
     from bench.run.forecast import forecast
 
@@ -153,12 +156,12 @@ def run(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None,
     teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
-    set_: Set = None, results: Results = None, as_json: Json = False,
+    dev_limit: DevLimit = None, set_: Set = None, results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     plan = _plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
-        limit=limit, set=set_, results=results,
+        limit=limit, dev_limit=dev_limit, set=set_, results=results,
     )  # fmt: skip
     from bench.run import execute
 

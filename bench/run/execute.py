@@ -81,14 +81,15 @@ class Executor:
         measurements += measure.cost(chain.entries)
         content["artefacts"] = measure.artefacts(load.weight_files(folder))
         model = load.load_saved(folder)
-        measurements += measure.quality(job, model, self.plan.inputs, self.accelerator)
+        said = measure.answers(job, model, self.plan.inputs, self.accelerator)
+        measurements += measure.quality(job, said, self.plan.inputs)
         measurements += measure.size(model, folder)
         measurements += measure.findings(self.plan.cache.manifest(key)["facts"])
         teacher = load.load_saved(teacher_folder) if teacher_folder else None
         if job.recipe.packing:
             small = self.plan.cache.packed_folder(key)
             measurements += packing.measure(
-                job, job.recipe.packing, model, teacher, small, self.plan.inputs, self.accelerator
+                job, job.recipe.packing, model, said, teacher, small, self.plan.inputs, self.accelerator
             )
             content["artefacts"] += measure.artefacts(load.packed_files(small))
         if self.accelerator.is_main_process:  # the others wait: they would disturb its timing
@@ -132,7 +133,8 @@ class Executor:
                 load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels
             )
             split = job.task.scored[0]
-            scores = measure.quality(job, model, self.plan.inputs, self.accelerator)
+            said = measure.answers(job, model, self.plan.inputs, self.accelerator)
+            scores = measure.quality(job, said, self.plan.inputs)
             score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
             if score is None or score < self._floor(job):
                 raise ModelError("the given teacher is below its floor", where=self.plan.request.teacher, found=score,
@@ -181,6 +183,7 @@ class Executor:
             job.spec.scale == "small"
             or self.plan.request.teacher
             or self.plan.request.limit
+            or self.plan.request.dev_limit
             or self._overrides(job)
             or partial
         ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -57,10 +57,12 @@ class Inputs:
                             fix="add --teacher FOLDER_OR_HUB_ID, or leave --data out")  # fmt: skip
 
     def rows(self, task: Task, split: str) -> Rows:
-        """The whole split, verified."""
+        """The verified split: training rows whole (see `train`), a scored split cut to the user's limit of those."""
         key = (task.name, split)
         if key not in self._rows:
-            self._rows[key] = self.source.rows(task, split)
+            whole = self.source.rows(task, split)
+            cut = whole if split == task.train else whole.take(self.request.dev_limit)
+            self._rows[key] = replace(cut, partial=cut.partial or len(cut) < len(whole))
         return self._rows[key]
 
     def train(self, task: Task) -> Rows:
@@ -94,7 +96,10 @@ class Inputs:
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""
         parts = {split: self.rows(task, split).sha256 for split in (task.train, *task.scored)}
-        return digest({"source": self.source.name, "sha256": parts, "limit": self.request.limit})
+        content: dict[str, object] = {"source": self.source.name, "sha256": parts, "limit": self.request.limit}
+        if self.request.dev_limit is not None:
+            content["dev_limit"] = self.request.dev_limit
+        return digest(content)
 
     @functools.cached_property
     def corpus_identity(self) -> str | None:

@@ -30,13 +30,20 @@ PROTOCOLS = {
 """Short: enough for a ratio inside a run. The full protocol at paper size is `bench measure`."""
 
 
-def quality(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> list[Measurement]:
+def answers(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> dict[str, np.ndarray]:
+    """Scored split -> the model's logits, in the order of the encoded rows."""
+    pad_id = inputs.vocabulary(job.tokenizer_folder).pad
+    return {
+        split: predict(model, inputs.encoded(job.task, split, job.reading), pad_id, accelerator)
+        for split in job.task.scored
+    }
+
+
+def quality(job: Job, said: Mapping[str, np.ndarray], inputs: Inputs) -> list[Measurement]:
     """Every metric of the task on every scored split, and `majority`: the accuracy of always saying the commonest."""
     out = []
-    pad_id = inputs.vocabulary(job.tokenizer_folder).pad
-    for split in job.task.scored:
+    for split, logits in said.items():
         labels = inputs.rows(job.task, split).labels
-        logits = predict(model, inputs.encoded(job.task, split, job.reading), pad_id, accelerator)
         for metric, value in inputs.scores(job.task, split, job.reading, logits).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(labels)))
         if not (job.task.regression or job.task.spans):

@@ -5,6 +5,7 @@ The file that was written is read back first: what is scored and timed here is w
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,29 +17,31 @@ from bench.core.record import Measurement
 from bench.measure.backends import with_int8_linears
 from bench.measure.latency import inference, interleaved, speedup
 from bench.run.inputs import Inputs
-from bench.run.measure import LENGTH, PROTOCOLS
+from bench.run.measure import LENGTH, PROTOCOLS, answers
 from bench.run.plan import Job
-from bench.train.predict import predict
 from bench.train.recipe import Packing
 
 SHAPE = f"batch1-length{LENGTH}"
 
 
 def measure(
-    job: Job, packing: Packing, model: PreTrainedModel, reference: nn.Module | None, folder: Path, inputs: Inputs,
-    accelerator: Accelerator,
+    job: Job, packing: Packing, model: PreTrainedModel, said: Mapping[str, np.ndarray], reference: nn.Module | None,
+    folder: Path, inputs: Inputs, accelerator: Accelerator,
 ) -> list[Measurement]:  # fmt: skip
-    """Write the file into a folder, read it, and say what it weighs and answers; times are against the reference."""
+    """Write the file into a folder, read it, and say what it weighs and answers.
+
+    `said` is what the model itself answers on each scored split; times are against the reference.
+    """
     sizes = packing.write(model, folder) if accelerator.is_main_process else {}
     accelerator.wait_for_everyone()
     out = [
         Measurement(metric="size_bytes", split=split, value=value, unit="bytes", n=1) for split, value in sizes.items()
     ]
-    out += _answers(job, "packed", packing.read(folder), model, inputs, accelerator)
+    out += _answers(job, "packed", packing.read(folder), said, inputs, accelerator)
     if accelerator.device.type != "cpu":
         return out  # the kernels are those of processors
     kernel = with_int8_linears(packing.floats(folder))
-    out += _answers(job, "int8", kernel, model, inputs, accelerator)
+    out += _answers(job, "int8", kernel, said, inputs, accelerator)
     if reference is not None and accelerator.is_main_process:
         out += _times(kernel, reference, int(model.config.vocab_size), accelerator)
     accelerator.wait_for_everyone()
@@ -46,18 +49,16 @@ def measure(
 
 
 def _answers(
-    job: Job, name: str, again: nn.Module, model: nn.Module, inputs: Inputs, accelerator: Accelerator
+    job: Job, name: str, again: nn.Module, said: Mapping[str, np.ndarray], inputs: Inputs, accelerator: Accelerator
 ) -> list[Measurement]:
     """The primary score, and the largest difference of any logit from the model's."""
-    out, pad_id = [], inputs.vocabulary(job.tokenizer_folder).pad
-    for split in job.task.scored:
-        encoded = inputs.encoded(job.task, split, job.reading)
-        mine, theirs = (predict(m, encoded, pad_id, accelerator) for m in (again, model))
+    out = []
+    for split, mine in answers(job, again, inputs, accelerator).items():
         score, rows = inputs.scores(job.task, split, job.reading, mine)[job.task.primary], inputs.rows(job.task, split)
         out += [
             Measurement(metric=f"{name}_score", split=split, value=score, unit="fraction", n=len(rows)),
-            Measurement(metric=f"{name}_difference", split=split, value=float(np.abs(mine - theirs).max()),
-                        unit="logit", n=len(encoded)),
+            Measurement(metric=f"{name}_difference", split=split, value=float(np.abs(mine - said[split]).max()),
+                        unit="logit", n=len(mine)),
         ]  # fmt: skip
     return out
 

@@ -29,6 +29,9 @@ class Request(BaseModel):
     data: str | None = None
     corpus: str | None = None
     limit: int | None = Field(default=None, ge=1)
+    """Training rows per task at most."""
+    dev_limit: int | None = Field(default=None, ge=1)
+    """Rows per scored split at most."""
     set: dict[str, str] = Field(default_factory=dict)
     results: str = "results"
     checkpoint_minutes: float = Field(default=5.0, ge=0)
