@@ -40,7 +40,7 @@ class FolderSource:
         raw = _read(path)  # once, so that the hash is of the very bytes that are parsed
         table = _parse(raw, where)
         found = read_columns(table, task, split, where)
-        names = _label_names(table.schema)
+        names = _label_names(table.schema, task.answer_column)
         if names is not None:
             check_names(names, task, where)
         if not partial:
@@ -101,10 +101,10 @@ def _parse(raw: bytes, where: str) -> pa.Table:
         ) from error  # fmt: skip
 
 
-def _label_names(schema: pa.Schema) -> list[str] | None:
+def _label_names(schema: pa.Schema, column: str) -> list[str] | None:
     """The label names that the Hugging Face writer leaves in a file's metadata; None where there are none."""
     raw = (schema.metadata or {}).get(b"huggingface")
     if raw is None:
         return None
-    features = json.loads(raw).get("info", {}).get("features") or {}
-    return features.get("label", {}).get("names")
+    found = (json.loads(raw).get("info", {}).get("features") or {}).get(column, {})
+    return found.get("names") or found.get("feature", {}).get("names")  # the second is that of a list

@@ -39,7 +39,8 @@ class HubSource:
             raise DataError("the hub has not given the data", where=where, found=str(error), fix=OFFLINE) from error
         assert isinstance(data, datasets.Dataset), type(data)
         found = read_columns(data.with_format("arrow")[:], task, split, where)
-        names = getattr(data.features.get("label"), "names", None)
+        feature = data.features.get(task.answer_column)
+        names = getattr(getattr(feature, "feature", feature), "names", None)  # a list's are those of what it holds
         if names is not None:
             check_names(names, task, where)
         check_count(len(found), task, split, where, fix="the pinned revision has changed: report it")

@@ -74,10 +74,10 @@ def compute(task: Task, predictions: np.ndarray, labels: np.ndarray) -> dict[str
     """All metrics of a task as fractions, in the task's order; None where one is undefined.
 
     Shapes: predictions [N] label ids (scores for a regression task), labels [N]. Answers that are texts are scored by
-    `bench.data.answers`.
+    `bench.data.answers`, tags by `bench.data.entities`.
     Raises DataError on no rows, unequal shapes, labels of -1, ids that the task has not, and non-finite scores.
     """
-    assert not task.spans, f"the answers of {task.name} are texts"
+    assert task.kind in ("label", "score"), f"the answers of {task.name} are not one per row"
     predictions, labels = np.asarray(predictions), np.asarray(labels)
     _check(task, predictions, labels)
     return {name: METRICS[name](predictions, labels) for name in task.metrics}
@@ -107,11 +107,11 @@ class GlueMetric(evaluate.Metric):
     """A task's metrics as an `evaluate.Metric`: `GlueMetric("mrpc").compute(predictions=..., references=...)`."""
 
     def __init__(self, task: str, **options: Any) -> None:
-        """`options` are evaluate's own. Raises SpecError for an unknown task, and for one without labels."""
+        """`options` are evaluate's own. Raises SpecError for an unknown task, and for one without a label per row."""
         self.task = get_task(task)
-        if self.task.spans:
-            raise SpecError("the task has no labels", found=task, expected="a task of GLUE, or imdb",
-                            fix="use bench.data.answers.scores")  # fmt: skip
+        if self.task.kind not in ("label", "score"):
+            raise SpecError("the task has no label per row", found=task, expected="a task of GLUE, or imdb",
+                            fix="use the scores of bench.data.answers or bench.data.entities")  # fmt: skip
         super().__init__(config_name=task, **{"keep_in_memory": True, "seed": 0, **options})
 
     def _info(self) -> evaluate.MetricInfo:

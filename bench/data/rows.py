@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from bench.core.errors import DataError, SpecError
 from bench.data.answers import Answers, read_answers
+from bench.data.entities import read_tags, read_words
 from bench.data.tasks import SCORE_RANGE, Task
 
 UNLABELLED = -1
@@ -26,8 +27,8 @@ class Texts:
 
     columns: tuple[list[str], ...]
     labels: np.ndarray
-    """int64 [N] label ids, float32 [N] scores for a regression task, or int64 [N, 2] for a task of spans: where the
-    first answer begins and ends, in characters of the context"""
+    """int64 [N] label ids; float32 [N] scores for a regression task; int64 [N, 2] for a task of spans: where the first
+    answer begins and ends, in characters of the context; int64 [N, W] for one of tags: each word's, then NO_WORD"""
     answers: Answers = ()
     """The accepted answers of each example, for a task of spans"""
 
@@ -93,8 +94,8 @@ def check_names(names: Sequence[str], task: Task, where: str) -> None:
     """Raises DataError where the label names that come with the data are not the task's, in the same order."""
     if tuple(names) != task.labels:
         raise DataError(
-            "label names differ", where=f"{where}, field label", found=list(names), expected=list(task.labels),
-            fix="re-write the label ids in the expected order",
+            "label names differ", where=f"{where}, field {task.answer_column}", found=list(names),
+            expected=list(task.labels), fix="re-write the label ids in the expected order",
         )  # fmt: skip
 
 
@@ -103,7 +104,7 @@ def read_columns(table: pa.Table, task: Task, split: str, where: str) -> Texts:
 
     Raises DataError naming `where` and the field.
     """
-    wanted = (*task.columns, "answers" if task.spans else "label")
+    wanted = (*task.columns, task.answer_column)
     for name in wanted:
         if name not in table.column_names:
             raise DataError(
@@ -112,6 +113,10 @@ def read_columns(table: pa.Table, task: Task, split: str, where: str) -> Texts:
             )  # fmt: skip
     if table.num_rows == 0:
         raise DataError("no rows", where=where, found="0", expected="at least 1", fix="write the split again")
+    if task.tags:
+        sentences = read_words(table[task.columns[0]], f"{where}, field {task.columns[0]}")
+        field = f"{where}, field {task.answer_column}"
+        return Texts((sentences,), read_tags(table[task.answer_column], sentences, task.labels, field))
     texts = tuple(_texts(table, name, where) for name in task.columns)
     if task.spans:
         return Texts(texts, *read_answers(table["answers"], texts[1], where))

@@ -3,7 +3,8 @@
 Label names are in the order of the Hugging Face data sets, so a label id means the same here and there.
 Splits and row counts are the official ones. The GLUE test splits carry no public labels (-1), except MRPC's, whose
 labels are not to be scored: published test numbers come from the GLUE server.
-A task of spans (squad) has no labels but answers, which are parts of its second column.
+A task of spans (squad) has no labels but answers, which are parts of its second column; one of tags (conll2003) has a
+label for every word.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from typing import Literal
 
 import numpy as np
 
@@ -19,6 +21,10 @@ from bench.core.errors import DataError, SpecError
 GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
 IMDB = ("stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
 SQUAD = ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f")
+CONLL = ("lhoestq/conll2003", "19edcb426bfd625c275c17b9a99b2239243f4377")
+"""Parquet files of the official data set, whose own repository is a script that `datasets` no longer runs."""
+Kind = Literal["label", "score", "span", "tags"]
+"""What a model answers: one of some labels, a number, a part of a text, or a tag for every word of it."""
 SCORE_RANGE = (0.0, 5.0)
 """Lowest and highest label of a regression task (the STS-B annotation scale)."""
 
@@ -43,10 +49,23 @@ class Task:
     """How far above the majority class's primary score a fine-tuned teacher has to be (ours), as a fraction."""
     spans: bool = False
     """Whether an answer is a part of the second column; `labels` then names the two outputs per token."""
+    tags: bool = False
+    """Whether every word has one of the labels, the first of which stands for no entity."""
+    cased: bool = False
+    """Whether it takes a vocabulary with capitals: names are told by them."""
+
+    @property
+    def kind(self) -> Kind:
+        return "span" if self.spans else "tags" if self.tags else "label" if self.labels else "score"
 
     @property
     def regression(self) -> bool:
         return not self.labels
+
+    @property
+    def answer_column(self) -> str:
+        """What the Hugging Face data set calls the column of the right answers."""
+        return "answers" if self.spans else "ner_tags" if self.tags else "label"
 
     @property
     def outputs(self) -> int:
@@ -109,6 +128,12 @@ _ROWS = (
         "squad", ("question", "context"), ("start", "end"), MappingProxyType({"train": 87599, "validation": 10570}),
         ("validation",), ("f1", "exact_match"), "f1", hub=(SQUAD[0], "plain_text", SQUAD[1]), margin=0.2, spans=True,
     ),
+    Task(
+        "conll2003", ("tokens",),
+        ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"),
+        MappingProxyType({"train": 14041, "validation": 3250, "test": 3453}), ("validation",), ("f1",), "f1",
+        hub=(CONLL[0], "default", CONLL[1]), margin=0.2, tags=True, cased=True,
+    ),
 )  # fmt: skip
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})
@@ -137,8 +162,8 @@ def floor(task: Task, labels: np.ndarray) -> float:
     """
     if len(labels) == 0:
         raise DataError("no labels to take a floor from", where=task.name, expected="at least one row")
-    if task.spans or task.primary in ("matthews", "pearson", "spearman"):
-        constant = 0.0  # a constant correlates with nothing, and one place in every text answers next to nothing
+    if task.kind in ("span", "tags") or task.primary in ("matthews", "pearson", "spearman"):
+        constant = 0.0  # a constant correlates with nothing, one place or tag for all answers next to nothing
     elif task.primary == "f1":
         positive = float(np.mean(labels == 1))
         constant = 2 * positive / (1 + positive)  # recall 1, precision = share of positives

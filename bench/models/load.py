@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,6 +20,12 @@ from bench.core.errors import ModelError
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.bin")
+
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "ForSequenceClassification": ("label", "score"), "ForQuestionAnswering": ("span",),
+    "ForTokenClassification": ("tags",),
+}  # fmt: skip
+"""How an architecture's name ends -> the kinds of task that it is for."""
 
 Own = TypeVar("Own", bound=type[PreTrainedModel])
 
@@ -44,13 +50,9 @@ class Checkpoint:
     architecture: str
 
     @property
-    def is_classifier(self) -> bool:
-        """Whether it is fine-tuned: to give labels, scores or spans."""
-        return self.answers_spans or self.architecture.endswith("ForSequenceClassification")
-
-    @property
-    def answers_spans(self) -> bool:
-        return self.architecture.endswith("ForQuestionAnswering")
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of task that it is fine-tuned for, by its architecture; none of an encoder."""
+        return next((kinds for head, kinds in HEADS.items() if self.architecture.endswith(head)), ())
 
     @property
     def has_lm_head(self) -> bool:
@@ -177,6 +179,12 @@ def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
             "the tokenizer cannot be read", where=folder, found=f"{type(error).__name__}: {error}",
             expected="a whole tokenizer.json or vocab.txt", fix="copy the files again",
         ) from error  # fmt: skip
+
+
+def lowers(words: PreTrainedTokenizerBase) -> bool:
+    """Whether a tokenizer makes capitals small, as those of uncased models do."""
+    normalizer = getattr(getattr(words, "backend_tokenizer", None), "normalizer", None)
+    return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
 def architecture(name: str) -> type[PreTrainedModel]:

@@ -121,10 +121,10 @@ class Executor:
     def _refuse_given_teacher(self) -> None:
         """A teacher that was given fine-tuned and scores like guessing is wrong input: nothing is run or written."""
         checkpoint = self.plan.checkpoint
-        if checkpoint is None or not checkpoint.is_classifier:
+        if checkpoint is None or not checkpoint.kinds:
             return
         for job in {job.task.name: job for job in self.plan.jobs if job.teacher is None}.values():
-            if checkpoint.answers_spans != job.task.spans:
+            if job.task.kind not in checkpoint.kinds:
                 raise ModelError("the given teacher is fine-tuned for another kind of task",
                                  where=self.plan.request.teacher, found=checkpoint.architecture,
                                  expected=f"one for {job.task.name}, or an encoder",

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.spec import digest
-from bench.data import answers, spans, synthetic
+from bench.data import answers, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.metrics import compute
 from bench.data.pairs import sentence_pairs, sentences
@@ -73,6 +73,8 @@ class Inputs:
         """A split as the model reads it; the training split is cut to the user's limit."""
         if task.spans:
             return self._windows(task, split, reading).encoded
+        if task.tags:
+            return self._tagged(task, split, reading).encoded
         rows = self.train(task) if split == task.train else self.rows(task, split)
         return encode(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
 
@@ -83,9 +85,16 @@ class Inputs:
         return spans.windows(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length,
                              reading.windows.stride, reading.windows.question)  # fmt: skip
 
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
+    def _tagged(self, task: Task, split: str, reading: Reading) -> tags.Tagged:
+        rows = self.train(task) if split == task.train else self.rows(task, split)
+        return tags.tagged(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
+
     def scores(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> dict[str, float | None]:
         """All metrics of the task for a model's logits on a scored split, in the order of `encoded`."""
         rows = self.rows(task, split)
+        if task.tags:
+            return entities.scores(tags.best_tags(logits, self._tagged(task, split, reading)), rows.labels, task.labels)
         if not task.spans:
             return compute(task, predict.answers(task, logits), rows.labels)
         assert reading.windows is not None

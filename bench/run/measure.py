@@ -46,7 +46,7 @@ def quality(job: Job, said: Mapping[str, np.ndarray], inputs: Inputs) -> list[Me
         labels = inputs.rows(job.task, split).labels
         for metric, value in inputs.scores(job.task, split, job.reading, logits).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(labels)))
-        if not (job.task.regression or job.task.spans):
+        if job.task.kind == "label":
             share = float(np.bincount(labels).max() / len(labels))
             out.append(Measurement(metric="majority", split=split, value=share, unit="fraction", n=len(labels)))
     return out

@@ -11,11 +11,11 @@ import torch
 import transformers
 
 from bench.core import registry
-from bench.core.errors import SpecError
+from bench.core.errors import ModelError, SpecError
 from bench.core.spec import Spec, digest
 from bench.data.tasks import Task, get_task
+from bench.models import load
 from bench.models.device import native_bf16
-from bench.models.load import Checkpoint
 from bench.run.cache import Cache, home
 from bench.run.codehash import code_hash
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, teacher_facts
@@ -44,7 +44,7 @@ class Job:
     hyper: Settings
     stages: tuple[StagePlan, ...]
     tokenizer_folder: Path
-    released: Checkpoint | None
+    released: load.Checkpoint | None
     teacher: Job | None
 
     @property
@@ -78,7 +78,7 @@ class Plan:
     inputs: Inputs
     jobs: tuple[Job, ...]
     cache: Cache
-    checkpoint: Checkpoint | None
+    checkpoint: load.Checkpoint | None
 
 
 class Planner:
@@ -87,9 +87,10 @@ class Planner:
     def __init__(self, request: Request):
         self.request = request
         self.recipes = self._recipes()
-        self.tasks = self._tasks()
+        self.asked = self._asked()
         self.inputs = Inputs(request)
         self.checkpoint = self._checkpoint()
+        self.tasks = self._tasks()
         self._jobs: dict[Spec, Job] = {}
         self._common = {
             "torch": torch.__version__, "transformers": transformers.__version__,
@@ -112,26 +113,43 @@ class Planner:
                 raise SpecError("unknown variant", found=name, expected=f"one of {', '.join(sorted(known))}")
         return chosen
 
-    def _tasks(self) -> list[Task]:
+    def _asked(self) -> list[Task]:
         for name in self.request.task:
             task = get_task(name)
             if not any(task.name in recipe.tasks for recipe in self.recipes.values()):
                 raise SpecError("no chosen paper has this task", found=name, fix="see bench list")
+        return [get_task(name) for name in self.request.task]
+
+    def _tasks(self) -> list[Task]:
+        """The tasks asked for, or all that the papers have and the vocabulary fits."""
         default = {t: None for recipe in self.recipes.values() for t in self._default_tasks(recipe)}
-        return [get_task(name) for name in (self.request.task or default)]
+        lowers = load.lowers(self.inputs.tokenizer(self._tokenizer_folder(None)))
+        for task in self.asked:
+            if task.cased and lowers:
+                raise ModelError("the task takes a cased vocabulary", where=task.name,
+                                 found="a tokenizer that makes capitals small",
+                                 expected="a BERT whose tokenizer keeps them", fix=self._cased_fix())  # fmt: skip
+        return self.asked or [task for task in map(get_task, default) if not (task.cased and lowers)]
+
+    def _cased_fix(self) -> str:
+        names = [recipe.cased_teacher[0] for recipe in map(self._teacher_recipe, self.recipes.values())
+                 if recipe.cased_teacher]  # fmt: skip
+        return f"add --teacher {names[0]}, and run the task by itself" if names else "choose another --task"
 
     def _default_tasks(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.smoke_tasks if self.request.scale == "smoke" else recipe.tasks
 
-    def _checkpoint(self) -> Checkpoint | None:
+    def _checkpoint(self) -> load.Checkpoint | None:
         if self.request.teacher:
             return self.inputs.checkpoint(self.request.teacher)
         if self.request.scale == "smoke":
             return None
         if self.request.scale == "full":
+            cased = bool(self.asked) and all(task.cased for task in self.asked)
             for recipe in map(self._teacher_recipe, self.recipes.values()):
-                if recipe.default_teacher:
-                    return self.inputs.checkpoint(*recipe.default_teacher)
+                teacher = recipe.cased_teacher if cased else recipe.default_teacher
+                if teacher:
+                    return self.inputs.checkpoint(*teacher)
         raise SpecError("no teacher is given", where=f"scale {self.request.scale}",
                         fix="add --teacher FOLDER_OR_HUB_ID, a pre-trained BERT of any size")  # fmt: skip
 
@@ -197,13 +215,13 @@ class Planner:
                 raise unknown_field(path, known)
         return {path: text for path, text in self.request.set.items() if path in hyper.names()}
 
-    def _tokenizer_folder(self, released: Checkpoint | None) -> Path:
+    def _tokenizer_folder(self, released: load.Checkpoint | None) -> Path:
         given = released or self.checkpoint
         return given.folder if given else self.inputs.synthetic_tokenizer
 
     def _chain(
         self, recipe: Recipe, hyper: Settings, spec: Spec, task: Task, teacher: Job | None,
-        released: Checkpoint | None, folder: Path,
+        released: load.Checkpoint | None, folder: Path,
     ) -> tuple[StagePlan, ...]:  # fmt: skip
         facts = teacher_facts(self.checkpoint) if self.checkpoint else None
         plans: list[StagePlan] = []

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch
 from bench.data.masking import IGNORED
+from bench.data.tasks import Kind
 from bench.models.outputs import forward
 
 
@@ -37,14 +38,28 @@ def span_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.transpose(1, 2)[inside], labels[inside])
 
 
-def supervised(regression: bool, spans: bool = False) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
-    """The loss of plain fine-tuning on labels, scores or spans, in the form that `fit` takes."""
+def tag_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy over the pieces that carry a tag.
+
+    Shapes: `logits` [B, L, C]; `labels` [B, L or more] with the ignore index elsewhere. Without a tag the value is 0.
+    """
+    labels = labels[:, : logits.shape[1]]
+    chosen = labels != IGNORED
+    if not bool(chosen.any()):
+        return logits.sum() * 0.0
+    return F.cross_entropy(logits[chosen].float(), labels[chosen])
+
+
+def supervised(kind: Kind) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+    """The loss of plain fine-tuning on labels, scores, spans or tags, in the form that `fit` takes."""
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        logits = forward(model, batch).logits
-        if spans:
-            return {"task": span_loss(attended_only(logits, batch["attention_mask"]), batch["labels"])}
-        return {"task": task_loss(logits, batch["labels"], regression)}
+        logits, labels = forward(model, batch).logits, batch["labels"]
+        if kind == "span":
+            return {"task": span_loss(attended_only(logits, batch["attention_mask"]), labels)}
+        if kind == "tags":
+            return {"task": tag_loss(logits, labels)}
+        return {"task": task_loss(logits, labels, regression=kind == "score")}
 
     return loss
 

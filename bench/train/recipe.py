@@ -185,6 +185,8 @@ class Recipe:
     """Set where the finished model is also written, read back, scored and weighed as a smaller file"""
     default_teacher: tuple[str, str] | None = None
     """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
+    cased_teacher: tuple[str, str] | None = None
+    """The same for tasks that take a cased vocabulary"""
 
     @property
     def main_variant(self) -> str:

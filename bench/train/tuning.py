@@ -42,4 +42,4 @@ def fine_tune_on_task(
     """Train a model with the task's head on its rows, with the task's own loss; `windows` for a task of spans."""
     rows = ctx.train_rows(max_length, windows)
     batches = Batches(rows, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
-    return ctx.fit(model, supervised(ctx.task.regression, ctx.task.spans), batches, training)
+    return ctx.fit(model, supervised(ctx.task.kind), batches, training)

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification
+from transformers import BertConfig
 
 from bench.core.errors import ModelError, SpecError
 from papers.qbert.quantize import (
@@ -40,7 +41,7 @@ from papers.qbert.sizes import Bits, encoder_bytes
 
 FORMAT = "qbert-packed-1"
 FILE = "packed.safetensors"
-ARCHITECTURES = {plain.__name__: plain for plain in (BertForSequenceClassification, BertForQuestionAnswering)}
+ARCHITECTURES: dict[str, type[Bert]] = {plain.__name__: plain for plain in get_args(Bert)}
 CODES, SCALE, ZERO = ".codes", ".scale", ".zero"
 RANGES = (".output.low", ".output.high")
 """Of activations."""
@@ -112,8 +113,7 @@ def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
         tensors[name + CODES] = torch.from_numpy(pack(codes, rounding.bits))
         tensors[name + SCALE] = to.scale.float().cpu().reshape(-1).contiguous()
         tensors[name + ZERO] = to.low.float().cpu().reshape(-1).contiguous()
-    head = "ForQuestionAnswering" if isinstance(model, BertForQuestionAnswering) else "ForSequenceClassification"
-    config = _plain(model.config, f"Bert{head}")
+    config = _plain(model.config, next(name for name, plain in ARCHITECTURES.items() if isinstance(model, plain)))
     expected = _expected(config, scheme)
     if _shapes(tensors) != expected:
         raise ModelError("the model is not quantised as the scheme says", found=_difference(_shapes(tensors), expected),

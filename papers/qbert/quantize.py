@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from transformers import BertForQuestionAnswering, BertForSequenceClassification
+from transformers import BertForQuestionAnswering, BertForSequenceClassification, BertForTokenClassification
 
 from bench.core.errors import ModelError, SpecError
 from bench.train.settings import Settings
@@ -22,7 +22,7 @@ FLOAT_BITS = 32
 """The number of bits that leaves a tensor as it is."""
 MOST_BITS = 8
 
-Bert = BertForSequenceClassification | BertForQuestionAnswering
+Bert = BertForSequenceClassification | BertForQuestionAnswering | BertForTokenClassification
 """A BERT with a task's head; what is rounded is its encoder and its tables."""
 AnyBert = TypeVar("AnyBert", bound=Bert)
 

@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
 from bench.core.errors import ModelError
 from bench.models.load import Checkpoint
@@ -23,10 +22,10 @@ from papers.qbert import packed, settings
 from papers.qbert.hessian import landscape, sensitivity, subset_batches, top_vectors
 from papers.qbert.quantize import FLOAT_BITS, Bert, Scheme, quantized_weights
 from papers.qbert.settings import Hyper
-from papers.qbert.student import QBert, from_float
+from papers.qbert.student import HEADS, QBert, from_float
 
-TASKS = ("sst2", "mnli", "squad", "cola", "mrpc", "stsb", "qqp", "qnli", "rte")
-"""SST-2, MNLI and SQuAD are the paper's; the others cost nothing more to offer."""
+TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "qnli", "rte")
+"""SST-2, MNLI, SQuAD and CoNLL-2003 are the paper's; the others cost nothing more to offer."""
 
 
 def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
@@ -37,7 +36,7 @@ def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | No
 def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     """The fine-tuned BERT: Q-BERT has no other student."""
     teacher, outputs = ctx.fine_tuned_teacher(), ctx.task.outputs
-    wanted = BertForQuestionAnswering if ctx.task.spans else BertForSequenceClassification
+    wanted = HEADS[ctx.task.kind]
     if not isinstance(teacher, wanted) or teacher.config.num_labels != outputs:
         raise ModelError("the model to quantise is not fine-tuned on the task", where=ctx.task.name,
                          found=type(teacher).__name__, expected=f"a {wanted.__name__} of {outputs} outputs",
@@ -50,7 +49,7 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     model = moved(state.model, ctx.device)
     assert isinstance(model, Bert)
     rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
-    loss = supervised(ctx.task.regression, ctx.task.spans)
+    loss = supervised(ctx.task.kind)
     found = sensitivity(model, loss, rows, ctx.vocabulary.pad, sensing, ctx.seed)
     facts = {
         "sensitivity": {f"layer{i}": [one.omega] for i, one in enumerate(found)},

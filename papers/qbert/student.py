@@ -3,37 +3,56 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
-from transformers import BertConfig, BertForQuestionAnswering, BertForSequenceClassification
+from transformers import (
+    BertConfig,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+)
 
 from bench.core.errors import ModelError
+from bench.data.tasks import Kind
 from bench.models import load
 from papers.qbert.quantize import Bert, Scheme, quantize
 
-
-@load.register
-class QBertForSequenceClassification(BertForSequenceClassification):
-    """A BERT that rounds as `config.qbert` says; saved, it holds the float weights and the ranges of activations."""
-
-    def __init__(self, config: BertConfig):
-        scheme = _scheme(config)
-        super().__init__(config)
-        self.scheme = scheme
-        quantize(self, self.scheme)
+HEADS: dict[Kind, type[Bert]] = {
+    "label": BertForSequenceClassification, "score": BertForSequenceClassification,
+    "span": BertForQuestionAnswering, "tags": BertForTokenClassification,
+}  # fmt: skip
+"""The teacher that each kind of task takes."""
 
 
-@load.register
-class QBertForQuestionAnswering(BertForQuestionAnswering):
-    """The same for a task whose answers are spans."""
+class _Quantized:
+    """A BERT that rounds as `config.qbert` says; saved, it holds the float weights and the ranges of activations.
+
+    Goes before the class of the BERT among the bases.
+    """
 
     def __init__(self, config: BertConfig):
         scheme = _scheme(config)
-        super().__init__(config)
+        super().__init__(config)  # pyright: ignore[reportCallIssue]
         self.scheme = scheme
-        quantize(self, self.scheme)
+        quantize(self, scheme)  # pyright: ignore[reportArgumentType]
 
 
-QBert = QBertForSequenceClassification | QBertForQuestionAnswering
+@load.register
+class QBertForSequenceClassification(_Quantized, BertForSequenceClassification):
+    """One answer per row."""
+
+
+@load.register
+class QBertForQuestionAnswering(_Quantized, BertForQuestionAnswering):
+    """Answers that are spans."""
+
+
+@load.register
+class QBertForTokenClassification(_Quantized, BertForTokenClassification):
+    """A tag for every word."""
+
+
+QBert = QBertForSequenceClassification | QBertForQuestionAnswering | QBertForTokenClassification
 
 
 def _scheme(config: BertConfig) -> Scheme:
@@ -49,8 +68,7 @@ def from_float(model: Bert, scheme: Scheme) -> QBert:
     """A Q-BERT with a copy of a BERT's weights; activations have no range until it has trained."""
     config = copy.deepcopy(model.config)
     config.qbert = scheme.model_dump(mode="json")
-    spans = isinstance(model, BertForQuestionAnswering)
-    student = QBertForQuestionAnswering(config) if spans else QBertForSequenceClassification(config)
-    left = student.load_state_dict(model.state_dict(), strict=False)
+    made = next(student for student in get_args(QBert) if isinstance(model, student.__bases__[1]))(config)
+    left = made.load_state_dict(model.state_dict(), strict=False)
     assert not left.unexpected_keys and all(".output." in name for name in left.missing_keys), left
-    return student.train(model.training)  # pyright: ignore[reportReturnType]
+    return made.train(model.training)  # pyright: ignore[reportReturnType]

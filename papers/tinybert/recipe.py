@@ -228,7 +228,7 @@ def _fit_labels(
 ) -> PreTrainedModel:  # fmt: skip
     batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
     with _clipping(model, training, hyper) as training:
-        ctx.fit(model, supervised(ctx.task.regression), batches, training)
+        ctx.fit(model, supervised(ctx.task.kind), batches, training)
     return model
 
 

@@ -324,8 +324,8 @@ def test_a_saved_model_comes_back_to_the_bit(case: str, tmp_path: Path) -> None:
     load.save(model, tmp_path / "saved", small_tokenizer())
     checkpoint = load.check(tmp_path / "saved")
     assert checkpoint.has_lm_head is has_head and checkpoint.architecture == model_class.__name__
-    assert checkpoint.is_classifier is (model_class in (BertForSequenceClassification, BertForQuestionAnswering))
-    assert checkpoint.answers_spans is (model_class is BertForQuestionAnswering)
+    wanted = {BertForSequenceClassification: ("label", "score"), BertForQuestionAnswering: ("span",)}
+    assert checkpoint.kinds == wanted.get(model_class, ())
     names = {path.name for path in (tmp_path / "saved").iterdir()}
     assert names == {"config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"}
     back = load.load_saved(tmp_path / "saved").eval()

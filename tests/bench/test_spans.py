@@ -195,7 +195,7 @@ def test_the_loss_is_the_mean_of_start_and_end() -> None:
 
 
 def test_padding_does_not_change_the_loss() -> None:
-    loss, made = supervised(False, spans=True), model()
+    loss, made = supervised("span"), model()
     ids, labels = torch.arange(40, 48).view(1, 8), torch.tensor([[2, 5]])
     alone = loss(made, {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels})["task"]
     padded = torch.cat([ids, torch.zeros(1, 5, dtype=torch.long)], 1)

@@ -85,8 +85,8 @@ def test_the_noun_trees_hold_together():
 
 
 def test_every_task_has_rows_for_every_official_split_it_is_trained_or_scored_on():
-    assert set(SIZES) == set(TASKS)
-    for task in TASKS.values():
+    assert set(SIZES) == {name for name, task in TASKS.items() if not task.cased}, "the language has no capitals"
+    for task in (TASKS[name] for name in SIZES):
         assert set(SIZES[task.name]) == set(task.splits), task.name
 
 

@@ -24,6 +24,7 @@ OFFICIAL = {  # Wang et al. 2019 (arXiv 1804.07461v3, table 1) in rows; Maas et 
     "wnli": {"train": 635, "validation": 71, "test": 146},
     "ax": {"test": 1104},
     "imdb": {"train": 25000, "test": 25000, "unsupervised": 50000},
+    "conll2003": {"train": 14041, "validation": 3250, "test": 3453},  # Tjong Kim Sang and De Meulder 2003, table 1
     "squad": {"train": 87599, "validation": 10570},  # Rajpurkar et al. 2016, as the Hugging Face data set has it
 }  # fmt: skip
 
@@ -38,16 +39,16 @@ def test_every_row_of_the_table_is_consistent() -> None:
         assert task.name == name
         assert task.primary in task.metrics
         assert set(task.metrics) <= ({"f1", "exact_match"} if task.spans else set(METRICS))
-        assert task.spans == (name == "squad")
+        assert task.spans == (name == "squad") and task.tags == task.cased == (name == "conll2003")
         assert set(task.scored) <= set(task.splits)
         assert len(task.columns) in (1, 2)
         assert task.regression == (name == "stsb")
-        assert task.hub[0] in ("nyu-mll/glue", "stanfordnlp/imdb", "rajpurkar/squad")
+        assert task.hub[0] in ("nyu-mll/glue", "stanfordnlp/imdb", "rajpurkar/squad", "lhoestq/conll2003")
         assert len(task.hub[2]) == 40, "a revision is pinned by its whole commit hash"
         assert int(task.hub[2], 16) >= 0
         assert (task.train in task.splits) == (name != "ax")
         visited += 1
-    assert visited == 12
+    assert visited == 13
 
 
 def test_scored_splits_have_public_labels() -> None:

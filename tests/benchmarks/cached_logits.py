@@ -63,7 +63,7 @@ def main() -> None:
         np.save(Path(folder) / "logits.npy", answers)
         mapped = np.load(Path(folder) / "logits.npy", mmap_mode="r")
         sides = {
-            "labels": (Batches(rows, 32, 0, 0), supervised(False)),
+            "labels": (Batches(rows, 32, 0, 0), supervised("label")),
             "logits": (Batches(rows, 32, 0, 0, transform=with_logits(mapped)), soft),
         }
         found: dict[str, list[float]] = {name: [] for name in sides}

@@ -42,7 +42,7 @@ def fresh() -> nn.Module:
 
 def bare(model: nn.Module, batches: Batches, training: Training) -> None:
     """The shortest loop that does the same work."""
-    loss = supervised(False)
+    loss = supervised("label")
     decayed = [p for p in model.parameters() if p.ndim >= 2]
     plain = [p for p in model.parameters() if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": training.weight_decay}, {"params": plain, "weight_decay": 0.0}]
@@ -66,7 +66,7 @@ def main() -> None:
     batches = Batches(encoded, 32, 0, 0)
     sides = {
         "bare": lambda: bare(fresh(), batches, training),
-        "fit": lambda: fit(fresh(), supervised(False), batches, training, accelerator),
+        "fit": lambda: fit(fresh(), supervised("label"), batches, training, accelerator),
     }
     for run in sides.values():
         run()

@@ -26,7 +26,7 @@ SHAPE: dict[str, int] = dict(
     vocab_size=184, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, intermediate_size=1024
 )  # fmt: skip
 ROWS, LENGTH, STEPS, STOP, MOST = 16, 24, 60, 1e-3, 200
-LOSS = supervised(False)
+LOSS = supervised("label")
 
 
 def power_iteration(model: BertForSequenceClassification, batch: Batch, layer: int, seed: int) -> tuple[float, int]:

@@ -33,7 +33,7 @@ class Side:
     def __init__(self, model: nn.Module):
         self.model = model.train()
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
-        self.loss = supervised(False)
+        self.loss = supervised("label")
 
     def step(self, batch: dict[str, torch.Tensor]) -> float:
         """Seconds of one optimiser step."""

@@ -58,7 +58,7 @@ class Sides:
 
     def ours(self, model: nn.Module, seed: int) -> None:
         training = Training(epochs=self.epochs, batch_size=BATCH, lr=self.lr, warmup=0.1)
-        fit(model, supervised(False), Batches(self.train, BATCH, 0, seed), training, self.accelerator)
+        fit(model, supervised("label"), Batches(self.train, BATCH, 0, seed), training, self.accelerator)
 
     def stock(self, model: nn.Module, seed: int, padded: bool) -> None:
         """transformers.Trainer with its usual collator; `padded` pads every row to 128 in fp32."""

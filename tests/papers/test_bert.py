@@ -76,9 +76,9 @@ def test_full_scale_is_the_reference_setting(task: str) -> None:
     tune = full.fine_tune
     assert full.pretrain is None and full.max_length == {"imdb": 256, "squad": 384}.get(task, 128)
     assert (full.windows is not None) == (task == "squad")
-    assert tune.epochs == (5 if task in ("mrpc", "wnli") else 3)
-    lr = 5e-5 if task == "squad" else 2e-5
-    assert (tune.batch_size, tune.lr, tune.weight_decay, tune.warmup) == (32, lr, 0.01, 0.1)
+    assert tune.epochs == (5 if task in ("mrpc", "wnli", "conll2003") else 3)
+    lr, warmup = 5e-5 if task in ("squad", "conll2003") else 2e-5, 0.4 if task == "conll2003" else 0.1
+    assert (tune.batch_size, tune.lr, tune.weight_decay, tune.warmup) == (32, lr, 0.01, warmup)
     assert (tune.schedule, tune.clip, tune.betas, tune.accumulation) == ("linear", 1.0, (0.9, 0.999), 1)
 
 
@@ -105,12 +105,12 @@ def test_smoke_scale_makes_its_own_encoder_unless_one_is_given(task: str) -> Non
 
 
 def test_the_recipe_names_what_exists() -> None:
-    assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 11
+    assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 12
     assert set(RECIPE.smoke_tasks) <= set(RECIPE.tasks) and len(RECIPE.smoke_tasks) >= 3
     assert RECIPE.teacher is None and RECIPE.main_variant == "bert" and not RECIPE.checkpoints
-    assert RECIPE.default_teacher is not None
-    name, revision = RECIPE.default_teacher
-    assert name == "google-bert/bert-base-uncased" and re.fullmatch("[0-9a-f]{40}", revision)
+    for given, wanted in ((RECIPE.default_teacher, "uncased"), (RECIPE.cased_teacher, "cased")):
+        assert given is not None
+        assert given[0] == f"google-bert/bert-base-{wanted}" and re.fullmatch("[0-9a-f]{40}", given[1])
 
 
 @pytest.mark.parametrize(

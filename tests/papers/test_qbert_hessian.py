@@ -28,7 +28,7 @@ from papers.qbert.hessian import (
     top_vectors,
 )
 
-LOSS = supervised(False)
+LOSS = supervised("label")
 
 
 def bert(hidden: int = 8, layers: int = 3, seed: int = 0, spread: float = 0.4) -> BertForSequenceClassification:
