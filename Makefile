@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+# The library that our curvature is tested against, and what it needs for that; by itself it asks for torchvision, too.
+REFERENCE := curvlinops-for-pytorch backpack-for-pytorch einconv einops jaxtyping linear_operator opt_einsum unfoldNd wadler_lindig
+
 .PHONY: install venv reproduce test lint bench clean
 
 install: $(STAMP)
@@ -17,6 +20,7 @@ $(BIN)/python:
 # The stamp is written last, so that an interrupted install is taken up again.
 $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt $(REFERENCE)
 	@touch $@
 
 reproduce: install

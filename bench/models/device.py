@@ -11,6 +11,14 @@ def native_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware (a processor without AMX or AVX512-BF16 only emulates it)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    flags = Path("/proc/cpuinfo")
-    words = set(flags.read_text().split()) if flags.is_file() else set()
-    return bool(words & {"amx_bf16", "avx512_bf16", "bf16"})
+    return bool(_flags() & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+def sums_int8() -> bool:
+    """Whether this processor adds products of 8-bit numbers without overflow (VNNI): one without must halve a range."""
+    return bool(_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+
+
+def _flags() -> set[str]:
+    file = Path("/proc/cpuinfo")
+    return set(file.read_text().split()) if file.is_file() else set()

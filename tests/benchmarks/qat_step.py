@@ -2,6 +2,7 @@
 
     python tests/benchmarks/qat_step.py [ROUNDS]          a minute on one core
 
+Both in bf16 where the hardware has it, else in fp32, as the trainer chooses.
 Same rows (32 of 64 tokens), loss, clipping and AdamW; 4 bits, 128 groups, embeddings and activations at 8. The two
 take turns in random order; the ratio is the median of the paired ones, with its spread over the rounds.
 """
@@ -18,6 +19,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.train.losses import supervised
+from bench.train.precision import choose
 from papers.qbert.quantize import Scheme
 from papers.qbert.student import from_float
 
@@ -33,12 +35,14 @@ class Side:
     def __init__(self, model: nn.Module):
         self.model = model.train()
         self.optimizer = torch.optim.AdamW(model.parameters(), lr=2e-5, fused=True)
-        self.loss = supervised("label")
+        self.loss, self.precision = supervised("label"), choose("auto", torch.device("cpu"))
 
     def step(self, batch: dict[str, torch.Tensor]) -> float:
         """Seconds of one optimiser step."""
         started = time.perf_counter()
-        self.loss(self.model, batch)["task"].backward()
+        with self.precision.autocast(torch.device("cpu")):
+            loss = self.loss(self.model, batch)["task"]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -64,6 +68,7 @@ def main() -> None:
     for name, values in seconds.items():
         print(f"{name:10} {statistics.median(values) * 1e3:8.1f} ms a step")
     ratios = sorted(a / b for a, b in zip(seconds["quantised"], seconds["plain"], strict=True))
+    print(f"precision {sides['plain'].precision.name}")
     print(f"paired ratios from {ratios[0]:.3f} to {ratios[-1]:.3f} in {rounds} rounds")
     print(f"quantised step over plain step: {statistics.median(ratios):.3f}")
 

@@ -52,8 +52,8 @@ def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
 
 
 def test_bert_learns_it_and_qbert_packs_it(call: Call, folder: Path) -> None:
-    code, out, error = call("qbert", "--variant", "qbert-w8", "--set", "fine_tune.epochs=60", "--set", "training.lr=1e-3",
-                            "--json")  # fmt: skip
+    changes = ("--set", "fine_tune.epochs=60", "--set", "training.lr=1e-3")
+    code, out, error = call("qbert", "--variant", "qbert-w8", *changes, "--json")
     assert code == 0, error
     teacher, student = json.loads(out)
     assert teacher["data"]["rows"] == {"train": ROWS, "validation": 40} and teacher["data"]["partial"]
