@@ -11,7 +11,7 @@ from bench.core.record import Record
 from bench.core.stats import mean
 from bench.report.gather import Model
 from bench.report.markdown import table
-from bench.report.numbers import DASH, Interval, interval, percent, show
+from bench.report.numbers import DASH, Interval, geometric, interval, percent, show
 from bench.report.plots import COLOURS, MARKERS, STYLE
 
 if TYPE_CHECKING:
@@ -27,8 +27,9 @@ _PACKED_WORDS = (
     "own. Elsewhere on this page the rounded weights are floats while they are used, and nothing is faster."
 )
 _LAYER_WORDS = (
-    "Means over seeds. The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, "
-    "over random parts of the training rows; negative counts the parts in which that eigenvalue was below zero."
+    "The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, over random parts of "
+    "the training rows: the geometric mean over seeds with its 95% interval. Negative counts the parts in which that "
+    "eigenvalue was below zero. Under each variant stand the bits that it gave the layer, seed by seed."
 )
 
 
@@ -82,34 +83,52 @@ def _same_score(record: Record) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One variant and task, layer by layer."""
+    """The layers of one task's teachers, measured once per seed, and what variants made of them."""
 
-    label: str
     task: str
-    sensitivity: tuple[Interval, ...]
-    negative: tuple[float, ...]
-    """Share of the random parts whose largest eigenvalue is below zero."""
-    bits: tuple[tuple[float, ...], ...]
-    """Per layer, the bits of each seed."""
+    measured: dict[int, list[list[float]]]
+    """Seed -> per layer, its sensitivity."""
+    eigenvalues: dict[int, list[list[float]]]
+    """Seed -> per layer, the largest eigenvalue in each random part of the rows."""
+    bits: dict[str, list[list[float]]]
+    """Variant -> per layer, the bits of each seed."""
+
+    @property
+    def sensitivity(self) -> tuple[Interval, ...]:
+        """Per layer over the seeds: they differ by factors, so the mean is geometric."""
+        by_layer = zip(*self.measured.values(), strict=True)
+        values = ([one for (one,) in layer] for layer in by_layer)
+        return tuple(geometric(layer) if min(layer) > 0 else Interval.of(layer) for layer in values)
+
+    @property
+    def negative(self) -> tuple[float, ...]:
+        """Per layer, the share of the random parts whose largest eigenvalue is below zero."""
+        by_layer = zip(*self.eigenvalues.values(), strict=True)
+        return tuple(mean([float(value < 0) for one in layer for value in one]) for layer in by_layer)
 
 
 def profiles(models: Sequence[Model]) -> list[Profile]:
-    """Every variant and task whose runs measured their layers."""
-    out = []
-    for model in models:
-        for task in sorted({record.spec.task for record in model.used}):
-            runs = [record for record in model.used if record.spec.task == task]
-            found = [{key: _by_layer(record, key) for key in ("sensitivity", "eigenvalue", "bits")} for record in runs]
-            whole = [one for one in found if one["sensitivity"]]
-            if whole:
-                layers = range(len(whole[0]["sensitivity"]))
-                out.append(Profile(
-                    model.label, task,
-                    tuple(Interval.of([one["sensitivity"][i][0] for one in whole]) for i in layers),
-                    tuple(mean([float(v < 0) for one in whole for v in one["eigenvalue"][i]]) for i in layers),
-                    tuple(tuple(one["bits"][i][0] for one in whole) for i in layers),
-                ))  # fmt: skip
-    return out
+    """Every task whose runs measured layers; variants stand together where their common seeds saw the same."""
+    out: list[Profile] = []
+    for model, task in ((m, t) for m in models for t in sorted({record.spec.task for record in m.used})):
+        runs = [record for record in model.used if record.spec.task == task and _by_layer(record, "sensitivity")]
+        if not runs:
+            continue
+        found = {record.spec.seed: _by_layer(record, "sensitivity") for record in runs}
+        same = [one for one in out if one.task == task and _agree(one.measured, found)]
+        if not same:
+            out.append(Profile(task, {}, {}, {}))
+        home = same[0] if same else out[-1]
+        home.measured.update(found)
+        home.eigenvalues.update({record.spec.seed: _by_layer(record, "eigenvalue") for record in runs})
+        chosen = [_by_layer(record, "bits") for record in runs]
+        home.bits[model.label] = [[one[i][0] for one in chosen] for i in range(len(chosen[0]))]
+    return sorted(out, key=lambda one: (one.task, -len(one.measured)))
+
+
+def _agree(some: dict[int, list[list[float]]], others: dict[int, list[list[float]]]) -> bool:
+    common = some.keys() & others.keys()
+    return bool(common) and all(some[seed] == others[seed] for seed in common)
 
 
 def _by_layer(record: Record, metric: str) -> list[list[float]]:
@@ -120,19 +139,24 @@ def _by_layer(record: Record, metric: str) -> list[list[float]]:
 
 
 def layer_section(models: Sequence[Model], figures: Sequence[str]) -> list[str]:
-    """Bits and sensitivities by layer, with the figures by their names, or nothing."""
-    rows = [
-        {
-            "variant": one.label, "task": one.task, "layer": str(i), "sensitivity": interval(value, 3),
-            "negative": percent(one.negative[i]) + "%",
-            "bits, by seed": " ".join(f"{bits:g}" for bits in one.bits[i]),
-        }
-        for one in profiles(models) for i, value in enumerate(one.sensitivity)
-    ]  # fmt: skip
-    if not rows:
+    """Sensitivities and bits by layer, with the figures by their names, or nothing."""
+    found = profiles(models)
+    if not found:
         return []
+    variants = sorted({name for one in found for name in one.bits})
+    rows = [
+        {"task": one.task, "layer": str(i), "sensitivity": interval(value, 3), "seeds": str(value.n),
+         "negative": percent(one.negative[i]) + "%"}
+        | {name: " ".join(f"{bits:g}" for bits in one.bits[name][i]) if name in one.bits else DASH for name in variants}
+        for one in found for i, value in enumerate(one.sensitivity)
+    ]  # fmt: skip
     pictures = [f"![{name.split('-')[0]}]({name})" for name in figures]
-    return ["## Layer by layer", _LAYER_WORDS, *pictures, table(rows, (), ("layer", "sensitivity", "negative"))]
+    return [
+        "## Layer by layer",
+        _LAYER_WORDS,
+        *pictures,
+        table(rows, (), ("layer", "sensitivity", "seeds", "negative")),
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +167,7 @@ class Layers:
 
 
 def layers(models: Sequence[Model]) -> Layers | None:
-    """One profile per task (variants of one task measured the same), or None."""
+    """The profile of each task with the most seeds, or None."""
     by_task = {one.task: one for one in reversed(profiles(models))}
     return Layers(tuple(by_task[task] for task in sorted(by_task))) if by_task else None
 
