@@ -27,9 +27,9 @@ _PACKED_WORDS = (
     "own. Elsewhere on this page the rounded weights are floats while they are used, and nothing is faster."
 )
 _LAYER_WORDS = (
-    "The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, over random parts of "
-    "the training rows: the geometric mean over seeds with its 95% interval. Negative counts the parts in which that "
-    "eigenvalue was below zero. Under each variant stand the bits that it gave the layer, seed by seed."
+    "The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, over random parts "
+    "of the training rows: the geometric mean over seeds with its 95% interval. Negative counts the parts in which "
+    "that eigenvalue was below zero. Under each variant stand the bits that it gave the layer, seed by seed."
 )
 
 
