@@ -23,7 +23,7 @@ from bench.core.record import Code
 
 PACKAGES = (
     "accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "pandas", "pyarrow", "safetensors", "scikit-learn",
-    "scipy", "tokenizers", "torch", "torchao", "transformers",
+    "scipy", "seqeval", "tokenizers", "torch", "torchao", "transformers",
 )  # fmt: skip
 """The packages whose version can change a result or a time."""
 

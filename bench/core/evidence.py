@@ -67,11 +67,22 @@ class Group:
     """What runs of other variants on this task must share to be ordered against these: same budget, same rows."""
     runs: Mapping[int, Run] = field(repr=False)
     newest: str
+    whole: bool
+    """Whether every row of the scored splits was scored."""
 
     @property
-    def rank(self) -> tuple[int, int, int, str]:
-        """Larger is better evidence: tier, scale, seeds, newest."""
-        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), len(self.runs), self.newest
+    def rank(self) -> tuple[int, int, bool, int, str]:
+        """Larger is better evidence: tier, scale, all rows scored, seeds, newest."""
+        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), self.whole, len(self.runs), self.newest
+
+
+ROW_LIMITS = ("limit", "dev_limit")
+"""Parts of a budget that are a matter of one task: they part neither sessions nor camps."""
+
+
+def scored_whole(record: Record) -> bool:
+    """Whether no limit of the user's cut the scored splits."""
+    return (record.hyper.get("budget") or {}).get("dev_limit") is None
 
 
 def made_up(record: Record) -> bool:
@@ -136,7 +147,7 @@ class Evidence:
             Group(
                 tier=newest[name].tier, scale=newest[name].spec.scale, made_up=made_up(newest[name]),
                 session=name[1], camp=name[2], bout=name[3], runs=runs,
-                newest=f"{newest[name].started} {newest[name].id}",
+                newest=f"{newest[name].started} {newest[name].id}", whole=scored_whole(newest[name]),
             )
             for name, runs in seeds.items()
         ]  # fmt: skip
@@ -149,9 +160,10 @@ class Evidence:
         taught = self._size(_value(run.teacher or {}, "parameters", "all"))
         size = self._size(_value(run.found, "parameters", "all"))
         budget = record.hyper.get("budget") or {}
-        # The limit on rows is a matter of one task: it parts neither sessions nor camps.
-        wider = {name: value for name, value in budget.items() if name != "limit"}
-        camp = digest([record.spec.scale, wider, record.changes, data and data.source, taught])
+        wider = {name: value for name, value in budget.items() if name not in ROW_LIMITS}
+        # Tasks of one hub are in several repositories.
+        source = data and data.source.partition(":")[0]
+        camp = digest([record.spec.scale, wider, record.changes, source, taught])
         rows = data and [data.source, data.revision, data.sha256, data.rows, data.partial]
         bout = digest([camp, record.tier, budget, rows])
         session = f"{camp} {size}"

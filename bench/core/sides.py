@@ -22,7 +22,7 @@ class Side:
     scale: str
     made_up: bool
     session: str
-    rank: tuple[int, int, int, str]
+    rank: tuple[int, int, bool, int, str]
     records: tuple[str, ...]
     bouts: tuple[str, ...]
     """Per task, what a side to be paired with this one must share."""
@@ -86,12 +86,12 @@ def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
         if len(known) == len(taught):
             teachers[seed] = mean(known)
     worst = max(groups, key=lambda group: TIERS.index(group.tier))
-    _, scale, _, _ = worst.rank
+    scale = worst.rank[1]
     newest = max(group.newest for group in groups)
     return Side(
         scores=scores, teachers=teachers, tier=worst.tier, scale=worst.scale,
         made_up=any(group.made_up for group in groups), session=worst.session,
-        rank=(-TIERS.index(worst.tier), scale, len(seeds), newest),
+        rank=(-TIERS.index(worst.tier), scale, all(group.whole for group in groups), len(seeds), newest),
         records=tuple(sorted({group.runs[seed].record.id for group in groups for seed in seeds})),
         bouts=tuple(group.bout for group in groups),
     )  # fmt: skip

@@ -56,7 +56,7 @@ class Encoded:
     offsets: np.ndarray
     """int64 [N + 1]"""
     labels: np.ndarray
-    """int64 or float32 [N]; empty for a corpus"""
+    """int64 or float32 [N], or [N, ...] of spans and tags; empty for a corpus"""
     ids: np.ndarray
     """int64 [N]: the example's position in its split"""
 
@@ -86,6 +86,7 @@ class Encoded:
 
 def encode(rows: Rows | Texts, tokenizer: Callable, max_length: int) -> Encoded:
     """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
+    assert rows.labels.ndim == 1, "spans and tags are read by modules of their own"
     texts = [list(column) for column in (rows.columns if isinstance(rows, Texts) else rows.texts)]
     out = tokenizer(
         *texts, truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,

@@ -21,7 +21,7 @@ def read_words(column: pa.ChunkedArray, where: str) -> list[str]:
 
     Raises DataError naming `where`, the field and the row: another type, no words, or a word with a space in it.
     """
-    _check_lists(column, pa.types.is_string, "list<string>", where)
+    _check_lists(column, lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "list<string>", where)
     sentences = []
     for row, words in enumerate(column.to_pylist()):
         if not words or any(not word or " " in word for word in words):

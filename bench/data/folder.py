@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -106,5 +107,7 @@ def _label_names(schema: pa.Schema, column: str) -> list[str] | None:
     raw = (schema.metadata or {}).get(b"huggingface")
     if raw is None:
         return None
-    found = (json.loads(raw).get("info", {}).get("features") or {}).get(column, {})
+    found: Any = (json.loads(raw).get("info", {}).get("features") or {}).get(column, {})
+    if isinstance(found, list):  # how older files say that the column holds lists
+        found = found[0] if found else {}
     return found.get("names") or found.get("feature", {}).get("names")  # the second is that of a list

@@ -14,7 +14,6 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import ModelError
 from bench.data.batches import Encoded
-from bench.data.entities import NO_WORD
 from bench.data.masking import IGNORED
 from bench.data.rows import Rows, Texts
 
@@ -46,11 +45,10 @@ def tagged(rows: Rows | Texts, tokenizer: PreTrainedTokenizerBase, length: int) 
     labels = np.full((len(pieces), max(map(len, pieces))), IGNORED)
     places = np.full(rows.labels.shape, -1, np.int32)
     for row in range(len(pieces)):
-        words = [NO_WORD if word is None else word for word in out.word_ids(row)]
-        first = {word: place for place, word in reversed(list(enumerate(words))) if word != NO_WORD}
-        for word, place in first.items():
-            places[row, word] = place
-            labels[row, place] = rows.labels[row, word]
+        for place, word in enumerate(out.word_ids(row)):
+            if word is not None and places[row, word] < 0:
+                places[row, word] = place
+                labels[row, place] = rows.labels[row, word]
     return Tagged(Encoded.from_lists(pieces, out["token_type_ids"], labels), places)
 
 

@@ -15,8 +15,11 @@ def native_bf16(device: torch.device) -> bool:
 
 
 def sums_int8() -> bool:
-    """Whether this processor adds products of 8-bit numbers without overflow (VNNI): one without must halve a range."""
-    return bool(_flags() & {"avx512_vnni", "avx_vnni", "amx_int8"})
+    """Whether torch's 8-bit kernels add products without overflow here: with AVX512-VNNI, the only such path of FBGEMM.
+
+    Elsewhere one of the two ranges has to be halved.
+    """
+    return "avx512_vnni" in _flags()
 
 
 def _flags() -> set[str]:

@@ -26,6 +26,10 @@ HEADS: Mapping[str, tuple[str, ...]] = {
     "ForTokenClassification": ("tags",),
 }  # fmt: skip
 """How an architecture's name ends -> the kinds of task that it is for."""
+BERT_HEADS: Mapping[str, type[PreTrainedModel]] = {
+    kind: getattr(transformers, f"Bert{head}") for head, kinds in HEADS.items() for kind in kinds
+}
+"""Kind of task -> the BERT that answers it."""
 
 Own = TypeVar("Own", bound=type[PreTrainedModel])
 

@@ -11,6 +11,7 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.core.evidence import ROW_LIMITS, scored_whole
 from bench.core.record import Measurement, Record
 from bench.core.spec import RECORD_SCALES
 from bench.core.stats import median
@@ -192,7 +193,7 @@ def _sessions(
     groups: dict[Hashable, list[Record]] = defaultdict(list)
     above: dict[Hashable, float | None] = {}
     for record, size, teacher in zip(ran, own, teachers, strict=True):
-        budget = {key: value for key, value in (record.hyper.get("budget") or {}).items() if key != "limit"}
+        budget = {key: value for key, value in (record.hyper.get("budget") or {}).items() if key not in ROW_LIMITS}
         source = record.data and record.data.source
         given = repr((sorted(budget.items()), sorted(record.changes.items())))
         key = (given, source, classes.get(size), taught.get(teacher))
@@ -253,7 +254,8 @@ def _model(
     measured: Mapping[str, Measured],
     by_id: Mapping[str, Record],
 ) -> Model:
-    """A session as a model: of each task the setting with the most seeds, of each seed the newest run."""
+    """A session as a model: of each task the setting with the most seeds (and all rows scored), of each seed the newest
+    run."""
     by_task: dict[str, dict[Hashable, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in ran:
         by_task[record.spec.task][setting(record)].append(record)
@@ -262,7 +264,8 @@ def _model(
     aside: list[Record] = []
     elsewhere: list[TaskScores] = []
     for _, settings in sorted(by_task.items()):
-        shown = max(settings.values(), key=lambda rs: (len({r.spec.seed for r in rs}), rs[-1].started, rs[-1].id))
+        shown = max(settings.values(), key=lambda rs: (scored_whole(rs[0]), len({r.spec.seed for r in rs}),
+                                                       rs[-1].started, rs[-1].id))  # fmt: skip
         newest = {_place(record): record for record in shown}
         used += [newest[place] for place in sorted(newest)]
         repeated += [record for record in shown if newest[_place(record)] is not record]

@@ -90,8 +90,8 @@ class Profile:
     """Seed -> per layer, its sensitivity."""
     eigenvalues: dict[int, list[list[float]]]
     """Seed -> per layer, the largest eigenvalue in each random part of the rows."""
-    bits: dict[str, list[list[float]]]
-    """Variant -> per layer, the bits of each seed."""
+    bits: dict[str, dict[int, list[float]]]
+    """Variant -> seed -> the bits of each layer."""
 
     @property
     def sensitivity(self) -> tuple[Interval, ...]:
@@ -121,14 +121,21 @@ def profiles(models: Sequence[Model]) -> list[Profile]:
         home = same[0] if same else out[-1]
         home.measured.update(found)
         home.eigenvalues.update({record.spec.seed: _by_layer(record, "eigenvalue") for record in runs})
-        chosen = [_by_layer(record, "bits") for record in runs]
-        home.bits[model.label] = [[one[i][0] for one in chosen] for i in range(len(chosen[0]))]
+        home.bits[model.label] = {
+            record.spec.seed: [bits for (bits,) in _by_layer(record, "bits")] for record in runs
+        }  # fmt: skip
     return sorted(out, key=lambda one: (one.task, -len(one.measured)))
 
 
 def _agree(some: dict[int, list[list[float]]], others: dict[int, list[list[float]]]) -> bool:
     common = some.keys() & others.keys()
     return bool(common) and all(some[seed] == others[seed] for seed in common)
+
+
+def _told(one: Profile, variant: str, layer: int) -> str:
+    """The bits of a layer by seed, in the order of all seeds that were measured; a dash for a seed without."""
+    given = one.bits.get(variant, {})
+    return " ".join(f"{given[seed][layer]:g}" if seed in given else DASH for seed in sorted(one.measured))
 
 
 def _by_layer(record: Record, metric: str) -> list[list[float]]:
@@ -147,7 +154,7 @@ def layer_section(models: Sequence[Model], figures: Sequence[str]) -> list[str]:
     rows = [
         {"task": one.task, "layer": str(i), "sensitivity": interval(value, 3), "seeds": str(value.n),
          "negative": percent(one.negative[i]) + "%"}
-        | {name: " ".join(f"{bits:g}" for bits in one.bits[name][i]) if name in one.bits else DASH for name in variants}
+        | {name: _told(one, name, i) for name in variants}
         for one in found for i, value in enumerate(one.sensitivity)
     ]  # fmt: skip
     pictures = [f"![{name.split('-')[0]}]({name})" for name in figures]

@@ -58,7 +58,7 @@ class StageContext:
         return self._inputs.encoded(self.task, self.task.train, Reading(self._tokenizer_folder, max_length, windows))
 
     def train_texts(self) -> Texts:
-        rows = self._inputs.train(self.task)
+        rows = self._inputs.used(self.task, self.task.train)
         return Texts(rows.texts, rows.labels, rows.answers)
 
     @property

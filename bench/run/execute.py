@@ -116,7 +116,7 @@ class Executor:
         return self.plan.cache.model_folder(self.runner.run(job.teacher, ChainLog()))
 
     def _floor(self, job: Job) -> float:
-        return floor(job.task, self.plan.inputs.rows(job.task, job.task.scored[0]).labels)
+        return floor(job.task, self.plan.inputs.whole(job.task, job.task.scored[0]).labels)
 
     def _refuse_given_teacher(self) -> None:
         """A teacher that was given fine-tuned and scores like guessing is wrong input: nothing is run or written."""
@@ -146,7 +146,7 @@ class Executor:
         content: dict[str, Any],
     ) -> Record:  # fmt: skip
         stamp = started.strftime("%Y%m%dT%H%M%SZ")
-        budget = {"limit": self.plan.request.limit} | job.hyper.budget()
+        budget = self.plan.inputs.limits(job.task) | job.hyper.budget()
         record = Record(
             id=f"{stamp}-{job.hash[:8]}-s{job.spec.seed}",
             spec=RunSpec.model_validate(job.spec.as_dict()),
@@ -183,7 +183,6 @@ class Executor:
             job.spec.scale == "small"
             or self.plan.request.teacher
             or self.plan.request.limit
-            or self.plan.request.dev_limit
             or self._overrides(job)
             or partial
         ):
@@ -198,7 +197,7 @@ class Executor:
         splits = self._splits(job)
         first = splits[job.task.train]
         used = {split: len(rows) for split, rows in splits.items()}
-        used[job.task.train] = len(self.plan.inputs.train(job.task))
+        used[job.task.train] = len(self.plan.inputs.used(job.task, job.task.train))
         return Data(source=first.source, revision=first.revision, sha256=self.plan.inputs.data_identity(job.task),
                     rows=used, partial=any(rows.partial for rows in splits.values()))  # fmt: skip
 

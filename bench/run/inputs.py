@@ -57,16 +57,29 @@ class Inputs:
                             fix="add --teacher FOLDER_OR_HUB_ID, or leave --data out")  # fmt: skip
 
     def rows(self, task: Task, split: str) -> Rows:
-        """The verified split: training rows whole (see `train`), a scored split cut to the user's limit of those."""
+        """A split as a run sees it: training rows whole (see `used`), a scored split cut to the user's limit."""
+        whole = self.whole(task, split)
+        if split == task.train:
+            return whole
+        cut = whole.take(self.request.dev_limit)
+        return cut if cut is whole else replace(cut, partial=True)
+
+    def whole(self, task: Task, split: str) -> Rows:
+        """The verified split as its source has it."""
         key = (task.name, split)
         if key not in self._rows:
-            whole = self.source.rows(task, split)
-            cut = whole if split == task.train else whole.take(self.request.dev_limit)
-            self._rows[key] = replace(cut, partial=cut.partial or len(cut) < len(whole))
+            self._rows[key] = self.source.rows(task, split)
         return self._rows[key]
 
-    def train(self, task: Task) -> Rows:
-        return self.rows(task, task.train).take(self.request.limit)
+    def used(self, task: Task, split: str) -> Rows:
+        """The rows of a split that are trained on or scored, within the user's limits."""
+        rows = self.rows(task, split)
+        return rows.take(self.request.limit) if split == task.train else rows
+
+    def limits(self, task: Task) -> dict[str, int | None]:
+        """The user's limits, as a record keeps them; one on scored rows only where it leaves some out."""
+        cut = any(len(self.rows(task, split)) < len(self.whole(task, split)) for split in task.scored)
+        return {"limit": self.request.limit} | ({"dev_limit": self.request.dev_limit} if cut else {})
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
     def encoded(self, task: Task, split: str, reading: Reading) -> Encoded:
@@ -75,19 +88,19 @@ class Inputs:
             return self._windows(task, split, reading).encoded
         if task.tags:
             return self._tagged(task, split, reading).encoded
-        rows = self.train(task) if split == task.train else self.rows(task, split)
+        rows = self.used(task, split)
         return encode(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
     def _windows(self, task: Task, split: str, reading: Reading) -> spans.Windows:
         assert reading.windows is not None, f"the recipe says nothing of the windows of {task.name}"
-        rows = self.train(task) if split == task.train else self.rows(task, split)
+        rows = self.used(task, split)
         return spans.windows(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length,
                              reading.windows.stride, reading.windows.question)  # fmt: skip
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
     def _tagged(self, task: Task, split: str, reading: Reading) -> tags.Tagged:
-        rows = self.train(task) if split == task.train else self.rows(task, split)
+        rows = self.used(task, split)
         return tags.tagged(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
 
     def scores(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> dict[str, float | None]:
@@ -104,11 +117,8 @@ class Inputs:
 
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""
-        parts = {split: self.rows(task, split).sha256 for split in (task.train, *task.scored)}
-        content: dict[str, object] = {"source": self.source.name, "sha256": parts, "limit": self.request.limit}
-        if self.request.dev_limit is not None:
-            content["dev_limit"] = self.request.dev_limit
-        return digest(content)
+        parts = {split: self.whole(task, split).sha256 for split in (task.train, *task.scored)}
+        return digest({"source": self.source.name, "sha256": parts} | self.limits(task))
 
     @functools.cached_property
     def corpus_identity(self) -> str | None:

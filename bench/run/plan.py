@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,13 @@ from bench.data.tasks import Task, get_task
 from bench.models import load
 from bench.models.device import native_bf16
 from bench.run.cache import Cache, home
-from bench.run.codehash import code_hash
+from bench.run.codehash import code_hash, module_hash
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, teacher_facts
 from bench.run.request import Request
 from bench.train.recipe import Recipe, Stage
 from bench.train.settings import Settings, unknown_field
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,10 @@ class Job:
         return Reading(
             self.tokenizer_folder, getattr(self.hyper, "max_length", 128), getattr(self.hyper, "windows", None)
         )
+
+
+READERS = {"span": "bench.data.spans", "tags": "bench.data.tags"}
+"""What turns rows of such tasks into examples, and logits into answers: no stage imports it, all depend on it."""
 
 
 @dataclass(frozen=True)
@@ -129,12 +136,21 @@ class Planner:
                 raise ModelError("the task takes a cased vocabulary", where=task.name,
                                  found="a tokenizer that makes capitals small",
                                  expected="a BERT whose tokenizer keeps them", fix=self._cased_fix())  # fmt: skip
-        return self.asked or [task for task in map(get_task, default) if not (task.cased and lowers)]
+        fitting = [task for task in map(get_task, default) if not (task.cased and (lowers or self._made_up))]
+        left = ", ".join(name for name in default if get_task(name) not in fitting)
+        if left and not self.asked:
+            log.info("left_out=%s reason='takes a cased vocabulary and real names'", left)
+        return self.asked or fitting
+
+    @property
+    def _made_up(self) -> bool:
+        return self.request.source == "synthetic"
 
     def _cased_fix(self) -> str:
         names = [recipe.cased_teacher[0] for recipe in map(self._teacher_recipe, self.recipes.values())
                  if recipe.cased_teacher]  # fmt: skip
-        return f"add --teacher {names[0]}, and run the task by itself" if names else "choose another --task"
+        data = " --data FOLDER" if self._made_up else ""
+        return f"add --teacher {names[0]}{data}, and run the task by itself" if names else "choose another --task"
 
     def _default_tasks(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.smoke_tasks if self.request.scale == "smoke" else recipe.tasks
@@ -243,6 +259,8 @@ class Planner:
                 content["corpus"] = self._corpus(spec, stage)
             if not stage.task_free:
                 content |= {"task": task.name, "data": self.inputs.data_identity(task)}
+                if task.kind in READERS:
+                    content["reader"] = module_hash(READERS[task.kind])
             plans.append(StagePlan(stage, digest(content), content["code"], seed))
         return tuple(plans)
 

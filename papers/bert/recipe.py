@@ -13,9 +13,6 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
     BertModel,
 )
 
@@ -29,8 +26,6 @@ from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 
-HEADS = {"label": BertForSequenceClassification, "score": BertForSequenceClassification,
-         "span": BertForQuestionAnswering, "tags": BertForTokenClassification}  # fmt: skip
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
@@ -128,11 +123,11 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
-    if isinstance(state.model, tuple(HEADS.values())):
+    if isinstance(state.model, tuple(load.BERT_HEADS.values())):
         return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
     encoder_config = state.model.config
     assert isinstance(encoder_config, BertConfig), "the stage before leaves a BERT"
-    model = HEADS[ctx.task.kind](classifier_config(encoder_config, ctx.task))
+    model = load.BERT_HEADS[ctx.task.kind](classifier_config(encoder_config, ctx.task))
     load_encoder(model, state.models.get("encoder", state.model))
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
     return State({"model": model})

@@ -3,7 +3,7 @@
 One safetensors file holds, for each rounded matrix and table, its codes (k bits each, one stream per tensor) and a
 scale and a zero point (the value of code 0, the paper's q_0) per group; biases, LayerNorms, pooler and head as fp32;
 the ranges of activations; and, as metadata, config, scheme and a sha256 of it all. It loads back into a plain BERT,
-a classifier or one that answers with spans.
+a classifier, one that answers with spans, or one that tags words.
 """
 
 from __future__ import annotations

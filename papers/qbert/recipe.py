@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from bench.core.errors import ModelError
+from bench.models import load
 from bench.models.load import Checkpoint
 from bench.models.outputs import moved
 from bench.train.losses import supervised
@@ -22,7 +23,7 @@ from papers.qbert import packed, settings
 from papers.qbert.hessian import landscape, sensitivity, subset_batches, top_vectors
 from papers.qbert.quantize import FLOAT_BITS, Bert, Scheme, quantized_weights
 from papers.qbert.settings import Hyper
-from papers.qbert.student import HEADS, QBert, from_float
+from papers.qbert.student import QBert, from_float
 
 TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "qnli", "rte")
 """SST-2, MNLI, SQuAD and CoNLL-2003 are the paper's; the others cost nothing more to offer."""
@@ -36,7 +37,7 @@ def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | No
 def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     """The fine-tuned BERT: Q-BERT has no other student."""
     teacher, outputs = ctx.fine_tuned_teacher(), ctx.task.outputs
-    wanted = HEADS[ctx.task.kind]
+    wanted = load.BERT_HEADS[ctx.task.kind]
     if not isinstance(teacher, wanted) or teacher.config.num_labels != outputs:
         raise ModelError("the model to quantise is not fine-tuned on the task", where=ctx.task.name,
                          found=type(teacher).__name__, expected=f"a {wanted.__name__} of {outputs} outputs",

@@ -13,15 +13,8 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError
-from bench.data.tasks import Kind
 from bench.models import load
 from papers.qbert.quantize import Bert, Scheme, quantize
-
-HEADS: dict[Kind, type[Bert]] = {
-    "label": BertForSequenceClassification, "score": BertForSequenceClassification,
-    "span": BertForQuestionAnswering, "tags": BertForTokenClassification,
-}  # fmt: skip
-"""The teacher that each kind of task takes."""
 
 
 class _Quantized:

@@ -150,6 +150,10 @@ def test_repeated_and_other_settings_are_listed_beside() -> None:
     (model,) = gather([*first, again, limited], set())
     assert [score.value for score in model.tasks["sst2"].scores] == [0.8, 0.9, 0.9]
     assert model.repeated == (first[0],) and model.aside == (limited,)
+    cut = [made.record(seed=seed, score=0.2, stamp=70, hyper={"epochs": 1, "budget": {"dev_limit": 9}})
+           for seed in range(9)]  # fmt: skip
+    (model,) = gather([*first, again, limited, *cut], set())
+    assert {record.id for record in model.aside} == {record.id for record in (limited, *cut)}, "fewer rows, less weight"
     found = pages([*first, again, limited])
     page = found["README.md"]
     assert column(page, "why not shown", "small", "distilbert", "distilbert", "1").startswith("a newer run")

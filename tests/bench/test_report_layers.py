@@ -53,7 +53,7 @@ def test_arithmetic_file_and_kernel_are_three_columns() -> None:
 def test_layers_are_told_with_their_bits_by_seed() -> None:
     found = profiles(gather([quantised(0), quantised(1, omega=(9.0, 2.0))], set()))
     assert len(found) == 1 and [one.value for one in found[0].sensitivity] == pytest.approx([6.0, 2.0])
-    assert found[0].negative == (0.5, 0.5) and found[0].bits == {"distilbert": [[3.0, 3.0], [2.0, 2.0]]}
+    assert found[0].negative == (0.5, 0.5) and found[0].bits == {"distilbert": {0: [3.0, 2.0], 1: [3.0, 2.0]}}
     page = pages([quantised(0), quantised(1, omega=(9.0, 2.0))])
     assert (
         "](layers-distilbert.svg)" in page["distilbert.md"] and "](landscape-distilbert.svg)" in page["distilbert.md"]
@@ -69,7 +69,9 @@ def test_variants_share_what_their_layers_showed() -> None:
 
     same = [quantised(0), quantised(1), other(quantised(1), "half"), other(quantised(2), "half")]
     (found,) = profiles(gather(same, set()))
-    assert sorted(found.measured) == [0, 1, 2] and found.bits["half"] == [[3.0, 3.0], [2.0, 2.0]]
+    assert sorted(found.measured) == [0, 1, 2] and found.bits["half"] == {1: [3.0, 2.0], 2: [3.0, 2.0]}
+    page = pages(same)["distilbert.md"]
+    assert column(page, "half", "sst2", "0") == "– 3 3" and column(page, "distilbert", "sst2", "1") == "2 2 –"
     apart = [quantised(0), other(quantised(0, omega=(1.0, 1.0)), "half")]
     assert len(profiles(gather(apart, set()))) == 2
 

@@ -61,7 +61,9 @@ def main() -> None:
     parser.add_argument("--data")
     parser.add_argument("--task", default="sst2")
     given = parser.parse_args()
-    if given.model and given.data:
+    if (given.model is None) != (given.data is None) or get_task(given.task).kind not in ("label", "score"):
+        parser.error("a score takes --model and --data, and a task with one answer per row")
+    if given.model:
         found = scores(given.model, given.data, given.task)
         print(f"{given.task}: " + ", ".join(f"{name} {100 * (score or 0):.2f}" for name, score in found.items()))
     seconds = times(given.rounds)
