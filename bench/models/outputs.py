@@ -16,7 +16,7 @@ INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """`logits` is [B, C] of a classifier, [B, L, C] of one that tags, [B, L, V] of a masked LM or [B, L, 2] (start, end)
+    """`logits` is [B, C] of a classifier, [B, L, C] of one that tags, [B, L, V] of a masked LM, [B, L, 2] (start, end)
     of a model that answers with spans; `hidden` holds K+1 tensors [B, L, H]."""
 
     logits: Tensor
