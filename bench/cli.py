@@ -63,8 +63,13 @@ def _table(rows: list[dict[str, Any]]) -> None:
     for name in rows[0] if rows else ():
         table.add_column(name, overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
+        table.add_row(*("" if value is None else _shown(value) for value in row.values()))
     Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _shown(value: Any) -> str:
+    """A cell; numbers with digits enough to read (--json has them all)."""
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
 
 
 def _plan(scale: str, **given: Any):
