@@ -68,7 +68,7 @@ def test_what_cannot_be_scored(said: list[str], accepted: Any) -> None:
 
 
 def test_a_metric_of_labels_has_no_answers() -> None:
-    with pytest.raises(SpecError, match="the task has no labels; found squad"):
+    with pytest.raises(SpecError, match="the task has no label per row; found squad"):
         GlueMetric("squad")
 
 
