@@ -154,7 +154,9 @@ def judge_bout(bout: Bout) -> tuple[str, list[Step], str]:
         most = [step.more for step in open_]
         numbers = [more for more in most if more is not None]
         need = f"about {max(numbers)} more seeds" if len(numbers) == len(most) else "more than 1000 seeds"
-        return "inconclusive", found, f"The interval holds 0 {over}: {_told(open_)}; {need} would settle it."
+        alike = all(step.low == step.high == 0 for step in open_)
+        hope = "they scored the same with every seed" if alike else f"{need} would settle it"
+        return "inconclusive", found, f"The interval holds 0 {over}: {_told(open_)}; {hope}."
     return "reproduced" if good else "consistent", found, f"Every step is seen {over}: {_told(found)}."
 
 

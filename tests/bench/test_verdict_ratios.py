@@ -285,6 +285,18 @@ def test_an_ordering_within_noise_says_how_many_more_seeds() -> None:
     assert judged.verdict == "inconclusive" and "about 13 more seeds" in judged.why
 
 
+def test_variants_that_score_alike_are_said_to() -> None:
+    even = {"toy-random": 0.60, "toy-cut": 0.60, "toy": 0.65}
+    records = [entry for entry in field_day(even) if entry.spec.task == "sst2"]
+    first = {entry.spec.seed: entry.measurements for entry in records if entry.spec.variant == "toy-random"}
+    alike = [
+        entry.model_copy(update={"measurements": first[entry.spec.seed]}) if entry.spec.variant == "toy-cut" else entry
+        for entry in records
+    ]
+    judged = one(ordering(), alike)
+    assert judged.verdict == "inconclusive" and "they scored the same with every seed" in judged.why
+
+
 def test_an_ordering_takes_five_seeds() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
     judged = one(ordering(), field_day(good, n=3))
