@@ -30,6 +30,8 @@ FINE_PRINT = (
     "above.",
     "Params, MB and GFLOPs (one example of length 128, 2 per multiply-add) are of the artefact that was scored; "
     "training seconds are the median over runs of the whole chain of stages, shared stages included.",
+    "Packed is the same model as a file of packed bits, int8 that file on 8-bit kernels, whose own score is on the "
+    "paper's page.",
     "Students of teachers of different size, or runs under other overrides or budgets, stand in rows of their own "
     "(#1, #2); the teacher's parameters stand beside retention. Budgets are listed below.",
     "† marks scores that count runs which look degenerate; see below for the scores without them.",

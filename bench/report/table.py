@@ -67,7 +67,9 @@ def _megabytes(model: Model) -> str:
     packed = model.typical("size_bytes", "packed")
     if model.size_bytes is None and packed is not None:
         return f"({packed / 1e6:.1f} by arithmetic)"
-    return show(model.size_bytes and model.size_bytes / 1e6, 1)
+    shown = show(model.size_bytes and model.size_bytes / 1e6, 1)
+    file = model.typical("size_bytes", "packed-file")
+    return shown if file is None else f"{shown}; packed {show(file / 1e6, 1)}"
 
 
 def millions(number: float | None) -> str:
@@ -95,6 +97,9 @@ def _times(model: Model, machine: str) -> dict[str, str]:
         seconds, runs = cost
         paid = f"{show(seconds, 0 if seconds >= 100 else 1)} ({runs} run{'s' if runs > 1 else ''})"
     first, second = (speed(model, machine, batch) for batch in BATCHES)
+    kernels = model.speedup(machine, f"{BATCHES[0]}-int8")
+    if kernels:
+        first += f"; int8 {interval(kernels, 2, 'x')}"
     return {
         "speed-up, batch 1": first,
         "speed-up, batch 32": second,

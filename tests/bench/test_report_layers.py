@@ -50,6 +50,12 @@ def test_arithmetic_file_and_kernel_are_three_columns() -> None:
     }  # fmt: skip
 
 
+def test_the_table_tells_the_packed_file_and_its_kernels_apart_from_the_floats() -> None:
+    page = pages([quantised(0), quantised(1)])["README.md"]
+    assert column(page, "MB on disk", "distilbert", "distilbert", "small") == "260.0; packed 26.0"
+    assert column(page, "speed-up, batch 1", "distilbert", "distilbert", "small").endswith("; int8 2.00x [2.00, 2.00]")
+
+
 def test_layers_are_told_with_their_bits_by_seed() -> None:
     found = profiles(gather([quantised(0), quantised(1, omega=(9.0, 2.0))], set()))
     assert len(found) == 1 and [one.value for one in found[0].sensitivity] == pytest.approx([6.0, 2.0])
