@@ -22,25 +22,18 @@ def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=200, check=False)
 
 
-def test_help_imports_no_torch_and_is_quick(tmp_path: Path) -> None:
-    """Processor time, not wall time: the machine may be busy. The best of three, as an idle machine would show it."""
+def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
+    """Which is what keeps it quick: tests/benchmarks/help_speed.py has the seconds."""
     code = (
-        "import sys, time; sys.argv = ['bench', '--help']\n"
+        "import sys; sys.argv = ['bench', '--help']\n"
         "from bench import cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
-        "heavy = [m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules]\n"
-        "print('HEAVY', heavy, 'SECONDS', time.process_time())"
+        "print('HEAVY', [m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules])"
     )
-    lines = []
-    for _ in range(3):
-        out = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
-        ).stdout
-        assert all(command in out for command in COMMANDS)
-        lines.append(out.splitlines()[-1])
-    assert all(line.startswith("HEAVY [] ") for line in lines), lines
-    assert min(float(line.split()[-1]) for line in lines) < 0.3
+    out = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert all(command in out for command in COMMANDS)
+    assert out.splitlines()[-1] == "HEAVY []"
 
 
 def test_list_names_papers_variants_and_tasks(tmp_path: Path) -> None:
