@@ -70,3 +70,15 @@ def refused(result: Result, folder: Path, *words: str) -> None:
     assert code == 2 and out == "" and error.count("\n") == 1 and error.startswith("bench: "), error
     assert all(word in error for word in words), error
     assert not (folder / "work" / "results").exists() and not (folder / "home" / "stages").exists()
+
+
+def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
+    """Split -> value of one of a record's metrics."""
+    return {m["split"]: m["value"] for m in record["measurements"] if m["metric"] == metric}
+
+
+def add_task(folder: Path, task: str, table: Callable[[int, int], pa.Table], train: int, scored: int) -> None:
+    """Put another task beside the folder's own; `table` makes so many rows of a seed."""
+    (folder / "data" / task).mkdir()
+    for seed, (split, count) in enumerate((("train_subset", train), ("validation_subset", scored))):
+        pq.write_table(table(count, seed), folder / "data" / task / f"{split}.parquet")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from commands import Call, Result, config, refused
+from commands import Call, Result, add_task, config, measured, refused
 from tokenizers import normalizers
 from transformers import BertForTokenClassification, BertModel, PreTrainedTokenizerFast
 
@@ -37,18 +36,12 @@ def table(count: int, seed: int) -> pa.Table:
 @pytest.fixture
 def call(bench_run: Call, folder: Path) -> Call:
     """`bench run SCALE --paper PAPER --task conll2003` on made-up sentences."""
-    (folder / "data" / "conll2003").mkdir()
-    for seed, (split, count) in enumerate((("train_subset", ROWS), ("validation_subset", 40))):
-        pq.write_table(table(count, seed), folder / "data" / "conll2003" / f"{split}.parquet")
+    add_task(folder, "conll2003", table, ROWS, 40)
 
     def run(paper: str, *arguments: str, **options: str) -> Result:
         return bench_run(paper, *arguments, task="conll2003", **options)
 
     return run
-
-
-def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
-    return {m["split"]: m["value"] for m in record["measurements"] if m["metric"] == metric}
 
 
 def test_bert_learns_it_and_qbert_packs_it(call: Call, folder: Path) -> None:

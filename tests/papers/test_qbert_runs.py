@@ -7,11 +7,10 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from commands import ROWS, Call, Result, refused
+from commands import ROWS, Call, Result, measured, refused
 from safetensors import safe_open
 
 from bench.models import load
@@ -28,10 +27,6 @@ def call(bench_run: Call) -> Call:
         return bench_run("qbert", *arguments)
 
     return run
-
-
-def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
-    return {m["split"]: m["value"] for m in record["measurements"] if m["metric"] == metric}
 
 
 def test_a_mixture_is_recorded_with_its_bits_and_its_packed_file(call: Call, folder: Path) -> None:

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from commands import Call, Result, config, refused
+from commands import Call, Result, add_task, config, measured, refused
 from transformers import (
     BertForQuestionAnswering,
     BertForSequenceClassification,
@@ -47,18 +47,12 @@ def table(count: int, seed: int) -> pa.Table:
 @pytest.fixture
 def call(bench_run: Call, folder: Path) -> Call:
     """`bench run SCALE --paper PAPER --task squad` on made-up windows of 16 tokens."""
-    (folder / "data" / "squad").mkdir()
-    for seed, (split, count) in enumerate((("train_subset", ROWS), ("validation_subset", 40))):
-        pq.write_table(table(count, seed), folder / "data" / "squad" / f"{split}.parquet")
+    add_task(folder, "squad", table, ROWS, 40)
 
     def run(paper: str, *arguments: str, **options: str) -> Result:
         return bench_run(paper, *WINDOWS, *arguments, task="squad", **options)
 
     return run
-
-
-def measured(record: dict[str, Any], metric: str) -> dict[str, float]:
-    return {m["split"]: m["value"] for m in record["measurements"] if m["metric"] == metric}
 
 
 def test_bert_learns_it_and_is_exported(call: Call, folder: Path) -> None:
