@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import importlib.util
+import platform
 import shutil
 import tempfile
 import warnings
@@ -64,6 +65,11 @@ def int8(model: nn.Module, batch: Batch) -> Call:
     return eager(with_int8_linears(model), batch)
 
 
+def int8_engine() -> str:
+    """The library behind torch's 8-bit kernels on this processor, or `none`."""
+    return torch.backends.quantized.engine
+
+
 class _Int8Linear(dynamic.Linear):
     """Activations take all 8 bits where the processor's sums allow it; torch's own layer uses 7 everywhere."""
 
@@ -75,7 +81,13 @@ class _Int8Linear(dynamic.Linear):
 
 
 def with_int8_linears(model: nn.Module) -> nn.Module:
-    """A copy whose linear layers run in 8 bits: weights with a range per output, activations with one per call."""
+    """A copy whose linear layers run in 8 bits: weights with a range per output, activations with one per call.
+
+    Raises DeviceError where torch has no kernels for it.
+    """
+    if int8_engine() == "none":
+        raise DeviceError("the backend int8 cannot run", found=f"a {platform.machine()} build of torch without 8-bit "
+                          "kernels", fix="leave it out of --backend")  # fmt: skip
     quantisation = torch.ao.quantization
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch points to torchao, which has no faster kernel for this on a CPU

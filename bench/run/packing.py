@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.core.record import Measurement
-from bench.measure.backends import with_int8_linears
+from bench.measure.backends import int8_engine, with_int8_linears
 from bench.measure.latency import inference, interleaved, speedup
 from bench.run.inputs import Inputs
 from bench.run.measure import LENGTH, PROTOCOLS, answers
@@ -38,8 +38,8 @@ def measure(
         Measurement(metric="size_bytes", split=split, value=value, unit="bytes", n=1) for split, value in sizes.items()
     ]
     out += _answers(job, "packed", packing.read(folder), said, inputs, accelerator)
-    if accelerator.device.type != "cpu":
-        return out  # the kernels are those of processors
+    if accelerator.device.type != "cpu" or int8_engine() == "none":
+        return out  # the kernels are those of processors, and not of every one
     kernel = with_int8_linears(packing.floats(folder))
     out += _answers(job, "int8", kernel, said, inputs, accelerator)
     if reference is not None and accelerator.is_main_process:

@@ -14,10 +14,14 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
+from torch.ao.quantization import quantize_dynamic
+from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core.errors import DeviceError, SpecError
 from bench.core.store import read_records
+from bench.measure import backends
 from bench.measure.backends import BACKENDS, eager
 from bench.measure.latency import Ratio, percentiles
 from bench.measure.session import (
@@ -35,6 +39,7 @@ from bench.measure.session import (
     repeat,
     sample,
 )  # fmt: skip
+from bench.models.device import sums_int8
 from bench.run.shapes import Request
 
 SIMULATIONS = 1000
@@ -118,6 +123,31 @@ def test_int8_runs_and_differs_a_little() -> None:
     model, batch = tiny()
     difference = (BACKENDS["int8"](model, batch)() - eager(model, batch)()).abs().max()
     assert 0 < difference < 0.1
+
+
+@pytest.mark.filterwarnings("ignore:torch.ao.quantization:DeprecationWarning")
+def test_int8_activations_have_half_the_range_only_where_sums_would_overflow(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    floats, x = nn.Sequential(nn.Linear(64, 32)), torch.randn(16, 64)
+    ours = backends.with_int8_linears(floats)
+    exact = floats(x).detach()
+
+    def error(halved: bool) -> float:
+        monkeypatch.setattr(backends._Int8Linear, "halved", halved)
+        return float((ours(x).detach() - exact).square().mean())
+
+    torchs = quantize_dynamic(floats, {nn.Linear: per_channel_dynamic_qconfig})
+    half = error(halved=True)
+    assert torch.equal(ours(x), torchs(x))
+    if sums_int8():
+        assert error(halved=False) < half / 2
+
+
+def test_int8_without_a_kernel_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batch = tiny()
+    monkeypatch.setattr(backends, "int8_engine", lambda: "none")
+    with pytest.raises(DeviceError, match=r"int8 cannot run.*found .*without 8-bit kernels"):
+        BACKENDS["int8"](model, batch)
 
 
 @pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="an optional extra, tested by CI")
