@@ -161,9 +161,7 @@ class Evidence:
         size = self._size(_value(run.found, "parameters", "all"))
         budget = record.hyper.get("budget") or {}
         wider = {name: value for name, value in budget.items() if name not in ROW_LIMITS}
-        # Tasks of one hub are in several repositories.
-        source = data and data.source.partition(":")[0]
-        camp = digest([record.spec.scale, wider, record.changes, source, taught])
+        camp = digest([record.spec.scale, wider, record.changes, data and data.origin, taught])
         rows = data and [data.source, data.revision, data.sha256, data.rows, data.partial]
         bout = digest([camp, record.tier, budget, rows])
         session = f"{camp} {size}"

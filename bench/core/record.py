@@ -40,6 +40,11 @@ class Data(_Part):
     rows: dict[str, int]
     partial: bool
 
+    @property
+    def origin(self) -> str:
+        """The kind of source (`hub`, `folder`, ...): one hub keeps its tasks in several repositories."""
+        return self.source.partition(":")[0]
+
 
 class TeacherLink(_Part):
     record: str

@@ -194,9 +194,9 @@ def _sessions(
     above: dict[Hashable, float | None] = {}
     for record, size, teacher in zip(ran, own, teachers, strict=True):
         budget = {key: value for key, value in (record.hyper.get("budget") or {}).items() if key not in ROW_LIMITS}
-        source = record.data and record.data.source
+        origin = record.data and record.data.origin
         given = repr((sorted(budget.items()), sorted(record.changes.items())))
-        key = (given, source, classes.get(size), taught.get(teacher))
+        key = (given, origin, classes.get(size), taught.get(teacher))
         key = None if name[0] == MEASURED_ONLY else key
         groups[key].append(record)
         above.setdefault(key, teacher)
