@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,17 @@ def test_what_was_changed_is_noticed(damaged: Callable[..., Path]) -> None:
     assert "says nothing readable" in refused(damaged(lambda t, m: m.pop("scheme")))
     assert "says nothing readable" in refused(damaged(lambda t, m: m.update(config="{")))
     assert "says nothing readable" in refused(damaged(lambda t, m: m.update(scheme='{"layers": "many"}')))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"num_attention_heads": 0}, {"vocab_size": -50}, {"vocab_size": []}, {"hidden_size": -8}, {"architectures": None}],
+)
+def test_a_config_that_no_model_has_is_refused(damaged: Callable[..., Path], change: dict[str, Any]) -> None:
+    def alter(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        metadata["config"] = json.dumps(json.loads(metadata["config"]) | change)
+
+    assert "says nothing readable" in refused(damaged(alter))
 
 
 def test_bits_and_groups_in_a_file_are_checked(damaged: Callable[..., Path]) -> None:
