@@ -1,4 +1,4 @@
-"""What a paper's page tells of models of few bits: their packed files, and each layer's bits and sensitivity."""
+"""What a paper's page tells of each layer's bits and sensitivity."""
 
 from __future__ import annotations
 
@@ -11,74 +11,17 @@ from bench.core.record import Record
 from bench.core.stats import mean
 from bench.report.gather import Model
 from bench.report.markdown import table
-from bench.report.numbers import DASH, Interval, geometric, interval, percent, show
+from bench.report.numbers import DASH, Interval, geometric, interval, percent
 from bench.report.plots import COLOURS, MARKERS, STYLE
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-FILE, FORMULA = "packed-file", "packed-formula"
-"""Splits of size_bytes: the file that was written, and what the paper's arithmetic gives for it."""
-
-_PACKED_WORDS = (
-    "Three things that are not the same. By arithmetic: parameters times bits, as the paper counts. File: what was "
-    "written, read back and scored, ranges and floats included. Kernel: what the file's weights were also run on; int8 "
-    "means real 8-bit multiplications on the processor named, whose score and speed-up over the fp32 teacher are its "
-    "own. Elsewhere on this page the rounded weights are floats while they are used, and nothing is faster."
-)
 _LAYER_WORDS = (
     "The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, over random parts "
     "of the training rows: the geometric mean over seeds with its 95% interval. Negative counts the parts in which "
     "that eigenvalue was below zero. Under each variant stand the bits that it gave the layer, seed by seed."
 )
-
-
-def packed_section(models: Sequence[Model]) -> list[str]:
-    """The packed files of a paper's models, or nothing."""
-    rows = [_packed_row(model) for model in models if model.typical("size_bytes", FILE)]
-    sizes, scores = ("floats, MB", "file, MB", "by arithmetic, MB", "smaller"), ("its score", "as trained")
-    return ["## Packed files", _PACKED_WORDS, table(rows, (), (*sizes, "largest difference", *scores))] if rows else []
-
-
-def _packed_row(model: Model) -> dict[str, str]:
-    floats, file, formula = (model.typical("size_bytes", split) for split in ("artefact", FILE, FORMULA))
-    difference = [entry.value for (metric, _), entries in model.found.items() if metric == "packed_difference"
-                  for entry in entries if entry.value is not None]  # fmt: skip
-    same = [record for record in model.used if _same_score(record)]
-    kernels = sorted({split.split("-", 2)[2] for metric, split, _ in model.timed
-                      if metric == "latency_s" and split.count("-") == 2})  # fmt: skip
-    return {
-        "scale": model.scale, "variant": model.label,
-        "floats, MB": show(_mb(floats), 2), "file, MB": show(_mb(file), 2),
-        "by arithmetic, MB": show(_mb(formula), 2),
-        "smaller": f"{floats / file:.1f}x" if floats and file else DASH,
-        "scores as trained": f"{len(same)} of {len(model.used)} runs",
-        "largest difference": f"{max(difference):.1g}" if difference else DASH,
-        "kernel": ", ".join(kernels) or "floats", "its score": interval(_mean(model, "int8_score"), 1, "%"),
-        "as trained": interval(_mean(model, "packed_score"), 1, "%"),
-        "its speed-up": "; ".join(f"{interval(ratio, 2, 'x')} on {machine}" for machine in model.machines()
-                                  if (ratio := model.speedup(machine, "batch1-length128-int8"))) or DASH,
-    }  # fmt: skip
-
-
-def _mean(model: Model, metric: str) -> Interval | None:
-    """The mean over runs and splits, in percent."""
-    values = [entry.value for (name, _), entries in model.found.items() if name == metric
-              for entry in entries if entry.value is not None]  # fmt: skip
-    return Interval.of(values).scaled(100) if values else None
-
-
-def _mb(size: float | None) -> float | None:
-    return size / 1e6 if size else None
-
-
-def _same_score(record: Record) -> bool:
-    """Whether the file that was read back has exactly the score of the model that was packed, on every split."""
-    scores = {m.split: m.value for m in record.measurements if m.metric == "packed_score"}
-    return all(
-        any(m.split == split and m.value == score for m in record.measurements if m.metric != "packed_score")
-        for split, score in scores.items()
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,9 +11,10 @@ from bench.core.verdict import Judged
 from bench.core.verdict import counts as tally
 from bench.report.gather import BATCHES, Model, TaskScores, stages
 from bench.report.landscape import Landscape, landscape
-from bench.report.layers import Layers, layer_section, layers, packed_section
+from bench.report.layers import Layers, layer_section, layers
 from bench.report.markdown import counts, document, link, table
 from bench.report.numbers import DASH, Interval, interval, percent, show, significant, spread
+from bench.report.packed import packed_section
 from bench.report.table import speed
 
 
