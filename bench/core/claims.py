@@ -96,7 +96,8 @@ class Claim(_Part):
     unit: str = ""
     source: Text
     table: str = ""
-    transcription: Literal["seen", "second-hand", "recalled"]
+    transcription: Literal["seen", "second-hand", "recalled", "ours"]
+    """How surely the print is known; `ours` where nobody printed it: a control that the method's idea implies."""
     aggregation: Aggregation
     conditions: str = ""
     device: str = ""

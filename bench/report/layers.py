@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 _LAYER_WORDS = (
     "The sensitivity is |mean| + std of the largest eigenvalue of the loss's Hessian in the layer, over random parts "
     "of the training rows: the geometric mean over seeds with its 95% interval. Negative counts the parts in which "
-    "that eigenvalue was below zero. Under each variant stand the bits that it gave the layer, seed by seed."
+    "that eigenvalue was below zero; residual is the largest relative one of those eigenvalues, where it was kept. The "
+    "landscape reaches as far as the radius in the run's settings. Under each variant stand the bits that it gave the "
+    "layer, seed by seed."
 )
 
 
@@ -33,6 +35,8 @@ class Profile:
     """Seed -> per layer, its sensitivity."""
     eigenvalues: dict[int, list[list[float]]]
     """Seed -> per layer, the largest eigenvalue in each random part of the rows."""
+    residuals: dict[int, list[list[float]]]
+    """The same of their relative residuals, for the seeds whose records have them."""
     bits: dict[str, dict[int, list[float]]]
     """Variant -> seed -> the bits of each layer."""
 
@@ -60,10 +64,11 @@ def profiles(models: Sequence[Model]) -> list[Profile]:
         found = {record.spec.seed: _by_layer(record, "sensitivity") for record in runs}
         same = [one for one in out if one.task == task and _agree(one.measured, found)]
         if not same:
-            out.append(Profile(task, {}, {}, {}))
+            out.append(Profile(task, {}, {}, {}, {}))
         home = same[0] if same else out[-1]
         home.measured.update(found)
         home.eigenvalues.update({record.spec.seed: _by_layer(record, "eigenvalue") for record in runs})
+        home.residuals.update({r.spec.seed: told for r in runs if (told := _by_layer(r, "residual"))})
         home.bits[model.label] = {
             record.spec.seed: [bits for (bits,) in _by_layer(record, "bits")] for record in runs
         }  # fmt: skip
@@ -81,6 +86,11 @@ def _told(one: Profile, variant: str, layer: int) -> str:
     return " ".join(f"{given[seed][layer]:g}" if seed in given else DASH for seed in sorted(one.measured))
 
 
+def _worst(one: Profile, layer: int) -> str:
+    found = [value for layers in one.residuals.values() for value in layers[layer]]
+    return percent(max(found)) + "%" if found else DASH
+
+
 def _by_layer(record: Record, metric: str) -> list[list[float]]:
     """The numbers of each layer, in order; empty where the record has none."""
     found = {int(m.split[5:]): m.samples or [m.value or 0.0] for m in record.measurements
@@ -96,7 +106,7 @@ def layer_section(models: Sequence[Model], figures: Sequence[str]) -> list[str]:
     variants = sorted({name for one in found for name in one.bits})
     rows = [
         {"task": one.task, "layer": str(i), "sensitivity": interval(value, 3), "seeds": str(value.n),
-         "negative": percent(one.negative[i]) + "%"}
+         "negative": percent(one.negative[i]) + "%", "residual": _worst(one, i)}
         | {name: _told(one, name, i) for name in variants}
         for one in found for i, value in enumerate(one.sensitivity)
     ]  # fmt: skip
@@ -105,7 +115,7 @@ def layer_section(models: Sequence[Model], figures: Sequence[str]) -> list[str]:
         "## Layer by layer",
         _LAYER_WORDS,
         *pictures,
-        table(rows, (), ("layer", "sensitivity", "seeds", "negative")),
+        table(rows, (), ("layer", "sensitivity", "seeds", "negative", "residual")),
     ]
 
 

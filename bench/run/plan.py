@@ -211,7 +211,7 @@ class Planner:
         if variant in recipe.checkpoints:
             released = self.inputs.checkpoint(getattr(hyper, recipe.checkpoints[variant]))
         if recipe.check:
-            recipe.check(hyper, facts, released)
+            recipe.check(variant, hyper, facts, released)
         folder = self._tokenizer_folder(released)
         stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
         self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)

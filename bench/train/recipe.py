@@ -179,8 +179,8 @@ class Recipe:
     """The paper whose model is the teacher; None for the reference itself."""
     checkpoints: Mapping[str, str] = field(default_factory=dict)
     """variant -> the hyper-parameter that names its released checkpoint, a hub id or folder (tier `checkpoint`)"""
-    check: Callable[[Any, TeacherFacts | None, Checkpoint | None], None] | None = None
-    """(hyper, teacher given or None, released checkpoint or None) -> raises what is wrong with them, before any run"""
+    check: Callable[[str, Any, TeacherFacts | None, Checkpoint | None], None] | None = None
+    """(variant, hyper, teacher given or None, released checkpoint or None) -> raises what is wrong, before any run"""
     packing: Packing | None = None
     """Set where the finished model is also written, read back, scored and weighed as a smaller file"""
     default_teacher: tuple[str, str] | None = None

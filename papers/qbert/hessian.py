@@ -72,6 +72,11 @@ class Sensitivity:
         return tuple(one.value for one in self.found)
 
     @property
+    def residuals(self) -> tuple[float, ...]:
+        """Of each, relative to its eigenvalue, which is no farther than that from one of the block's."""
+        return tuple(one.residual / abs(one.value) if one.value else 0.0 for one in self.found)
+
+    @property
     def mean(self) -> float:
         return float(np.mean(self.values))
 
@@ -276,6 +281,10 @@ def sensitivity(
             found.setdefault(layer, []).append(one)
             LOG.info("repeat=%d layer=%d eigenvalue=%.4g sign=%s residual=%.2g products=%d converged=%s", repeat, layer,
                      one.value, "-" if one.value < 0 else "+", one.residual, one.steps, one.converged)  # fmt: skip
+            if not one.converged:
+                LOG.warning("subset %d, layer %d: the eigenvalue %.4g is not within %g after %d products (residual "
+                            "%.2g); next: raise sensing.max_steps", repeat, layer, one.value, sensing.tolerance,
+                            one.steps, one.residual)  # fmt: skip
     return tuple(Sensitivity(tuple(found[layer])) for layer in sorted(found))
 
 
@@ -313,6 +322,9 @@ def top_vectors(
             search.advance(products({layer: search.vector})[layer])
             if search.found(count, tolerance):
                 break
+        else:
+            LOG.warning("layer %d: %d eigenvectors are not within %g after %d products; next: raise sensing.max_steps",
+                        layer, count, tolerance, max_steps)  # fmt: skip
         values, _, _, inner = search.ritz()
         if len(values) < count or search.basis is None:
             raise SpecError("the search ended with too few eigenvectors", found=len(values), expected=count,

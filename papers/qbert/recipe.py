@@ -29,9 +29,9 @@ TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "q
 """SST-2, MNLI, SQuAD and CoNLL-2003 are the paper's; the others cost nothing more to offer."""
 
 
-def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
+def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
     """See `papers.qbert.settings`."""
-    settings.check(chosen, teacher)
+    settings.check(variant, chosen, teacher)
 
 
 def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -55,11 +55,13 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     facts = {
         "sensitivity": {f"layer{i}": [one.omega] for i, one in enumerate(found)},
         "eigenvalue": {f"layer{i}": list(one.values) for i, one in enumerate(found)},
+        "residual": {f"layer{i}": list(one.residuals) for i, one in enumerate(found)},
     }
     if sensing.landscape_points:
         top = max(range(len(found)), key=lambda i: found[i].omega)
         batches = subset_batches(rows, ctx.vocabulary.pad, sensing, ctx.device, ctx.seed, 0)
-        _, directions = top_vectors(model, loss, batches, top, tolerance=sensing.tolerance, seed=ctx.seed)
+        _, directions = top_vectors(model, loss, batches, top, tolerance=sensing.tolerance,
+                                    max_steps=sensing.max_steps, seed=ctx.seed)  # fmt: skip
         around = landscape(model, loss, batches, top, directions, radius=sensing.landscape_radius,
                            points=sensing.landscape_points)  # fmt: skip
         facts["landscape"] = {f"layer{top}": [float(f"{value:.5g}") for value in around.loss.flat]}
@@ -124,7 +126,7 @@ _TRAIN = Stage(train_quantised, uses=("bits", "quantiser", "schedule", "training
 
 def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
     """The method's table of contents."""
-    return (_START, _SENSE, _TRAIN) if "-mp" in variant else (_START, _TRAIN)
+    return (_START, _SENSE, _TRAIN) if settings.is_mixture(variant) else (_START, _TRAIN)
 
 
 RECIPE = Recipe(

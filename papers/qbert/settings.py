@@ -56,7 +56,7 @@ ORDERS: dict[str, Order] = {"rev": "reversed", "random": "random"}
 def assignment(variant: str) -> Assignment:
     """The bits that a variant's name says: `...-w4` for all layers, `...-mp23-rev` for a mixture and its order."""
     parts = variant.split("-")
-    if parts[1] in MIXED:
+    if is_mixture(variant):
         high, low = MIXED[parts[1]]
         return Assignment(high=high, low=low, order=ORDERS.get(parts[-1], "sensitivity"))
     return Assignment(high=int(parts[1][1:]))
@@ -106,8 +106,21 @@ def assigned(chosen: Assignment, omega: Sequence[float], seed: int = 0) -> tuple
     return mixed(omega, chosen.high, chosen.low, chosen.more, chosen.order, seed)
 
 
-def check(chosen: Hyper, teacher: TeacherFacts | None) -> None:
-    """Refuse, before anything runs, bits that are impossible and groups that do not fit the teacher."""
+def is_mixture(variant: str) -> bool:
+    """Whether its layers get different bits, which takes sensitivities."""
+    return variant.split("-")[1] in MIXED
+
+
+def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None) -> None:
+    """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that do not fit."""
+    bits, mixture = chosen.bits, is_mixture(variant)
+    if mixture != (bits.low is not None):
+        raise SpecError("bits.low does not go with the variant", where=variant, found=bits.low,
+                        expected="the fewer bits of a mixture" if mixture else "none: all layers have bits.high",
+                        fix=f"choose {'a variant of one number of bits' if mixture else 'a mixture'}")  # fmt: skip
+    if not mixture and (bits.more, bits.order) != (None, "sensitivity"):
+        raise SpecError("bits.more and bits.order are a mixture's", where=variant,
+                        found=f"{bits.more} and {bits.order}", fix="choose a mixture")  # fmt: skip
     layers, hidden = (teacher.layers, teacher.hidden) if teacher else (OWN_LAYERS, OWN_HIDDEN)
     Scheme(layers=assigned(chosen.bits, [0.0] * layers), **chosen.quantiser.model_dump())
     for name in ("groups", "embedding_groups"):

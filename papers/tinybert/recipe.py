@@ -49,7 +49,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
     return settings.hyper(variant, task, scale, teacher is None)
 
 
-def check(chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
+def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, a teacher that the student cannot copy."""
     if teacher is None:
         return

@@ -31,6 +31,7 @@ def quantised(seed: int, score: float = 0.9, packed: float = 0.9, omega: tuple[f
         told += [
             made.measurement("sensitivity", f"layer{layer}", omega[layer], "one"),
             made.measurement("eigenvalue", f"layer{layer}", omega[layer], "one", (omega[layer], -omega[layer])),
+            made.measurement("residual", f"layer{layer}", 0.02, "one", (0.004, 0.036)),
             made.measurement("bits", f"layer{layer}", bits, "one"),
         ]
     kept = [m.model_dump() for m in record.measurements]
@@ -77,6 +78,7 @@ def test_layers_are_told_with_their_bits_by_seed() -> None:
     )
     assert page["layers-distilbert.svg"].startswith("<?xml") and "sst2" in page["layers-distilbert.svg"]
     assert column(page["distilbert.md"], "distilbert", "sst2", "1") == "2 2"
+    assert column(page["distilbert.md"], "residual", "sst2", "1") == "3.6%"
 
 
 def test_variants_share_what_their_layers_showed() -> None:

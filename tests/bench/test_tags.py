@@ -23,7 +23,7 @@ from bench.data.sources import open_source
 from bench.data.tags import best_tags, tagged
 from bench.data.tasks import floor, get_task
 from bench.models.load import lowers
-from bench.train.losses import supervised, tag_loss
+from bench.train.losses import tag_loss
 
 TASK = get_task("conll2003")
 NAMES = TASK.labels
@@ -115,7 +115,6 @@ def test_the_loss_counts_only_tagged_pieces() -> None:
     wanted = -(logits[0, 1].log_softmax(0)[3] + logits[1, 2].log_softmax(0)[0]) / 2
     assert tag_loss(logits, labels).item() == pytest.approx(wanted.item(), rel=1e-6)
     assert tag_loss(logits, torch.full((2, 5), IGNORED)).item() == 0.0
-    assert supervised("tags")
 
 
 def table(words: object, tags: object) -> pa.Table:

@@ -124,6 +124,21 @@ def test_the_sign_is_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     assert all("residual=" in line for line in lines)
 
 
+def test_a_search_that_ends_early_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    model, rows = bert(), encoded(12)
+    found = sensitivity(model, LOSS, rows, 0, Sensing(share=0.5, repeats=1, max_steps=2, tolerance=1e-6))
+    warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
+    assert len(warned) == 3 and all("next: raise sensing.max_steps" in line for line in warned)
+    assert all(one.residuals[0] == pytest.approx(one.found[0].residual / abs(one.values[0])) for one in found)
+    assert min(one.residuals[0] for one in found) > 1e-3
+    caplog.clear()
+    top_vectors(model, LOSS, [batch(6)], 1, tolerance=1e-6, max_steps=3)
+    assert ["eigenvectors are not within" in r.getMessage() for r in caplog.records] == [True]
+    caplog.clear()
+    sensitivity(model, LOSS, rows, 0, Sensing(share=0.5, repeats=1, max_steps=200))
+    assert not caplog.records
+
+
 def in_double(model: nn.Module, rows: Batch) -> dict[str, Tensor]:
     """The same loss without the rounding to fp32 that the shared one does."""
     return {"task": nn.functional.cross_entropy(forward(model, rows).logits, rows["labels"])}
@@ -293,8 +308,9 @@ def test_the_landscape_bends_as_the_eigenvalues_say() -> None:
     assert seen.loss[2, 2] == pytest.approx(LOSS(model, rows)["task"].item())
     for value, line in zip(values, (seen.loss[:, 2], seen.loss[2, :]), strict=True):
         assert (line[3] - 2 * line[2] + line[1]) / 0.025**2 == pytest.approx(value, rel=0.05)
-    split = landscape(model, LOSS, [batch(6)], 1, vectors, radius=0.05, points=5)
-    assert split.loss == pytest.approx(seen.loss)
+    parts = [batch(2, 1), batch(4, 2)]
+    split = landscape(model, LOSS, parts, 1, vectors, radius=0.05, points=3)
+    assert split.loss == pytest.approx(landscape(model, LOSS, [joined(*parts)], 1, vectors, radius=0.05, points=3).loss)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 

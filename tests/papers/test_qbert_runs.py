@@ -7,15 +7,18 @@ import math
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from commands import ROWS, Call, Result, measured, refused
 from safetensors import safe_open
+from transformers import BertConfig, BertForSequenceClassification
 
 from bench.models import load
-from bench.train.recipe import TeacherFacts
-from papers.qbert import packed, settings
+from bench.train.recipe import State, TeacherFacts
+from papers.qbert import packed, recipe, settings
 from papers.qbert.recipe import RECIPE
 
 
@@ -80,6 +83,31 @@ def test_one_layer_after_another_trains_a_pass_for_each(call: Call) -> None:
     assert sorted(measured(record, "bits").values()) == [2, 3]
 
 
+def test_one_layer_after_another_goes_by_the_damage_that_rounding_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of three layers with the same bits the largest weights are moved most; an eigenvalue weighs that distance."""
+    shape = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    model = BertForSequenceClassification(BertConfig(**shape, num_hidden_layers=3))
+    with torch.no_grad():
+        for layer, factor in enumerate((1.0, 4.0, 2.0)):
+            for parameter in model.bert.encoder.layer[layer].parameters():
+                parameter.mul_(factor)
+    chosen = settings.Hyper(bits=settings.Assignment(high=4), schedule="progressive",
+                            quantiser=settings.quantiser("qbert-w4-g1", 16))  # fmt: skip
+    trained: list[tuple[int, ...]] = []
+    monkeypatch.setattr(recipe, "fine_tune_on_task", lambda model, *_: trained.append(model.scheme.layers))
+    context: Any = SimpleNamespace(seed=0)
+    recipe.train_quantised(State({"model": model}), chosen, context)
+    assert trained == [(32, 4, 32), (32, 4, 4), (4, 4, 4)]
+    trained.clear()
+    told = {
+        "sensitivity": {f"layer{i}": [omega] for i, omega in enumerate((1.0, 2.0, 3.0))},
+        "eigenvalue": {f"layer{i}": values for i, values in enumerate(([1.0, 1.0], [1.0, -1.0], [-9.0, -7.0]))},
+    }
+    mixture = chosen.model_copy(update={"bits": settings.Assignment(high=4, low=3, more=1)})
+    recipe.train_quantised(State({"model": model}, told), mixture, context)
+    assert trained == [(32, 32, 4), (3, 32, 4), (3, 3, 4)], "the mean eigenvalue of layer 1 is nothing"
+
+
 def test_mixtures_share_what_they_measured(call: Call) -> None:
     bits = []
     for variant in ("qbert-mp23", "qbert-mp23-rev"):
@@ -119,7 +147,13 @@ def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
         ("bits.high=9", ("so many bits", "found 9", "1 to 8, or 32")),
         ("bits.high=0", ("so many bits", "found 0")),
         ("bits.low=7", ("more bits are not more",)),
+        ("bits.low=none", ("bits.low does not go with the variant", "qbert-mp23")),
     ],
 )
 def test_impossible_bits_and_groups_are_refused(call: Call, folder: Path, change: str, words: tuple[str, ...]) -> None:
     refused(call("--variant", "qbert-mp23", "--set", change), folder, *words)
+
+
+@pytest.mark.parametrize("change", ["bits.low=2", "bits.more=1", "bits.order=random"])
+def test_settings_of_mixtures_are_refused_elsewhere(call: Call, folder: Path, change: str) -> None:
+    refused(call("--variant", "qbert-w4", "--set", change), folder, "qbert-w4", "choose a mixture")
