@@ -3,16 +3,20 @@
     python tests/benchmarks/hessian_speed.py [ROUNDS]          about five minutes on one core
 
 Two small BERTs, of 2 and 3 labels, after some fine-tuning. The reference is the textbook method: for each layer, each
-step runs the model forward, takes the gradient with its graph and multiplies once; it stops when two estimates differ
-by less than 0.1%, since the released code's 1% can stop too early. Both are compared with values whose error is bounded
-by 0.01%. The last line is the median over starts and models.
+step runs the model forward, takes the gradient with its graph and multiplies once. It is told the answer (whose error
+is bounded by 0.01%) and stops as soon as it is within 1% of it, which no real search could know: its time is the least
+that the method needs. Ours has to know by itself, and fails here if it is off by more. The last line is the median over
+starts and models; above it stands what the reference takes with the released code's stop, two estimates within 1%,
+and how far off it then is.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -25,16 +29,28 @@ from papers.qbert.hessian import top_eigenvalues
 SHAPE: dict[str, int] = dict(
     vocab_size=184, hidden_size=256, num_hidden_layers=6, num_attention_heads=4, intermediate_size=1024
 )  # fmt: skip
-ROWS, LENGTH, STEPS, STOP, MOST = 16, 24, 60, 1e-3, 200
+ROWS, LENGTH, STEPS, WITHIN, MOST = 16, 24, 60, 0.01, 300
 LOSS = supervised("label")
 
 
-def power_iteration(model: BertForSequenceClassification, batch: Batch, layer: int, seed: int) -> tuple[float, int]:
-    """The eigenvalue of largest magnitude of one layer's block, and the products it took."""
+@dataclass
+class Search:
+    """One layer's power iteration: when it was right, and when it would have stopped by itself."""
+
+    seconds: float = 0.0
+    products: int = 0
+    stop_seconds: float = 0.0
+    stop_error: float = math.inf
+
+
+def power_iteration(
+    model: BertForSequenceClassification, batch: Batch, layer: int, seed: int, truth: float
+) -> Search:  # fmt: skip
+    """Until the eigenvalue of largest magnitude of one layer's block is right and the released stop is passed."""
     parameters = list(model.bert.encoder.layer[layer].parameters())
     generator = torch.Generator().manual_seed(seed * 1009 + layer)
     vector = torch.randn(sum(p.numel() for p in parameters), generator=generator)
-    vector, value = vector / vector.norm(), 0.0
+    vector, value, found, started = vector / vector.norm(), 0.0, Search(), time.perf_counter()
     for step in range(1, MOST + 1):
         loss = LOSS(model, batch)["task"]
         gradients = torch.autograd.grad(loss, parameters, create_graph=True)
@@ -42,10 +58,15 @@ def power_iteration(model: BertForSequenceClassification, batch: Batch, layer: i
                                                            strict=True)]  # fmt: skip
         product = torch.cat([h.reshape(-1) for h in torch.autograd.grad(gradients, parameters, parts)])
         before, value = value, float(vector @ product)
-        if abs(value - before) <= STOP * abs(value):
-            return value, step
+        error, passed = abs(value / truth - 1), time.perf_counter() - started
+        if error <= WITHIN and not found.products:
+            found.seconds, found.products = passed, step
+        if abs(value - before) <= WITHIN * abs(value) and not found.stop_seconds:
+            found.stop_seconds, found.stop_error = passed, error
+        if found.products and found.stop_seconds:
+            return found
         vector = product / product.norm()
-    return value, MOST
+    raise SystemExit(f"power iteration did not find the eigenvalue of layer {layer} in {MOST} products")
 
 
 def drawn(rows: int, labels: int, seed: int) -> Batch:
@@ -82,22 +103,22 @@ def measured(labels: int, rounds: int) -> list[float]:
     model, batch = fine_tuned(labels), drawn(ROWS, labels, 0)
     layers = range(model.config.num_hidden_layers)
     truth = {i: one.value for i, one in top_eigenvalues(model, LOSS, [batch], tolerance=1e-4, max_steps=150).items()}
-    ratios, worst = [], {"ours": 0.0, "reference": 0.0}
+    ratios, worst = [], 0.0
     for seed in range(1, rounds + 1):
         started = time.perf_counter()
-        ours = top_eigenvalues(model, LOSS, [batch], seed=seed)
-        middle = time.perf_counter()
-        reference = {layer: power_iteration(model, batch, layer, seed) for layer in layers}
-        ended = time.perf_counter()
-        ratios.append((ended - middle) / (middle - started))
-        products = sum(one.steps for one in ours.values()), sum(steps for _, steps in reference.values())
-        print(f"{labels} labels, start {seed}: ours {middle - started:.1f} s, {products[0]} products; "
-              f"reference {ended - middle:.1f} s, {products[1]} products")  # fmt: skip
-        for layer in layers:
-            worst["ours"] = max(worst["ours"], abs(ours[layer].value / truth[layer] - 1))
-            worst["reference"] = max(worst["reference"], abs(reference[layer][0] / truth[layer] - 1))
-    print(f"  eigenvalues {', '.join(f'{value:.3g}' for value in truth.values())}")
-    print(f"  largest error: ours {worst['ours']:.2%}, reference {worst['reference']:.2%}")
+        ours = top_eigenvalues(model, LOSS, [batch], tolerance=WITHIN, seed=seed)
+        seconds = time.perf_counter() - started
+        reference = [power_iteration(model, batch, layer, seed, truth[layer]) for layer in layers]
+        least, stopped = sum(one.seconds for one in reference), sum(one.stop_seconds for one in reference)
+        ratios.append(least / seconds)
+        worst = max(worst, *(abs(ours[layer].value / truth[layer] - 1) for layer in layers))
+        products = sum(one.steps for one in ours.values()), sum(one.products for one in reference)
+        print(f"{labels} labels, start {seed}: ours {seconds:.1f} s, {products[0]} products; reference {least:.1f} s, "
+              f"{products[1]} products; by its own stop {stopped:.1f} s, off by up to "
+              f"{max(one.stop_error for one in reference):.1%}")  # fmt: skip
+    print(f"  eigenvalues {', '.join(f'{value:.3g}' for value in truth.values())}; ours off by up to {worst:.2%}")
+    if worst > WITHIN:
+        raise SystemExit(f"an eigenvalue of ours is off by {worst:.2%}, more than {WITHIN:.0%}")
     return ratios
 
 
