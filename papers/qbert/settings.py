@@ -96,6 +96,9 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
         few = {"epochs": 2, "batch_size": 16, "lr": 1e-4}
         sensing = Sensing(most_rows=32, repeats=5, landscape_points=11)
         return base.model_copy(update={"sensing": sensing, "training": base.training.model_copy(update=few)})
+    if task == "squad":
+        of_squad = {"batch_size": 12, "lr": 3e-5}
+        return base.model_copy(update={"training": base.training.model_copy(update=of_squad)})
     return base
 
 

@@ -135,6 +135,8 @@ def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
     tables = {name: h.quantiser.word for name, h in found.items()}
     assert {name for name, bits in tables.items() if bits != 8} == {"qbert-w4-e4"}
     assert found["qbert-w4-g1"].quantiser.embedding_groups == 128
+    squad = settings.hyper("qbert-w4", "squad", "full", base)
+    assert (squad.training.batch_size, squad.training.lr, squad.training.epochs, squad.max_length) == (12, 3e-5, 3, 384)
     narrow = TeacherFacts(layers=6, hidden=384, heads=12, vocabulary=30522)
     assert settings.hyper("qbert-w4-g768", "sst2", "small", narrow).quantiser.groups == 384
 
