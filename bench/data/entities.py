@@ -63,7 +63,7 @@ def _check_lists(column: pa.ChunkedArray, holds: Callable[[pa.DataType], bool], 
 def scores(said: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     """F1 over entities (type, first and last word must all be right), as conlleval counts them, as a fraction.
 
-    Shapes: both are [N, W] tags by id; words that are not there have NO_WORD in `truth`.
+    None where neither side has an entity. Shapes: both are [N, W] tags by id; words that are not there have NO_WORD in `truth`.
     Raises DataError where there is nothing to score, or not one tag per word.
     """
     from seqeval.metrics import f1_score  # only a run of such a task pays for it
@@ -75,4 +75,6 @@ def scores(said: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict[st
         [[names[tag] for tag in row[there]] for row, there in zip(tags, truth != NO_WORD, strict=True)]
         for tags in (truth, said)
     ]
+    if not any(tag != "O" for side in by_name for row in side for tag in row):
+        return {"f1": None}
     return {"f1": float(f1_score(*by_name, zero_division=0))}  # pyright: ignore[reportArgumentType]

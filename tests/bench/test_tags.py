@@ -70,6 +70,7 @@ def test_entities_count_over_all_sentences() -> None:
     assert scores(np.array([[B_PER, OUT], [B_LOC, OUT], [OUT, OUT]]), truth, NAMES)["f1"] == pytest.approx(0.5)
     with pytest.raises(DataError, match="do not pair up"):
         scores(truth[:2], truth, NAMES)
+    assert scores(truth[2:], truth[2:], NAMES) == {"f1": None}, "no entity on either side"
 
 
 def test_the_first_piece_of_a_word_carries_its_tag() -> None:
