@@ -63,7 +63,8 @@ def _check_lists(column: pa.ChunkedArray, holds: Callable[[pa.DataType], bool], 
 def scores(said: np.ndarray, truth: np.ndarray, names: Sequence[str]) -> dict[str, float | None]:
     """F1 over entities (type, first and last word must all be right), as conlleval counts them, as a fraction.
 
-    None where neither side has an entity. Shapes: both are [N, W] tags by id; words that are not there have NO_WORD in `truth`.
+    None where neither side has an entity.
+    Shapes: both are [N, W] tags by id; words that are not there have NO_WORD in `truth`.
     Raises DataError where there is nothing to score, or not one tag per word.
     """
     from seqeval.metrics import f1_score  # only a run of such a task pays for it
