@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from bench.core import environment, store
 from bench.core.errors import BenchError, ModelError
-from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink, Tier
+from bench.core.record import Code, Data, Measurement, Record, RunSpec, TeacherLink, Tier
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import floor
 from bench.models import load
@@ -39,7 +39,9 @@ class Executor:
             "precision_why": choose("auto", self.accelerator.device).why,
         }
         self.code = environment.code_state()
-        self.done = {r.hash: r for r in store.read_records(self.results, RECORD_SCALES) if r.status == "ok"}
+        records = store.read_records(self.results, RECORD_SCALES)
+        self.done = {r.hash: r for r in records if r.status == "ok"}
+        self.failures = {(r.hash, r.reason, r.code.model_dump_json()): r for r in records if r.status == "failed"}
         self._measured: dict[str, list[Measurement]] = {}
 
     def run(self) -> list[Record]:
@@ -68,6 +70,10 @@ class Executor:
         except BenchError as error:
             content |= {"status": "failed", "reason": str(error)}
             log.error("%s", error)
+            before = self.failures.get((job.hash, str(error), self._code(job).model_dump_json()))
+            if before:
+                log.info("failed as before, record=%s", before.id)
+                return before
         except Exception as error:
             self._write(job, started, clock, chain, measurements,
                         content | {"status": "failed", "reason": f"{type(error).__name__}: {error}"})  # fmt: skip
@@ -154,7 +160,7 @@ class Executor:
             hyper=job.hyper.model_dump(mode="json") | {"budget": budget},
             hash=job.hash,
             overrides=self._overrides(job),
-            code=self.code.model_copy(update={"stage_hashes": {p.stage.name: p.code for p in job.stages}}),
+            code=self._code(job),
             environment=self.environment,
             data=self._data(job),
             stages=chain.entries,
@@ -169,6 +175,9 @@ class Executor:
             log.info("record=%s status=%s", path, record.status)
         self.accelerator.wait_for_everyone()
         return record
+
+    def _code(self, job: Job) -> Code:
+        return self.code.model_copy(update={"stage_hashes": {p.stage.name: p.code for p in job.stages}})
 
     def _overrides(self, job: Job) -> dict[str, str]:
         """The --set changes that are of this run's own settings."""

@@ -108,6 +108,17 @@ def test_one_layer_after_another_goes_by_the_damage_that_rounding_does(monkeypat
     assert trained == [(32, 32, 4), (3, 32, 4), (3, 3, 4)], "the mean eigenvalue of layer 1 is nothing"
 
 
+def test_a_teacher_below_its_floor_fails_the_run_and_is_told_once(call: Call, folder: Path) -> None:
+    for _ in range(2):
+        code, out, error = call("--variant", "qbert-w8", "--set", "fine_tune.lr=1e-12", "--json")
+        records = {record["spec"]["paper"]: record for record in json.loads(out)}
+        assert code == 1 and "1 of 2 runs failed" in error
+        assert records["bert"]["status"] == "ok" and "below its floor" in records["qbert"]["reason"]
+    assert len(list((folder / "work" / "results").rglob("*.json"))) == 2
+    code, _, _ = call("--variant", "qbert-w8", "--set", "fine_tune.lr=1e-12", "--set", "training.epochs=2")
+    assert code == 1 and len(list((folder / "work" / "results").rglob("*.json"))) == 3, "another run"
+
+
 def test_mixtures_share_what_they_measured(call: Call) -> None:
     bits = []
     for variant in ("qbert-mp23", "qbert-mp23-rev"):
