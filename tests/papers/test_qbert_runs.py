@@ -85,7 +85,7 @@ def test_one_layer_after_another_trains_a_pass_for_each(call: Call) -> None:
 
 def test_one_layer_after_another_goes_by_the_damage_that_rounding_does(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of three layers with the same bits the largest weights are moved most; an eigenvalue weighs that distance."""
-    shape = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
+    shape: dict[str, Any] = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
     model = BertForSequenceClassification(BertConfig(**shape, num_hidden_layers=3))
     with torch.no_grad():
         for layer, factor in enumerate((1.0, 4.0, 2.0)):
