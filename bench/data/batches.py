@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,16 +83,32 @@ class Encoded:
         types = np.fromiter((s for row in segments for s in row), dtype=np.uint8, count=int(offsets[-1]))
         return cls(flat, types, offsets, labels, np.arange(len(tokens)))
 
+    @classmethod
+    def joined(cls, parts: Sequence[Encoded], labels: np.ndarray) -> Encoded:
+        """Examples one after another, with the labels of all of them."""
+        lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
+        flat = np.concatenate([np.empty(0, np.int32), *(part.tokens for part in parts)])
+        types = np.concatenate([np.empty(0, np.uint8), *(part.segments for part in parts)])
+        return cls(flat, types, np.cumsum(lengths), labels, np.arange(len(lengths) - 1))
+
+
+AT_ONCE = 65_536
+"""Texts that the tokenizer is given at a time: its lists take far more room than the flat arrays made of them."""
+
 
 def encode(rows: Rows | Texts, tokenizer: Callable, max_length: int) -> Encoded:
     """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
     assert rows.labels.ndim == 1, "spans and tags are read by modules of their own"
     texts = [list(column) for column in (rows.columns if isinstance(rows, Texts) else rows.texts)]
-    out = tokenizer(
-        *texts, truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,
-        return_attention_mask=False, return_token_type_ids=True,
-    )  # fmt: skip
-    return Encoded.from_lists(out["input_ids"], out["token_type_ids"], rows.labels)
+    parts: list[Encoded] = []
+    for start in range(0, len(rows.labels), AT_ONCE):
+        out = tokenizer(
+            *(column[start : start + AT_ONCE] for column in texts),
+            truncation="longest_first" if len(texts) > 1 else True, max_length=max_length,
+            return_attention_mask=False, return_token_type_ids=True,
+        )  # fmt: skip
+        parts.append(Encoded.from_lists(out["input_ids"], out["token_type_ids"], np.empty(0)))
+    return Encoded.joined(parts, rows.labels)
 
 
 def pad(encoded: Encoded, indices: np.ndarray, pad_id: int) -> Batch:

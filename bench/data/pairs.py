@@ -41,12 +41,13 @@ def sentence_pairs(
     tokens: list[list[int]] = []
     segments: list[list[int]] = []
     total = 0
-    for number in rng.permutation(len(usable)):
-        for a, b in _of_document(usable, int(number), rng, max_length - 3, short, random_next):
-            _cut(a, b, max_length - 3, rng)
-            tokens.append([cls, *a, sep, *b, sep])
-            segments.append([0] * (len(a) + 2) + [1] * (len(b) + 1))
-            total += len(tokens[-1])
+    drawn = (pair for number in rng.permutation(len(usable))
+             for pair in _of_document(usable, int(number), rng, max_length - 3, short, random_next))  # fmt: skip
+    for a, b in drawn:
+        _cut(a, b, max_length - 3, rng)
+        tokens.append([cls, *a, sep, *b, sep])
+        segments.append([0] * (len(a) + 2) + [1] * (len(b) + 1))
+        total += len(tokens[-1])
         if total >= max_tokens:
             break
     return Encoded.from_lists(tokens, segments, np.empty(0))

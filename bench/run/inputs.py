@@ -228,6 +228,7 @@ def teacher_facts(checkpoint: load.Checkpoint) -> TeacherFacts:
     """What a recipe may know of a checkpoint. Raises ModelError when its config does not say."""
     config = checkpoint.config
     try:
-        return TeacherFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size)
+        return TeacherFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
+                            checkpoint.has_lm_head)  # fmt: skip
     except AttributeError as error:
         raise ModelError("the teacher's config is not an encoder's", where=checkpoint.folder, found=error) from error

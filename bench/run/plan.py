@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -99,6 +100,7 @@ class Planner:
         self.checkpoint = self._checkpoint()
         self.tasks = self._tasks()
         self._jobs: dict[Spec, Job] = {}
+        self._warned = False
         self._common = {
             "torch": torch.__version__, "transformers": transformers.__version__,
             "device": "cuda" if torch.cuda.is_available() else "cpu",
@@ -212,11 +214,23 @@ class Planner:
             released = self.inputs.checkpoint(getattr(hyper, recipe.checkpoints[variant]))
         if recipe.check:
             recipe.check(variant, hyper, facts, released)
+        if released and any(stage.teacher for stage in recipe.stages(variant, facts)):
+            self._check_words(released)
         folder = self._tokenizer_folder(released)
         stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
         self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)
         self._jobs[spec].reading.check()
         return self._jobs[spec]
+
+    def _check_words(self, released: load.Checkpoint) -> None:
+        """A student that copies its teacher reads the same word pieces: ids are all that they exchange."""
+        if self.checkpoint is None:
+            return
+        ours, theirs = (self.inputs.tokenizer(given.folder) for given in (released, self.checkpoint))
+        if ours.get_vocab() != theirs.get_vocab() or load.lowers(ours) != load.lowers(theirs):
+            raise ModelError("the released student reads other word pieces than the teacher", where=released.folder,
+                             expected=f"the vocabulary of {self.checkpoint.folder}",
+                             fix="give the teacher that taught it")  # fmt: skip
 
     def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
         """The --set changes that this recipe's settings have; one that neither it nor another of the plan has fails."""
@@ -241,6 +255,7 @@ class Planner:
     ) -> tuple[StagePlan, ...]:  # fmt: skip
         facts = teacher_facts(self.checkpoint) if self.checkpoint else None
         plans: list[StagePlan] = []
+        self._warn_of_a_fine_tuned_teacher(recipe.stages(spec.variant, facts))
         for stage in recipe.stages(spec.variant, facts):
             seed = 0 if stage.task_free else spec.seed
             content = dict(self._common)
@@ -263,6 +278,13 @@ class Planner:
                     content["reader"] = module_hash(READERS[task.kind])
             plans.append(StagePlan(stage, digest(content), content["code"], seed))
         return tuple(plans)
+
+    def _warn_of_a_fine_tuned_teacher(self, stages: Sequence[Stage]) -> None:
+        copied = [stage.name for stage in stages if stage.teacher == "pretrained"]
+        if copied and self.checkpoint and self.checkpoint.kinds and not self._warned:
+            log.warning("the given teacher is fine-tuned (%s): it also stands in for the pre-trained one, in %s; next: "
+                        "give its pre-trained encoder", self.checkpoint.architecture, ", ".join(copied))  # fmt: skip
+            self._warned = True
 
     def _corpus(self, spec: Spec, stage: Stage) -> str:
         if self.inputs.corpus_identity is None:

@@ -46,6 +46,8 @@ class TeacherFacts:
     hidden: int
     heads: int
     vocabulary: int
+    lm_head: bool = False
+    """Whether it comes with a masked-LM head."""
 
 
 class Context(Protocol):

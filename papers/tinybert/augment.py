@@ -11,6 +11,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,7 +49,7 @@ class Augmentation(Settings):
     word_vectors: str = ""
     """A text file of GloVe vectors; empty takes the teacher's input embeddings instead."""
     word_vectors_sha256: str = ""
-    """What that file has to be; empty takes any."""
+    """What that file has to be: a run with such a file needs it, so that its settings say which words it took."""
     max_words: int = Field(default=100_000, ge=1)
     """Vectors read of the file, the first ones."""
     skip_stop_words: bool = True
@@ -191,6 +192,26 @@ def word_vectors_identity(settings: Augmentation) -> str:
                             fix="name the file of word vectors, or drop the sha256")  # fmt: skip
         return ""
     return file_sha256(Path(settings.word_vectors).expanduser(), settings.word_vectors_sha256)
+
+
+def check_word_vectors(settings: Augmentation) -> None:
+    """Refuse, before anything runs, a file of word vectors that is not the one said or cannot be read.
+
+    Raises DataError, SpecError.
+    """
+    found = word_vectors_identity(settings)
+    if found and not settings.word_vectors_sha256:
+        raise SpecError("word vectors are named without their sha256", where=settings.word_vectors,
+                        found=f"sha256 {found}",
+                        fix=f"if that is the file, --set augmentation.word_vectors_sha256={found}")  # fmt: skip
+    if found:
+        _readable(Path(settings.word_vectors).expanduser(), found, settings.max_words)
+
+
+@cache
+def _readable(path: Path, sha256: str, words: int) -> None:
+    """Read once for all runs of a plan."""
+    read_word_vectors(path, words)
 
 
 def augmenter(

@@ -9,6 +9,7 @@ General distillation took the authors 8 V100 for about two days; the small scale
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
 from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
 from papers.tinybert import losses, settings
+from papers.tinybert.augment import check_word_vectors
 from papers.tinybert.layers import clipped_per_tensor, layer_loss
 from papers.tinybert.rows import augment_rows, prepare_words, rows
 from papers.tinybert.settings import WITHOUT_AUGMENTATION, Hyper, Layers
@@ -50,7 +52,9 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
 
 
 def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
-    """Refuse, before anything runs, a teacher that the student cannot copy."""
+    """Refuse, before anything runs, bad word vectors, and a teacher that the student cannot copy."""
+    if chosen.augmentation.use and variant not in WITHOUT_AUGMENTATION:
+        check_word_vectors(chosen.augmentation)
     if teacher is None:
         return
     if released is None:
@@ -234,7 +238,8 @@ def _fit_labels(
 
 _TASK = ("augmentation", "max_length", "clip_per_tensor")
 _WORDS = Stage(prepare_words, uses=("head",), task_free=True, needs="corpus", teacher="pretrained")
-"""First in every chain, so that general distillation is shared by variants with augmentation and without."""
+"""First in every chain, so that general distillation is shared by variants with augmentation and without. A teacher
+that comes with a masked-LM head needs no text for it."""
 _AUGMENT = Stage(augment_rows, uses=("augmentation",))
 _INITIALISE = Stage(initialise_student, uses=("student",), task_free=True, needs=None, teacher="pretrained")
 _GENERAL = Stage(distil_general, uses=("general", "clip_per_tensor"), task_free=True, needs="corpus",
@@ -250,12 +255,13 @@ _FINE_TUNE = (Stage(fine_tune, uses=("fine_tune", *_TASK)),)
 
 def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
     """The method's table of contents."""
+    words = replace(_WORDS, needs=None) if teacher and teacher.lm_head else _WORDS
     augment = () if variant in WITHOUT_AUGMENTATION else (_AUGMENT,)
     if variant.endswith("-released"):
-        return (_WORDS, _RELEASED, *augment, *_DISTIL)
+        return (words, _RELEASED, *augment, *_DISTIL)
     if variant == "tinybert-4-no-gd":
-        return (_WORDS, _INITIALISE, *augment, *_DISTIL)
-    start = (_WORDS, _INITIALISE, _PRETRAIN if "-init-bert" in variant else _GENERAL)
+        return (words, _INITIALISE, *augment, *_DISTIL)
+    start = (words, _INITIALISE, _PRETRAIN if "-init-bert" in variant else _GENERAL)
     plain = variant in ("tinybert-4-no-td", "tinybert-4-init-bert", "tinybert-4-init-gd")
     return (*start, *augment, *(_FINE_TUNE if plain else _DISTIL))
 

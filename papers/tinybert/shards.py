@@ -115,7 +115,7 @@ def entry_key(
     for part in (
         FORMAT, seed, shard_rows, json.dumps(choices, sort_keys=True), word_vectors_identity(settings),
         content_sha256(columns, texts.labels), content_sha256((), texts.origin),
-        tokenizer.backend_tokenizer.to_str(), type(model).__name__,
+        _words(tokenizer), type(model).__name__,
         json.dumps(config, sort_keys=True, default=str),
     ):  # fmt: skip
         raw = str(part).encode()
@@ -124,6 +124,12 @@ def entry_key(
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def _words(tokenizer: Any) -> str:
+    """What a tokenizer makes of words: all of it but the lengths of its last call, which it keeps, too."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    return json.dumps({key: value for key, value in content.items() if key not in ("truncation", "padding")})
 
 
 def _path(folder: Path, number: int) -> Path:

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench.data.batches import Batches, Encoded, in_order, pad
+from bench.data import batches
+from bench.data.batches import Batches, Encoded, encode, in_order, pad
 from bench.data.masking import IGNORED, Masking, smoothed
+from bench.data.rows import Texts
 
 
 def encoded(count: int = 101, seed: int = 0) -> Encoded:
@@ -91,3 +93,20 @@ def test_masking_is_a_function_of_seed_epoch_and_position() -> None:
     one, two = batches.batch(1, 2, indices), batches.batch(1, 2, indices)
     assert torch.equal(one["input_ids"], two["input_ids"])
     assert not torch.equal(one["labels"], batches.batch(2, 2, indices)["labels"])
+
+
+def test_texts_are_tokenised_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def tokenizer(*columns: list[str], max_length: int, **_: object) -> dict[str, list[list[int]]]:
+        asked.append(len(columns[0]))
+        joined = [[ord(c) for c in "".join(pair)][:max_length] for pair in zip(*columns, strict=True)]
+        return {"input_ids": joined, "token_type_ids": [[i % 2 for i in range(len(row))] for row in joined]}
+
+    texts = Texts((["a", "bcd", "", "efghij", "k"], ["x", "y", "z", "", "w"]), np.arange(5))
+    whole = encode(texts, tokenizer, 4)
+    monkeypatch.setattr(batches, "AT_ONCE", 2)
+    parts = encode(texts, tokenizer, 4)
+    assert asked == [5, 2, 2, 1] and whole.sha256 == parts.sha256
+    assert np.array_equal(parts.labels, whole.labels) and np.array_equal(parts.ids, np.arange(5))
+    assert encode(Texts(([],), np.arange(0)), tokenizer, 4).sha256 == Encoded.from_lists([], [], np.arange(0)).sha256

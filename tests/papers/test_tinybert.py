@@ -220,19 +220,19 @@ def test_stages(variant: str, names: list[str]) -> None:
 
 
 def test_a_given_teacher_is_checked_before_anything_runs(tmp_path: Path) -> None:
-    check(hyper("tinybert-4", "rte", "full", BASE), BASE, None)
-    check(hyper("tinybert-4", "rte", "smoke", None), None, None)
+    check("tinybert-4", hyper("tinybert-4", "rte", "full", BASE), BASE, None)
+    check("tinybert-4", hyper("tinybert-4", "rte", "smoke", None), None, None)
     with pytest.raises(ModelError, match="do not divide"):
-        check(hyper("tinybert-4", "rte", "small", BASE), TeacherFacts(4, 16, 2, 60), None)
+        check("tinybert-4", hyper("tinybert-4", "rte", "small", BASE), TeacherFacts(4, 16, 2, 60), None)
     released = load.Checkpoint(tmp_path, four_layers(), "BertModel")
     chosen = hyper("tinybert-4-released", "rte", "full", BASE)
-    check(chosen, BASE, released)
+    check("tinybert-4-released", chosen, BASE, released)
     for facts, word in (
         (TeacherFacts(12, 768, 12, 28996), "vocabulary"), (TeacherFacts(12, 768, 6, 30522), "heads"),
         (TeacherFacts(12, 300, 12, 30522), "hidden size"), (TeacherFacts(6, 768, 12, 30522), "divide"),
     ):  # fmt: skip
         with pytest.raises(ModelError, match=word):
-            check(chosen, facts, released)
+            check("tinybert-4-released", chosen, facts, released)
 
 
 # Stages on tiny models

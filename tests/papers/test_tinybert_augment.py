@@ -145,7 +145,7 @@ def test_stop_words_and_other_than_letters_stay_unless_asked():
     assert [sentence.words[i] for i in found] == ["the", "film", "."]
 
 
-def test_words_of_several_pieces_take_near_embeddings_and_keep_title_case():
+def test_words_of_several_pieces_take_near_embeddings():
     [(sentence, found)] = make({"candidates": 3}).candidates.find(["zebra"])
     assert len(sentence.pieces[0]) == 5 and len(found[0]) == 3
     table = MODEL.get_input_embeddings().weight.detach()
@@ -289,6 +289,8 @@ def test_the_key_holds_what_shapes_the_rows(tmp_path: Path):
         *(entry_key(texts, choice, TOKENIZER, MODEL, 0) for choice in vectors),
     ]
     assert keys[6] == keys[7] and len(set(keys)) == len(keys) - 1
+    TOKENIZER(TEXTS, truncation=True, max_length=7)
+    assert entry_key(texts, plain, TOKENIZER, MODEL, 0) == keys[0], "whatever the tokenizer was last asked for"
 
 
 def test_a_damaged_entry_is_told(tmp_path: Path):
