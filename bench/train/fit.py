@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -162,11 +162,18 @@ def _step(job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int,
     parameters = [p for p in job.model.parameters() if p.requires_grad]
     if accelerator.num_processes > 1:
         total = _sum_over_processes(total, parameters, accelerator)
-    if training.clip is not None:
-        torch.nn.utils.clip_grad_norm_(parameters, training.clip)
+    clip_gradients(parameters, training)
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return float(total)
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], training: Training) -> None:
+    """Scale the gradients down to the largest norm allowed, together or each tensor's by itself."""
+    if training.clip is None:
+        return
+    for together in [[p] for p in parameters] if training.clip_each else [parameters]:
+        torch.nn.utils.clip_grad_norm_(together, training.clip)
 
 
 def _sum_over_processes(loss: Tensor, parameters: list[nn.Parameter], accelerator: Accelerator) -> Tensor:

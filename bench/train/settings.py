@@ -142,6 +142,8 @@ class Training(Settings):
     """What follows warm-up: linear decay to zero, or the peak kept."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; None does not clip."""
+    clip_each: bool | None = unless_none()
+    """Clip each tensor's gradient to that norm by itself, not the whole; a recipe sets it from a switch of its own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device has it natively."""
     compile: bool = False

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -59,20 +58,3 @@ def layer_loss(
         return terms
 
     return loss
-
-
-@contextmanager
-def clipped_per_tensor(model: nn.Module, norm: float | None) -> Iterator[None]:
-    """Within, every parameter's gradient is clipped to `norm` on its own as soon as it is there; None clips nothing."""
-
-    def clip(parameter: Tensor) -> None:
-        assert parameter.grad is not None and norm is not None
-        parameter.grad.mul_((norm / (parameter.grad.norm() + 1e-6)).clamp(max=1.0))
-
-    trained = [p for p in model.parameters() if p.requires_grad] if norm is not None else []
-    handles = [p.register_post_accumulate_grad_hook(clip) for p in trained]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

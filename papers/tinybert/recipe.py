@@ -8,7 +8,6 @@ General distillation took the authors 8 V100 for about two days; the small scale
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +28,7 @@ from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
 from papers.tinybert import losses, settings
 from papers.tinybert.augment import check_word_vectors
-from papers.tinybert.layers import clipped_per_tensor, layer_loss
+from papers.tinybert.layers import layer_loss
 from papers.tinybert.rows import augment_rows, prepare_words, rows
 from papers.tinybert.settings import WITHOUT_AUGMENTATION, Hyper, Layers
 from papers.tinybert.student import (
@@ -157,23 +156,11 @@ def _copy_layers(
     layers = mapped(ours.num_hidden_layers, theirs.num_hidden_layers, chosen.mapping)
     loss = layer_loss(moved(teacher, ctx.device), chosen, layers)
     batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
-    with _clipping(student, training, hyper) as training:
-        ctx.fit(student, loss, batches, training)
+    ctx.fit(student, loss, batches, _clipped(training, hyper))
 
 
-class _clipping(AbstractContextManager[Training]):
-    """The training settings to use: as given, or without their clip where each tensor is clipped on its own."""
-
-    def __init__(self, model: nn.Module, training: Training, hyper: Hyper):
-        self.training = training.model_copy(update={"clip": None}) if hyper.clip_per_tensor else training
-        self.hooks = clipped_per_tensor(model, training.clip if hyper.clip_per_tensor else None)
-
-    def __enter__(self) -> Training:
-        self.hooks.__enter__()
-        return self.training
-
-    def __exit__(self, *error) -> None:
-        self.hooks.__exit__(*error)
+def _clipped(training: Training, hyper: Hyper) -> Training:
+    return training.model_copy(update={"clip_each": True}) if hyper.clip_per_tensor else training
 
 
 def _classifier(student: PreTrainedModel, head: str, ctx: Context) -> BertForSequenceClassification:
@@ -207,8 +194,7 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
         )  # fmt: skip
         return {"prediction": value}
 
-    with _clipping(model, training, hyper) as training:
-        ctx.fit(model, loss, batches, training)
+    ctx.fit(model, loss, batches, _clipped(training, hyper))
     return _state(state, model)
 
 
@@ -231,8 +217,7 @@ def _fit_labels(
     model: PreTrainedModel, examples: Encoded, training: Training, hyper: Hyper, ctx: Context
 ) -> PreTrainedModel:  # fmt: skip
     batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
-    with _clipping(model, training, hyper) as training:
-        ctx.fit(model, supervised(ctx.task.kind), batches, training)
+    ctx.fit(model, supervised(ctx.task.kind), batches, _clipped(training, hyper))
     return model
 
 

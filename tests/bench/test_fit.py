@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from bench.core.errors import DeviceError, TrainError
 from bench.data.batches import Batch, Batches, Encoded
 from bench.train.checkpoint import Checkpointer
-from bench.train.fit import fit
+from bench.train.fit import clip_gradients, fit
 from bench.train.precision import choose
 from bench.train.settings import Training
 
@@ -104,12 +105,28 @@ def test_frozen_parameters_stay() -> None:
     assert torch.equal(model.embed.weight, before)
 
 
-def test_accumulation_equals_a_larger_batch() -> None:
+def test_gradients_are_clipped_together_or_one_by_one() -> None:
+    def norms(**chosen: Any) -> list[float]:
+        tensors = [nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(2)), nn.Parameter(torch.zeros(1))]
+        for tensor, gradient in zip(tensors, ([3.0, 0.0], [0.0, 4.0], [0.5]), strict=True):
+            tensor.grad = torch.tensor(gradient)
+        clip_gradients(tensors, Training(**chosen))
+        return [float(tensor.grad.norm()) for tensor in tensors if tensor.grad is not None]
+
+    whole = (9 + 16 + 0.25) ** 0.5
+    assert norms() == pytest.approx([3 / whole, 4 / whole, 0.5 / whole], rel=1e-5)
+    assert norms(clip_each=True) == pytest.approx([1.0, 1.0, 0.5], rel=1e-5)
+    assert norms(clip=2.0, clip_each=True) == pytest.approx([2.0, 2.0, 0.5], rel=1e-5)
+    assert norms(clip=None, clip_each=True) == [3.0, 4.0, 0.5]
+
+
+@pytest.mark.parametrize("clipping", [{"clip": None}, {"clip": 0.01}, {"clip": 0.01, "clip_each": True}])
+def test_accumulation_equals_a_larger_batch(clipping: dict[str, Any]) -> None:
     """With batches of equal size, two accumulated batches give the gradient of their union."""
     ends = []
     for training in (
-        Training(epochs=1, batch_size=8, clip=None),
-        Training(epochs=1, batch_size=4, accumulation=2, clip=None),
+        Training(epochs=1, batch_size=8, **clipping),
+        Training(epochs=1, batch_size=4, accumulation=2, **clipping),
     ):
         model = fresh().eval()
         model.drop.p = 0.0

@@ -65,7 +65,8 @@ def test_every_field_has_a_description(settings: Settings) -> None:
     lacking = [f"{model.__name__}.{name}" for model, name, field in found if not (field.description or "").strip()]
     assert not lacking
     nested = len(list(models(type(settings)))) - 1
-    assert len(found) - nested == len(settings.names()) >= 13, "every settable field was looked at"
+    recipes_own = sum(name == "clip_each" for _, name, _ in found)
+    assert len(found) - nested - recipes_own == len(settings.names()) >= 13, "every settable field was looked at"
 
 
 def test_a_field_that_is_not_set_leaves_no_trace_where_it_may() -> None:

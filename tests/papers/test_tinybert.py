@@ -296,12 +296,12 @@ def test_hard_predictions_and_the_relu_head(context: Callable[..., Any]) -> None
     assert not [asked for asked in ctx.asked if asked[0] == "teacher_logits"], "labels of the original rows"
 
 
-def test_clipping_per_tensor_takes_the_place_of_the_whole_clip(context: Callable[..., Any]) -> None:
+def test_clipping_per_tensor_is_a_switch(context: Callable[..., Any]) -> None:
     ctx = context(given=tuned("rte"), trains=False)
     state = recipe.initialise_student(State(), tiny_hyper(), ctx)
     recipe.distil_intermediate(state, tiny_hyper(clip_per_tensor=True), ctx)
     recipe.distil_intermediate(state, tiny_hyper(), ctx)
-    assert [fitted[3].clip for fitted in ctx.fitted] == [None, 1.0]
+    assert [(fitted[3].clip, fitted[3].clip_each) for fitted in ctx.fitted] == [(1.0, True), (1.0, None)]
 
 
 def test_a_raw_teacher_teaches_no_task(context: Callable[..., Any]) -> None:
