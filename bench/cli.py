@@ -300,6 +300,7 @@ def main() -> None:
     if not _main_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger().setLevel(logging.WARNING if _main_process() else logging.CRITICAL)
     logging.getLogger("bench").setLevel(logging.INFO if _main_process() else logging.CRITICAL)
     try:
         code = app(standalone_mode=False)

@@ -124,6 +124,11 @@ class Claim(_Part):
     """Filled in from `average`."""
 
     @property
+    def is_printed(self) -> bool:
+        """Whether a paper printed it: a control of ours is judged like a claim and counted as none."""
+        return self.transcription != "ours"
+
+    @property
     def maker(self) -> str:
         """The paper whose records are about this claim."""
         return self.made_by or self.id.partition(".")[0]

@@ -54,10 +54,10 @@ def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
 
 
 def counts(judged: Iterable[Judged]) -> dict[str, int]:
-    """How many claims have each verdict, in the order of VERDICTS; verdicts that nobody has are left out."""
+    """How many printed claims have each verdict, in the order of VERDICTS; verdicts that nobody has are left out."""
     numbers: dict[str, int] = dict.fromkeys(VERDICTS, 0)
     for entry in judged:
-        numbers[entry.verdict] += 1
+        numbers[entry.verdict] += entry.claim.is_printed
     return {verdict: number for verdict, number in numbers.items() if number}
 
 

@@ -22,7 +22,7 @@ def printed(entry: Judged) -> str:
     """The number as the paper printed it, or the order it stated."""
     claim = entry.claim
     if claim.value is None:
-        return " < ".join(claim.order)
+        return ("" if claim.is_printed else "not printed: ") + " < ".join(claim.order)
     return f"{claim.value:g} {claim.unit}" + ("" if claim.metric_stated else " (metric not stated)")
 
 
@@ -63,7 +63,7 @@ def paper_page(
 ) -> str:  # fmt: skip
     """The markdown of one paper."""
     sections: list[str] = [_head(ledger, page)]
-    sections += ["## Verdicts", f"{len(judged)} claims: {counts(tally(judged)) or 'none'}."]
+    sections += ["## Verdicts", f"{sum(tally(judged).values())} claims: {counts(tally(judged)) or 'none'}."]
     for kind in sorted({str(entry.claim.kind) for entry in judged}):
         rows = claim_rows([entry for entry in judged if str(entry.claim.kind) == kind])
         sections += [f"### {kind.capitalize()}", table(rows, (), ("measured", "95% interval", "seeds"))]

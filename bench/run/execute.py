@@ -73,6 +73,7 @@ class Executor:
             before = self.failures.get((job.hash, str(error), self._code(job).model_dump_json()))
             if before:
                 log.info("failed as before, record=%s", before.id)
+                self.accelerator.wait_for_everyone()  # as _write does: processes may differ in what they see
                 return before
         except Exception as error:
             self._write(job, started, clock, chain, measurements,

@@ -229,6 +229,6 @@ def teacher_facts(checkpoint: load.Checkpoint) -> TeacherFacts:
     config = checkpoint.config
     try:
         return TeacherFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
-                            checkpoint.has_lm_head)  # fmt: skip
+                            checkpoint.has_lm_head and not checkpoint.kinds)  # fmt: skip
     except AttributeError as error:
         raise ModelError("the teacher's config is not an encoder's", where=checkpoint.folder, found=error) from error

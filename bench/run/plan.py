@@ -227,9 +227,13 @@ class Planner:
         if self.checkpoint is None:
             return
         ours, theirs = (self.inputs.tokenizer(given.folder) for given in (released, self.checkpoint))
-        if ours.get_vocab() != theirs.get_vocab() or load.lowers(ours) != load.lowers(theirs):
+        pieces = ours.get_vocab(), theirs.get_vocab()
+        other = sorted(piece for piece in pieces[0].keys() | pieces[1].keys()
+                       if pieces[0].get(piece) != pieces[1].get(piece))  # fmt: skip
+        if other or load.lowers(ours) != load.lowers(theirs):
+            found = f"{len(other)} pieces with another id, the first {other[0]!r}" if other else "another casing"
             raise ModelError("the released student reads other word pieces than the teacher", where=released.folder,
-                             expected=f"the vocabulary of {self.checkpoint.folder}",
+                             found=found, expected=f"the vocabulary of {self.checkpoint.folder}",
                              fix="give the teacher that taught it")  # fmt: skip
 
     def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
@@ -290,7 +294,7 @@ class Planner:
         if self.inputs.corpus_identity is None:
             raise SpecError("no corpus is given", where=f"{spec}, stage {stage.name}",
                             fix="add --corpus FILE_OR_FOLDER (.txt or .parquet)")  # fmt: skip
-        return self.inputs.corpus_identity
+        return digest([self.inputs.corpus_identity, module_hash("bench.data.pairs")])
 
 
 def _dump(value: Any) -> Any:

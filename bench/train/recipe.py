@@ -47,7 +47,7 @@ class TeacherFacts:
     heads: int
     vocabulary: int
     lm_head: bool = False
-    """Whether it comes with a masked-LM head."""
+    """Whether it comes with a masked-LM head, and not fine-tuned (such a one is loaded without)."""
 
 
 class Context(Protocol):

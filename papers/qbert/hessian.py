@@ -281,11 +281,13 @@ def sensitivity(
             found.setdefault(layer, []).append(one)
             LOG.info("repeat=%d layer=%d eigenvalue=%.4g sign=%s residual=%.2g products=%d converged=%s", repeat, layer,
                      one.value, "-" if one.value < 0 else "+", one.residual, one.steps, one.converged)  # fmt: skip
-            if not one.converged:
-                LOG.warning("subset %d, layer %d: the eigenvalue %.4g is not within %g after %d products (residual "
-                            "%.2g); next: raise sensing.max_steps", repeat, layer, one.value, sensing.tolerance,
-                            one.steps, one.residual)  # fmt: skip
-    return tuple(Sensitivity(tuple(found[layer])) for layer in sorted(found))
+    out = tuple(Sensitivity(tuple(found[layer])) for layer in sorted(found))
+    early = sum(not one.converged for layer in out for one in layer.found)
+    if early:
+        LOG.warning("%d of %d eigenvalues are not within %g after %d products, relative residuals up to %.2g; "
+                    "next: raise sensing.max_steps", early, len(out) * sensing.repeats, sensing.tolerance,
+                    sensing.max_steps, max(value for layer in out for value in layer.residuals))  # fmt: skip
+    return out
 
 
 def subset_batches(

@@ -123,7 +123,8 @@ def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None) -> None:
                         fix=f"choose {'a variant of one number of bits' if mixture else 'a mixture'}")  # fmt: skip
     if not mixture and (bits.more, bits.order) != (None, "sensitivity"):
         raise SpecError("bits.more and bits.order are a mixture's", where=variant,
-                        found=f"{bits.more} and {bits.order}", fix="choose a mixture")  # fmt: skip
+                        found=f"bits.more={bits.more}, bits.order={bits.order}", expected="neither is set",
+                        fix="choose a mixture")  # fmt: skip
     layers, hidden = (teacher.layers, teacher.hidden) if teacher else (OWN_LAYERS, OWN_HIDDEN)
     Scheme(layers=assigned(chosen.bits, [0.0] * layers), **chosen.quantiser.model_dump())
     for name in ("groups", "embedding_groups"):

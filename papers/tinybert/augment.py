@@ -199,18 +199,20 @@ def check_word_vectors(settings: Augmentation) -> None:
 
     Raises DataError, SpecError.
     """
-    found = word_vectors_identity(settings)
-    if found and not settings.word_vectors_sha256:
-        raise SpecError("word vectors are named without their sha256", where=settings.word_vectors,
-                        found=f"sha256 {found}",
-                        fix=f"if that is the file, --set augmentation.word_vectors_sha256={found}")  # fmt: skip
-    if found:
-        _readable(Path(settings.word_vectors).expanduser(), found, settings.max_words)
+    if not settings.word_vectors:
+        word_vectors_identity(settings)
+    else:
+        _check_file(settings.word_vectors, settings.word_vectors_sha256, settings.max_words)
 
 
 @cache
-def _readable(path: Path, sha256: str, words: int) -> None:
-    """Read once for all runs of a plan."""
+def _check_file(name: str, sha256: str, words: int) -> None:
+    """Reads the file once for all runs of a plan."""
+    path = Path(name).expanduser()
+    found = file_sha256(path, sha256)
+    if not sha256:
+        raise SpecError("word vectors are named without their sha256", where=name, found=f"sha256 {found}",
+                        fix=f"if that is the file, --set augmentation.word_vectors_sha256={found}")  # fmt: skip
     read_word_vectors(path, words)
 
 
