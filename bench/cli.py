@@ -130,8 +130,9 @@ def claims(
     rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict)
     if as_json:
         return _json(rows)
-    _table([{k: row[k] for k in ("id", "value", "unit", "split", "measured", "verdict", "why")} for row in rows])
-    _say(f"{len(rows)} claims")
+    _table([{k: row[k] for k in ("id", "printed", "source", "measured", "verdict", "why")} for row in rows])
+    ours = sum(row["transcription"] == "ours" for row in rows)
+    _say(f"{len(rows) - ours} claims" + (f", and {ours} control of ours that nobody printed" if ours else ""))
 
 
 @app.command("plan")

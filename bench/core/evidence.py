@@ -71,9 +71,10 @@ class Group:
     """Whether every row of the scored splits was scored."""
 
     @property
-    def rank(self) -> tuple[int, int, bool, int, str]:
-        """Larger is better evidence: tier, scale, all rows scored, seeds, newest."""
-        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), self.whole, len(self.runs), self.newest
+    def rank(self) -> tuple[int, int, bool, bool, int, str]:
+        """Larger is better evidence: tier, scale, two seeds or more, all rows scored, seeds, newest."""
+        seeds = len(self.runs)
+        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), seeds > 1, self.whole, seeds, self.newest
 
 
 ROW_LIMITS = ("limit", "dev_limit")

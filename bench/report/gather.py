@@ -244,6 +244,12 @@ def setting(record: Record) -> Hashable:
     return repr(record.hyper), repr(sorted(record.changes.items())), used
 
 
+def _standing(runs: list[Record]) -> tuple[bool, bool, int, str, str]:
+    """Larger is shown: two seeds or more, all rows scored, seeds, newest."""
+    seeds = len({record.spec.seed for record in runs})
+    return seeds > 1, scored_whole(runs[0]), seeds, runs[-1].started, runs[-1].id
+
+
 def _model(
     name: Name,
     label: str,
@@ -254,8 +260,7 @@ def _model(
     measured: Mapping[str, Measured],
     by_id: Mapping[str, Record],
 ) -> Model:
-    """A session as a model: of each task the setting with the most seeds (and all rows scored), of each seed the newest
-    run."""
+    """A session as a model: of each task the setting of best standing, of each seed the newest run."""
     by_task: dict[str, dict[Hashable, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in ran:
         by_task[record.spec.task][setting(record)].append(record)
@@ -264,8 +269,7 @@ def _model(
     aside: list[Record] = []
     elsewhere: list[TaskScores] = []
     for _, settings in sorted(by_task.items()):
-        shown = max(settings.values(), key=lambda rs: (scored_whole(rs[0]), len({r.spec.seed for r in rs}),
-                                                       rs[-1].started, rs[-1].id))  # fmt: skip
+        shown = max(settings.values(), key=_standing)
         newest = {_place(record): record for record in shown}
         used += [newest[place] for place in sorted(newest)]
         repeated += [record for record in shown if newest[_place(record)] is not record]

@@ -114,7 +114,7 @@ def beside(models: Sequence[Model]) -> str:
         for m in models
         for runs, why in (
             (m.repeated, "a newer run of the same task, seed and setting exists"),
-            (m.aside, "another setting of the same task has more seeds, or as many and newer"),
+            (m.aside, "another setting of the same task is shown: scored on all rows, of more seeds, or newer"),
         )
         if runs
     ]  # fmt: skip

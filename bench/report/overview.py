@@ -33,16 +33,23 @@ FINE_PRINT = (
     "Packed is the same model as a file of packed bits, int8 that file on 8-bit kernels, whose own score is on the "
     "paper's page.",
     "Students of teachers of different size, or runs under other overrides or budgets, stand in rows of their own "
-    "(#1, #2); the teacher's parameters stand beside retention. Budgets are listed below.",
+    "(#1, #2); the teacher's parameters stand beside retention. Budgets are listed below: an ablation is compared with "
+    "the row of its own budget. Limits on rows alone may differ from task to task within a row.",
+    "Where a model rounds its weights to few bits, the first speed-up is of that rounding as it is simulated in "
+    "floats, which nobody deploys; int8 runs any such variant in 8 bits, so that 2 and 8 bits are equally fast.",
+    "‡ marks an architecture that its paper does not give: size, FLOPs and speed are of our stand-in, and no claim is "
+    "judged by them.",
     "† marks scores that count runs which look degenerate; see below for the scores without them.",
-    "A number at scale small is from smaller models or data than the paper's: it can be consistent with a claim, "
-    "never reproduce it. Scale shape has the paper's sizes with random weights: sizes and speed only.",
+    "A number at scale small is from smaller models or data than the paper's: it can be consistent with a claim, never "
+    "reproduce it, and no small row is a model to deploy. Scale shape has the paper's sizes with random weights: "
+    "sizes and speed only.",
 )
 
 FIGURE = (
-    "The grey line joins the variants that no other beats on both axes, among those with the longest task list; pale "
-    "points have another one, and what ran on less than half as many tasks is in the table only. Points of one size or "
-    "speed stand a little apart. Bars are the table's 95% intervals."
+    "Retention: solid points share the students' longest task list, and the grey line joins those that no other beats "
+    "on both axes. Pale points are over other tasks, so that their height says nothing beside solid ones; what ran on "
+    "less than half as many tasks is in the table only. Points of one size or speed stand a little apart. Bars are the "
+    "table's 95% intervals. Sweep: the speed-up over the reference at paper size, with random weights."
 )
 
 
@@ -160,11 +167,12 @@ def _points(
     models: Sequence[Model], averaged: Mapping[Name, tuple[Interval, Interval] | None],
     x: Callable[[Model], Interval | None],
 ) -> tuple[plots.Point, ...]:  # fmt: skip
-    """Each variant with a retention over half of the longest task list or more, which alone is comparable.
+    """Each variant with a retention over half of the students' longest task list or more, which alone is comparable.
 
-    The reference is 100% by definition. Most ablations are made on a task or two: the tables have them.
+    The reference is 100% by definition, on whatever tasks. Most ablations are made on a task or two: the tables have
+    them.
     """
-    lists = Counter(tuple(model.glue_tasks()) for model in models if model.glue_tasks())
+    lists = Counter(tuple(model.glue_tasks()) for model in models if model.glue_tasks() and not model.reference)
     shared = list(max(lists, key=lambda tasks: (len(tasks), lists[tasks], tasks), default=()))
     found: list[plots.Point] = []
     for model in models:
@@ -178,7 +186,7 @@ def _points(
                 continue
             kept = Interval(100.0, None, None, 1)
         tasks = len(model.glue_tasks())
-        comparable = model.glue_tasks() == shared
+        comparable = model.reference or model.glue_tasks() == shared
         label = f"{model.label.partition(' (')[0]} ({tasks} task{'s' if tasks > 1 else ''})"
         found.append(plots.Point(label, model.paper, at, kept, model.reference, comparable))
     return tuple(found)

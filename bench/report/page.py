@@ -86,12 +86,14 @@ _NO_RECORDS = "No records yet: nothing was run."
 _NO_SCORES = "No scores: the runs at hand measured size and speed only, or failed."
 _AVERAGE_WORDS = "An average fits where the rounding of its cells explains the difference."
 _BUDGET_WORDS = (
-    "The same variant under several settings, by training rows: what more rows bring the student and its teacher. Only "
-    "the setting with the most seeds enters the other tables."
+    "The same variant under several settings, by training rows: what more rows bring the student and its teacher. One "
+    "of them enters the other tables: of those with two seeds or more, one scored on all rows, then the one with the "
+    "most seeds, then the newest."
 )
 _SPEED_WORDS = (
-    "Wall-clock time of one forward pass, without tokenisation. Latency is the median over runs; the speed-up is "
-    "over the run's own teacher in the same session, rounds interleaved. Times of different machines are never pooled."
+    "Wall-clock time of one forward pass, without tokenisation. Latency is the median over runs; the speed-up is over "
+    "the run's own teacher in the same session, rounds interleaved. Times of different machines are never pooled. Rows "
+    "may have been timed under different load: compare a latency with the teacher's beside it only."
 )
 _COST_WORDS = (
     "Per stage, over the runs that did it. A stage taken from the cache was paid for by another run, "

@@ -28,7 +28,8 @@ def overview(models: Sequence[Model], verdicts: Verdicts) -> str:
         shared = _quality(model, letters.get(tasks, ""))
         for place, machine in enumerate(model.machines()):
             fixed = shared if place == 0 else dict.fromkeys(shared, '"')
-            names = {"paper": model.paper, "variant": model.label, "scale": model.scale}
+            stand_in = any(record.hyper.get("guessed") for record in model.used)
+            names = {"paper": model.paper, "variant": model.label + " ‡" * stand_in, "scale": model.scale}
             rows.append(names | fixed | _times(model, machine) | _verdicts(model, verdicts, place))
     columns = [
         "paper", "variant", "scale", "params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32",

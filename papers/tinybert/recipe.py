@@ -1,7 +1,7 @@
 """TinyBERT (Jiao et al. 2020, arXiv 1909.10351v5): a narrow BERT taught layer by layer, twice.
 
     bench run small --paper tinybert --teacher FOLDER --data FOLDER --corpus FOLDER --task sst2
-    bench run full  --paper tinybert --variant tinybert-4-released --task sst2
+    bench run full  --paper tinybert --variant tinybert-4-released --set released=FOLDER --task sst2
 
 General distillation took the authors 8 V100 for about two days; the small scale is a declared fraction of it.
 """

@@ -14,6 +14,7 @@ import pytest
 from rendered import FIXTURES, column, ledgers, made, pages, row
 
 from bench.core import store
+from bench.core.evidence import Evidence
 from bench.core.record import Record
 from bench.core.units import TASK_METRICS
 from bench.core.verdict import Judged
@@ -350,3 +351,28 @@ def test_the_figure_leaves_what_ran_on_few_tasks_to_the_table() -> None:
     found = pages(records)
     assert "distilbert-no-mlm" in found["README.md"] and "distilbert-no-mlm" not in found["pareto-small.svg"]
     assert "distilbert-no-ce (3 tasks)" in found["pareto-small.svg"]
+
+
+def test_students_are_compared_over_their_own_longest_task_list() -> None:
+    """A task that only the reference ran makes no student pale."""
+    records = made.study(seeds=2, tasks=("cola", "sst2"))
+    records += [made.record("bert", "bert", task="mnli", seed=seed, stamp=90 + seed, speedup=None) for seed in (0, 1)]
+    drawn = overview.figures(gather(records, {"bert"}))["pareto-small.svg"]
+    assert isinstance(drawn, plots.Picture)
+    points = drawn.panels[0].points
+    assert len(points) > 2 and all(point.comparable for point in points)
+
+
+def test_one_run_on_all_rows_does_not_displace_several_on_some() -> None:
+    some = [made.record(seed=seed, stamp=seed, score=0.8, hyper={"budget": {"limit": 400, "dev_limit": 50}})
+            for seed in (0, 1)]  # fmt: skip
+    one, two = (made.record(seed=seed, stamp=9 + seed, hyper={"budget": {"limit": 100}}) for seed in (0, 1))
+
+    def shown(records: list[Record]) -> tuple[float | None, int]:
+        model = gather(records, set())[0]
+        group = Evidence(records).groups(("distilbert", "distilbert"), "sst2")[0]
+        assert {run.record.id for run in group.runs.values()} == {record.id for record in model.used}
+        return model.tasks["sst2"].scores[0].value, len(model.used)
+
+    assert shown([*some, one]) == (0.8, 2)
+    assert shown([*some, one, two]) == (0.9, 2), "all rows, where both have two seeds"

@@ -43,3 +43,10 @@ def test_a_size_by_arithmetic_is_never_shown_as_one_on_disk() -> None:
     packed = at_shape("distilbert", {}, 0, measurements=[made.measurement("size_bytes", "packed", 66.4e6, "bytes")])
     page = pages([packed])["README.md"]
     assert column(page, "MB on disk", "distilbert", "distilbert") == "(66.4 by arithmetic)"
+
+
+def test_a_stand_in_for_an_unknown_architecture_is_marked() -> None:
+    known, stand_in = at_shape("distilbert", {}, 0), at_shape("distilbert-no-ce", {}, 0, hyper={"guessed": "its width"})
+    page = pages([known, stand_in])["README.md"]
+    for name in ("distilbert", "distilbert-no-ce ‡"):
+        assert column(page, "scale", "distilbert", name) == "shape"
