@@ -132,7 +132,7 @@ def claims(
         return _json(rows)
     _table([{k: row[k] for k in ("id", "printed", "source", "measured", "verdict", "why")} for row in rows])
     ours = sum(row["transcription"] == "ours" for row in rows)
-    _say(f"{len(rows) - ours} claims" + (f", and {ours} control of ours that nobody printed" if ours else ""))
+    _say(f"{len(rows) - ours} claims" + (f", and {ours} of ours that nobody printed" if ours else ""))
 
 
 @app.command("plan")
