@@ -196,7 +196,8 @@ def measure(
     length: Annotated[int, typer.Option("--length", help="Word pieces per example.")] = 128,
     threads: Annotated[str, typer.Option("--threads", help="Threads, for example 1,2; all cores by default.")] = "",
     backend: Annotated[
-        str, typer.Option("--backend", help="eager, compile, onnxruntime, bf16, int8; several with commas.")
+        str,
+        typer.Option("--backend", help="Of eager,compile,bf16,int8,onnxruntime,onnxruntime-int8; several with commas."),
     ] = "eager",
     quick: Annotated[bool, typer.Option("--quick", help="A short protocol, recorded as reduced.")] = False,
     until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",

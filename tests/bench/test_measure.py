@@ -168,6 +168,13 @@ def test_onnxruntime_gives_the_same_logits() -> None:
     assert torch.allclose(call(), eager(model, batch)(), atol=1e-6) and not model.training
 
 
+@pytest.mark.skipif(importlib.util.find_spec("onnxruntime") is None, reason="an optional extra, tested by CI")
+def test_onnxruntime_in_8_bits_differs_a_little() -> None:
+    model, batch = tiny()
+    difference = (BACKENDS["onnxruntime-int8"](model, batch)() - eager(model, batch)()).abs().max()
+    assert 0 < difference < 0.1 and not model.training
+
+
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 def test_compile_gives_the_same_logits_or_names_the_compiler() -> None:
     model, batch = tiny()

@@ -12,50 +12,16 @@ from __future__ import annotations
 import argparse
 import copy
 import importlib.util
-import tempfile
 import warnings
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.measure.backends import BACKENDS, Batch, Call, eager
 from bench.measure.latency import Protocol, interleaved, speedup
 
 LENGTH = 128
-
-
-class Positional(torch.nn.Module):
-    """The batch as positional tensors in, the logits alone out."""
-
-    def __init__(self, model: torch.nn.Module):
-        super().__init__()
-        self.model = model
-
-    def forward(self, ids: Tensor, mask: Tensor, types: Tensor) -> Tensor:
-        return self.model(input_ids=ids, attention_mask=mask, token_type_ids=types).logits
-
-
-def onnx_runtime(model: torch.nn.Module, batch: Batch) -> Call:
-    """ONNX Runtime's dynamic quantisation of the exported model, on as many threads as torch has."""
-    import onnx
-    import onnxruntime
-    from onnxruntime.quantization import QuantType, quantize_dynamic
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    with tempfile.TemporaryDirectory() as folder:
-        floats, small = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
-        torch.onnx.export(Positional(model).eval(), tuple(batch.values()), floats, verbose=False)
-        exported = onnx.load(floats)
-        del exported.graph.value_info[:]  # the exporter's shapes of shared constants confuse the quantiser
-        onnx.save(exported, floats)
-        quantize_dynamic(floats, small, per_channel=True, weight_type=QuantType.QInt8)
-        session = onnxruntime.InferenceSession(small, options, providers=["CPUExecutionProvider"])
-    given = dict(zip((entry.name for entry in session.get_inputs()), (t.numpy() for t in batch.values()), strict=True))
-    return lambda: torch.from_numpy(session.run(None, given)[0])
 
 
 def torchao(model: torch.nn.Module, batch: Batch, compiled: bool) -> Call:
@@ -78,7 +44,7 @@ def main() -> None:
     makers: dict[str, Callable[[], Call]] = {
         "fp32": lambda: eager(model, batch),
         "ours": lambda: BACKENDS["int8"](model, batch),
-        "onnxruntime": lambda: onnx_runtime(model, batch),
+        "onnxruntime": lambda: BACKENDS["onnxruntime-int8"](model, batch),
         "torchao": lambda: torchao(model, batch, compiled=False),
         "torchao compiled": lambda: torchao(model, batch, compiled=True),
     }
