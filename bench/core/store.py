@@ -19,8 +19,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.core.collection import no_collection
 from bench.core.errors import RecordError
-from bench.core.garbage import no_collection
 from bench.core.record import FORMAT, Record
 from bench.core.spec import RECORD_SCALES
 

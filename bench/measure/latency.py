@@ -20,8 +20,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from bench.core.collection import no_collection
 from bench.core.errors import SpecError
-from bench.core.garbage import no_collection
 from bench.core.stats import ratio_interval
 from bench.models.flops import example_inputs
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.core import claims, registry, store
-from bench.core.claims import Ledger
-from bench.core.garbage import no_collection
+from bench.claims import ledger as claims
+from bench.claims.ledger import Ledger
+from bench.core import registry, store
+from bench.core.collection import no_collection
 from bench.core.record import Record
-from bench.core.verdict import Judged, judge
+from bench.judge.verdict import Judged, judge
 from bench.report import overview
 from bench.report.drawing import Drawing
 from bench.report.gather import gather

@@ -11,11 +11,11 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench.core.evidence import ROW_LIMITS, scored_whole
+from bench.claims.units import TASK_METRICS
 from bench.core.record import Measurement, Record
 from bench.core.spec import RECORD_SCALES
 from bench.core.stats import median
-from bench.core.units import TASK_METRICS
+from bench.judge.series import ROW_LIMITS, scored_whole
 from bench.report.numbers import Interval, geometric
 
 QUALITY = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
+from bench.claims.ledger import Kind
 from bench.core import store
-from bench.core.claims import Kind
 from bench.core.errors import SpecError
-from bench.core.judged import SIDES, VERDICTS, place
-from bench.core.verdict import as_json, judge
+from bench.judge.rules import SIDES, VERDICTS, place
+from bench.judge.verdict import as_json, judge
 from bench.report.build import SCALES, by_paper, load_ledgers
 from bench.report.page import printed
 

@@ -6,10 +6,10 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.core.claims import Ledger
+from bench.claims.ledger import Ledger
 from bench.core.record import Record
-from bench.core.verdict import VERDICTS, Judged
-from bench.core.verdict import counts as tally
+from bench.judge.verdict import VERDICTS, Judged
+from bench.judge.verdict import counts as tally
 from bench.report import notes, plots
 from bench.report.averages import averages
 from bench.report.curves import Sweep, sweep

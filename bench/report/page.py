@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.core.claims import Ledger, recompute
+from bench.claims.ledger import Ledger, recompute
 from bench.core.stats import mean, median
-from bench.core.verdict import Judged
-from bench.core.verdict import counts as tally
+from bench.judge.verdict import Judged
+from bench.judge.verdict import counts as tally
 from bench.report.gather import BATCHES, Model, TaskScores, stages
 from bench.report.landscape import Landscape, landscape
 from bench.report.layers import Layers, layer_section, layers

@@ -12,9 +12,9 @@ import pytest
 from worked_records import claim as toy_claim
 from worked_records import number, one, record, speed_claim
 
-from bench.core import claims
+from bench.claims import ledger as claims
+from bench.claims.units import AVERAGE, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
 from bench.core.errors import ClaimError
-from bench.core.units import AVERAGE, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
 from bench.data.tasks import TASKS
 
 PAPERS = Path(__file__).parents[2] / "papers"

@@ -26,7 +26,7 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
     """Which is what keeps it quick: tests/benchmarks/help_speed.py has the seconds."""
     code = (
         "import sys; sys.argv = ['bench', '--help']\n"
-        "from bench import cli\n"
+        "from bench.cli import main as cli\n"
         "try: cli.main()\n"
         "except SystemExit: pass\n"
         "print('HEAVY', [m for m in ('torch', 'transformers', 'pandas', 'matplotlib', 'pydantic') if m in sys.modules])"

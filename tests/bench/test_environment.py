@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from bench.core import doctor, environment
+from bench.cli import doctor
+from bench.core import environment
 
 CPUINFO = """processor : 0
 cpu family : 6

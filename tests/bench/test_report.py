@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from rendered import FIXTURES, column, ledgers, made, pages, row
 
+from bench.claims.units import TASK_METRICS
 from bench.core import store
-from bench.core.evidence import Evidence
 from bench.core.record import Record
-from bench.core.units import TASK_METRICS
-from bench.core.verdict import Judged
+from bench.judge.series import Evidence
+from bench.judge.verdict import Judged
 from bench.report import build, markdown, numbers, overview, plots
 from bench.report.averages import averages
 from bench.report.gather import degenerate, gather
@@ -296,7 +296,7 @@ def test_smoke_has_a_report_of_its_own() -> None:
 _PROGRAM = """
 import sys
 from pathlib import Path
-from bench.core.claims import load
+from bench.claims.ledger import load
 from bench.report import build
 folder, fixtures = Path(sys.argv[1]), Path(sys.argv[2])
 build.write_report(folder / "results", folder / sys.argv[3], [load(fixtures / n) for n in sys.argv[4:]], ("small",))

@@ -22,10 +22,10 @@ from worked_records import (
     speed_claim,
 )
 
-from bench.core.claims import Claim
+from bench.claims.ledger import Claim
 from bench.core.errors import ClaimError
 from bench.core.record import RunSpec
-from bench.core.verdict import as_json, counts, judge
+from bench.judge.verdict import as_json, counts, judge
 
 # Absolute quality
 

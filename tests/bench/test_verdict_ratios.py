@@ -22,9 +22,9 @@ from worked_records import (
     speed_claim,
 )
 
-from bench.core.claims import Claim
+from bench.claims.ledger import Claim
 from bench.core.record import Record
-from bench.core.verdict import Judged, judge
+from bench.judge.verdict import Judged, judge
 
 # Averages, retention, differences
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.core.claims import Claim, Entry, Ledger, Paper, Tolerance
+from bench.claims.ledger import Claim, Entry, Ledger, Paper, Tolerance
 from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink
-from bench.core.verdict import VERDICTS, Judged, judge
+from bench.judge.verdict import VERDICTS, Judged, judge
 
 POINT = Tolerance(absolute=0.01, why="a point")
 TOLERANCES = {

@@ -13,7 +13,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from bench import cli
+from bench.cli import main as cli
 from bench.models import load
 
 ROWS = 96

@@ -275,7 +275,7 @@ def export(run_id: str, folder: str, results: Results = None) -> None:
 @app.command()
 def doctor(as_json: Json = False) -> None:
     """What this machine can run, and what is missing."""
-    from bench.core.doctor import checks
+    from bench.cli.doctor import checks
 
     rows = checks()
     if as_json:

@@ -1,7 +1,7 @@
 """Reads a paper's claims.toml: one claim per printed number, or per ordering of variants that a paper printed.
 
-A ledger holds no verdicts: those are computed from records (`bench.core.verdict`). What a claim means is checked here
-(`bench.core.meaning`), so that a ledger that loads can be judged.
+A ledger holds no verdicts: those are computed from records (`bench.judge.verdict`). What a claim means is checked here
+(`bench.claims.meaning`), so that a ledger that loads can be judged.
 
 A `[[table]]` names what the claims of one printed table share (split, source, conditions, ...); each `[[claim]]` says
 its table's id and may overrule any of it.
@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from bench.claims.units import AVERAGE, METRICS, TEST_SERVER, UNITS, Direction
 from bench.core.errors import ClaimError
-from bench.core.units import AVERAGE, METRICS, TEST_SERVER, UNITS, Direction
 
 Kind = Literal["quality", "retention", "size", "flops", "speed", "cost", "ordering"]
 Derive = Literal["none", "ratio_to", "percent_of", "difference_to"]
@@ -245,7 +245,7 @@ def load(path: Path) -> Ledger:
 
     Raises: ClaimError naming file, claim and field, what was found and what was expected.
     """
-    from bench.core.meaning import check
+    from bench.claims.meaning import check
 
     file = path / "claims.toml" if path.is_dir() else path
     try:

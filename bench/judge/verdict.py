@@ -11,16 +11,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.core.claims import TEACHER, Claim, Entry, Ledger, recompute
+from bench.claims.ledger import TEACHER, Claim, Entry, Ledger, recompute
+from bench.claims.units import SPEED_AND_SIZE, UNITS
 from bench.core.errors import ClaimError
-from bench.core.evidence import Evidence
-from bench.core.judged import VERDICTS, Judged, settle
-from bench.core.orderings import NoBout, find_bout, judge_bout
 from bench.core.record import Record
-from bench.core.sides import Missing, Side, Sides
-from bench.core.sizes import judge_physical
 from bench.core.stats import aggregate, mean, ratio_interval, t_interval
-from bench.core.units import SPEED_AND_SIZE, UNITS
+from bench.judge.orderings import NoBout, find_bout, judge_bout
+from bench.judge.rules import VERDICTS, Judged, settle
+from bench.judge.scores import Missing, Side, Sides
+from bench.judge.series import Evidence
+from bench.judge.sizes import judge_physical
 
 __all__ = ["VERDICTS", "Judged", "as_json", "counts", "judge"]
 

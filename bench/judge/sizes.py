@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.core.claims import RATIOS, Claim, Ledger
-from bench.core.evidence import SCALE_ORDER, TIERS, Evidence, Run
-from bench.core.judged import Bounds, Judged, settle
+from bench.claims.ledger import RATIOS, Claim, Ledger
+from bench.claims.units import UNITS
 from bench.core.stats import median, ratio_interval
-from bench.core.units import UNITS
+from bench.judge.rules import Bounds, Judged, settle
+from bench.judge.series import SCALE_ORDER, TIERS, Evidence, Run
 
 TRUE_SHAPE = ("full", "shape")
 """The scales whose models have the paper's own architecture."""

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bench.core.claims import Claim, Entry
-from bench.core.evidence import TIERS, Evidence, Group
+from bench.claims.ledger import Claim, Entry
 from bench.core.stats import mean, paired, seeds_needed
+from bench.judge.series import TIERS, Evidence, Group
 
 FEWEST = 5
 """Seeds that an ordering takes: with fewer, no paired test can tell (design: verdicts)."""

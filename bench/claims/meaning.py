@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.core.claims import TEACHER, Claim, Ledger, cells, recompute
-from bench.core.errors import ClaimError
-from bench.core.units import (
+from bench.claims.ledger import TEACHER, Claim, Ledger, cells, recompute
+from bench.claims.units import (
     AVERAGE,
     METRICS,
     RELATIVE_UNITS,
@@ -16,6 +15,7 @@ from bench.core.units import (
     UNITS,
     quality,
 )
+from bench.core.errors import ClaimError
 
 Mistake = tuple[str, str, object, str]
 """(what is wrong, field, found, expected)"""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.core.claims import Entry
-from bench.core.evidence import TIERS, Evidence, Group, Key
+from bench.claims.ledger import Entry
+from bench.claims.units import TASK_METRICS, TASK_SPLITS
 from bench.core.stats import mean
-from bench.core.units import TASK_METRICS, TASK_SPLITS
+from bench.judge.series import TIERS, Evidence, Group, Key
 
 
 @dataclass(frozen=True, slots=True)
