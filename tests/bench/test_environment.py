@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from packaging.requirements import Requirement
 
-from bench.cli import doctor
+from bench.cli import checks as doctor
 from bench.core import environment
 
 CPUINFO = """processor : 0

@@ -1,0 +1,174 @@
+"""The checks of `bench doctor`: what this machine can run, what is missing, and the command that mends it.
+
+Each check looks and touches nothing: no download, no torch, no file written.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypedDict
+
+import psutil
+from packaging.requirements import Requirement
+
+from bench.core import environment, registry
+from bench.core.errors import BenchError
+
+DISTRIBUTION = "bench-compression"
+_GIB = 2**30
+_SMOKE_GIB, _DISK_GIB = 4, 5
+"""What the main job on embedded data needs at most: torch alone is near 1 GiB of memory, the cache grows per run."""
+
+
+class Check(TypedDict):
+    """One line of the doctor: `fix` is a command, or empty where nothing is to be mended."""
+
+    name: str
+    ok: bool
+    found: str
+    fix: str
+
+
+def checks() -> list[Check]:
+    """All checks, in the order in which a user would mend them."""
+    every: tuple[Callable[[], Check], ...] = (
+        _python, _packages, _kernels, _papers, _code, _processor, _accelerator, _memory, _cache_folder, _data_sets,
+        _compiler,
+    )  # fmt: skip
+    return [check() for check in every]
+
+
+def _check(name: str, ok: bool, found: str, fix: str = "") -> Check:
+    return {"name": name, "ok": ok, "found": found, "fix": "" if ok else fix}
+
+
+def _python() -> Check:
+    found = ".".join(str(part) for part in sys.version_info[:3])
+    return _check("python", sys.version_info >= (3, 11), found, "make clean && make install PYTHON=python3.11")
+
+
+def requirements(extra: str = "") -> list[Requirement]:
+    """What this package requires: its main requirements, or those of one extra. Empty when it is not installed."""
+    try:
+        lines = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
+    found = [Requirement(line) for line in lines]
+    if not extra:
+        return [item for item in found if item.marker is None or item.marker.evaluate({"extra": ""})]
+    return [item for item in found if item.marker is not None and item.marker.evaluate({"extra": extra})]
+
+
+def wanting(needed: list[Requirement]) -> list[str]:
+    """The requirements that are not met, each with what is there instead."""
+    lines = []
+    for item in needed:
+        try:
+            version = importlib.metadata.version(item.name)
+        except importlib.metadata.PackageNotFoundError:
+            lines.append(f"{item.name} missing")
+            continue
+        if not item.specifier.contains(version, prereleases=True):
+            lines.append(f"{item.name} {version} is not {item.specifier}")
+    return lines
+
+
+def _packages() -> Check:
+    needed = requirements()
+    if not needed:
+        return _check("packages", False, f"{DISTRIBUTION} is not installed", "make install")
+    wrong = wanting(needed)
+    return _check("packages", not wrong, "; ".join(wrong) or f"all {len(needed)} as required", "make install")
+
+
+def _kernels() -> Check:
+    needed = requirements("kernels")
+    wrong = wanting(needed)
+    fix = ".venv/bin/pip install -c constraints.txt -e '.[kernels]'"
+    found = "; ".join(wrong) or ", ".join(item.name for item in needed) or "unknown"
+    return _check("optional backends", bool(needed) and not wrong, f"{found} (only for bench measure --backend)", fix)
+
+
+def _papers() -> Check:
+    try:
+        papers, broken = registry.find()
+    except BenchError as error:
+        return _check("papers", False, str(error), "rename one of the two")
+    found = f"{len(papers)} found" + "".join(f"; {name} is broken: {reason}" for name, reason in broken.items())
+    return _check("papers", bool(papers) and not broken, found, "mend or remove the broken ones; bench list shows them")
+
+
+def _code() -> Check:
+    state = environment.code_state()
+    found = f"commit {state.commit[:12]}" if state.commit else "not a git checkout: records cannot name their code"
+    changed = bool(state.commit) and state.dirty
+    fix = "git commit, before a run that is to count" if changed else "git clone the project and install from there"
+    return _check("code", not state.dirty, found + (", with uncommitted changes" if changed else ""), fix)
+
+
+def _processor() -> Check:
+    facts = environment.fingerprint()
+    native = {"amx_bf16", "avx512_bf16", "bf16"} & set(facts["isa"])
+    found = f"{facts['cpu']}, {facts['cores']} cores, {facts['threads']} threads; "
+    found += f"bf16 native ({', '.join(sorted(native))})" if native else "no native bf16: training runs in fp32"
+    ok = facts["threads"] <= facts["cores"]
+    return _check("processor", ok, found, "unset OMP_NUM_THREADS: more threads than cores slow each other down")
+
+
+def _accelerator() -> Check:
+    gpus = environment.gpus()
+    version = environment.packages(("torch",)).get("torch", "")
+    if not gpus:
+        return _check("accelerator", True, "none: everything runs on the processor; the scale full would take weeks")
+    public = version.partition("+")[0] or "2.13.0"
+    fix = f".venv/bin/pip install --force-reinstall torch=={public} --index-url https://download.pytorch.org/whl/cu130"
+    found = f"{', '.join(gpus)}; torch {version or 'missing'}"
+    return _check("accelerator", bool(version) and not version.endswith("+cpu"), found, fix)
+
+
+def _memory() -> Check:
+    free = min(int(psutil.virtual_memory().available), environment.memory_bytes()) / _GIB
+    found = f"{free:.1f} GiB free, {_SMOKE_GIB} needed for smoke"
+    return _check("memory", free >= _SMOKE_GIB, found, "end other programs")
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+
+
+def _cache_folder() -> Check:
+    given = os.environ.get("BENCH_HOME")
+    folder = Path(given) if given else _user_cache() / "bench"
+    there = folder.absolute()
+    while not there.exists():
+        there = there.parent
+    free = shutil.disk_usage(there).free / _GIB
+    writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    found = f"{folder}: {free:.0f} GiB free" if writable else f"{folder}: {there} cannot be written"
+    return _check("cache folder", writable and free >= _DISK_GIB, found, "export BENCH_HOME=FOLDER_WITH_SPACE")
+
+
+def _data_sets() -> Check:
+    home = Path(os.environ.get("HF_HOME") or _user_cache() / "huggingface")
+    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    names = ("nyu-mll/glue", "stanfordnlp/imdb")
+    have = [name for name in names if (hub / f"datasets--{name.replace('/', '--')}").is_dir()]
+    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    found = f"{', '.join(have)} in the cache" if have else "none in the cache"
+    if len(have) == len(names):
+        return _check("data sets", True, found)
+    if not offline:
+        return _check("data sets", True, f"{found}; fetched from the hub when a run needs them")
+    return _check("data sets", False, found + "; HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE, or give --data FOLDER")
+
+
+def _compiler() -> Check:
+    names = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
+    found = next((path for name in names if (path := shutil.which(name))), None)
+    text = f"{found or 'none'} (only for torch.compile: bench measure --backend compile)"
+    return _check("C++ compiler", found is not None, text, "sudo apt-get install g++")

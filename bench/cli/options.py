@@ -1,0 +1,37 @@
+"""Options that several commands share, and the plan that the selectors of `plan` and `run` mean."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from bench.cli.output import quiet_libraries
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
+Papers = Annotated[list[str] | None, typer.Option("--paper", help="A paper; repeatable. All by default.")]
+Variants = Annotated[
+    list[str] | None, typer.Option("--variant", help="A variant; repeatable. The main one by default.")
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", help="A task; repeatable.")]
+Seeds = Annotated[int | None, typer.Option("--seeds", help="Seeds per run: smoke 1, small 3, full 5 by default.")]
+Teacher = Annotated[str | None, typer.Option("--teacher", help="A pre-trained BERT: a folder or a hub id.")]
+DataOption = Annotated[str | None, typer.Option("--data", help="hub, synthetic, or a folder with TASK/SPLIT.parquet.")]
+Corpus = Annotated[str | None, typer.Option("--corpus", help="Plain text (.txt, .parquet or a folder of them).")]
+Limit = Annotated[int | None, typer.Option("--limit", help="Training rows per task at most; recorded.")]
+DevLimit = Annotated[
+    int | None, typer.Option("--dev-limit", help="Rows per scored split at most; recorded, and marked partial.")
+]
+Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
+Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
+ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
+
+
+def make_plan(scale: str, **given: Any):
+    """The plan that a scale or profile and the selectors mean.  Raises: SpecError for anything unknown."""
+    quiet_libraries()
+    from bench.run import plan, request
+
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+    given["set"] = request.parse_set(list(given.pop("set") or ()))
+    return plan.make(request.read(scale, given))

@@ -1,0 +1,57 @@
+"""What commands print: results on stdout, complaints on stderr, tables for the eye, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+
+def say(text: str = "") -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def is_main_process() -> bool:
+    """Whether this process speaks for all, where several train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def complain(text: str) -> None:
+    """A line of trouble, on stderr."""
+    if is_main_process():
+        sys.stderr.write(f"bench: {text}\n")
+
+
+def say_json(content: Any) -> None:
+    """The one document of `--json`."""
+    say(json.dumps(content, indent=1, ensure_ascii=False))
+
+
+def say_table(rows: list[dict[str, Any]]) -> None:
+    """Rows with the same keys, as columns."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    for name in rows[0] if rows else ():
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*("" if value is None else _shown(value) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def _shown(value: Any) -> str:
+    """A cell; numbers with digits enough to read (--json has them all)."""
+    return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)
+
+
+def quiet_libraries() -> None:
+    """One owner of progress and log: libraries keep to warnings and draw no bars."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
