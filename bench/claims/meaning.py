@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bench.claims.ledger import TEACHER, Claim, Ledger, cells, recompute
+from bench.claims.averages import cells, recompute
+from bench.claims.claim import TEACHER, Claim, Ledger
 from bench.claims.units import (
     AVERAGE,
     METRICS,

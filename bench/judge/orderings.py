@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from bench.claims.ledger import Claim, Entry
+from bench.claims.claim import Claim, Entry
 from bench.core.stats import mean, paired, seeds_needed
 from bench.judge.series import TIERS, Evidence, Group
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from bench.claims.ledger import Claim, Ledger
+from bench.claims.claim import Claim, Ledger
 from bench.core.stats import seeds_needed
 
 VERDICTS = (

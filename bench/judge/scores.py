@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from bench.claims.ledger import Entry
+from bench.claims.claim import Entry
 from bench.claims.units import TASK_METRICS, TASK_SPLITS
 from bench.core.stats import mean
 from bench.judge.series import TIERS, Evidence, Group, Key

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.claims.ledger import RATIOS, Claim, Ledger
+from bench.claims.claim import RATIOS, Claim, Ledger
 from bench.claims.units import UNITS
 from bench.core.stats import median, ratio_interval
 from bench.judge.rules import Bounds, Judged, settle

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from bench.claims.ledger import TEACHER, Claim, Entry, Ledger, recompute
+from bench.claims.averages import recompute
+from bench.claims.claim import TEACHER, Claim, Entry, Ledger
 from bench.claims.units import SPEED_AND_SIZE, UNITS
 from bench.core.errors import ClaimError
 from bench.core.record import Record

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.claims import ledger as claims
-from bench.claims.ledger import Ledger
+from bench.claims.claim import Ledger
+from bench.claims.ledger import load
 from bench.core import registry, store
 from bench.core.collection import no_collection
 from bench.core.record import Record
@@ -113,7 +113,7 @@ def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, l
 def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
     """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
     papers, broken = registry.find()
-    return [claims.load(papers[name].folder) for name in sorted(papers)], dict(broken)
+    return [load(papers[name].folder) for name in sorted(papers)], dict(broken)
 
 
 def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:

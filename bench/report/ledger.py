@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.claims.ledger import Kind
+from bench.claims.claim import Kind
 from bench.core import store
 from bench.core.errors import SpecError
 from bench.judge.rules import SIDES, VERDICTS, place

@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.claims.ledger import Ledger
+from bench.claims.claim import Ledger
 from bench.core.record import Record
 from bench.judge.verdict import VERDICTS, Judged
 from bench.judge.verdict import counts as tally

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.claims.ledger import Ledger, recompute
+from bench.claims.averages import recompute
+from bench.claims.claim import Ledger
 from bench.core.stats import mean, median
 from bench.judge.verdict import Judged
 from bench.judge.verdict import counts as tally

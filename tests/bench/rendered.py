@@ -6,7 +6,8 @@ import importlib.util
 from pathlib import Path
 from types import ModuleType
 
-from bench.claims.ledger import Ledger, load
+from bench.claims.claim import Ledger
+from bench.claims.ledger import load
 from bench.core.record import Record
 from bench.report import build
 from bench.report.drawing import Drawing

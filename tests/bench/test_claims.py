@@ -12,7 +12,9 @@ import pytest
 from worked_records import claim as toy_claim
 from worked_records import number, one, record, speed_claim
 
-from bench.claims import ledger as claims
+from bench.claims.averages import recompute
+from bench.claims.claim import TEACHER
+from bench.claims.ledger import load
 from bench.claims.units import AVERAGE, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
 from bench.core.errors import ClaimError
 from bench.data.tasks import TASKS
@@ -149,7 +151,7 @@ def write(tmp_path: Path, text: str) -> Path:
 
 
 def test_a_sound_ledger_loads(tmp_path: Path) -> None:
-    ledger = claims.load(write(tmp_path, LEDGER))
+    ledger = load(write(tmp_path, LEDGER))
     assert ledger.paper.name == "toy"
     assert len(ledger.claims) == 7
     sst2 = ledger.by_id["toy.t1.toy.sst2"]
@@ -225,7 +227,7 @@ def test_a_mistake_is_one_line_that_names_file_claim_and_field(name: str, tmp_pa
     old, new, told = MISTAKES[name]
     assert old in LEDGER, "the mistake has to change something"
     with pytest.raises(ClaimError) as caught:
-        claims.load(write(tmp_path, LEDGER.replace(old, new)))
+        load(write(tmp_path, LEDGER.replace(old, new)))
     text = str(caught.value)
     assert told in text
     assert "claims.toml" in text and "\n" not in text
@@ -234,7 +236,7 @@ def test_a_mistake_is_one_line_that_names_file_claim_and_field(name: str, tmp_pa
 
 def test_a_missing_ledger(tmp_path: Path) -> None:
     with pytest.raises(ClaimError, match=r"does not exist.*claims\.toml"):
-        claims.load(tmp_path)
+        load(tmp_path)
 
 
 def test_task_words_agree_with_the_task_table() -> None:
@@ -271,7 +273,7 @@ def test_a_share_of_the_time_is_a_speedup(speedup: float, verdict: str) -> None:
 
 def test_a_number_may_be_relative_to_a_teacher_that_was_not_printed(tmp_path: Path) -> None:
     text = LEDGER.replace('reference = "toy.t1.other.sst2"', 'reference = "teacher"')
-    assert claims.load(write(tmp_path, text)).by_id["toy.keeps"].reference == claims.TEACHER
+    assert load(write(tmp_path, text)).by_id["toy.keeps"].reference == TEACHER
     found = toy_claim(value=-2, unit="points", derive="difference_to", reference="teacher")
     scores = (0.880, 0.881, 0.879)
     judged = one(found, [record(score, seed, taught=0.9) for seed, score in enumerate(scores)])
@@ -281,7 +283,7 @@ def test_a_number_may_be_relative_to_a_teacher_that_was_not_printed(tmp_path: Pa
 
 
 def test_the_ledgers_of_bert_and_distilbert_are_whole() -> None:
-    bert, distilbert = claims.load(PAPERS / "bert"), claims.load(PAPERS / "distilbert")
+    bert, distilbert = load(PAPERS / "bert"), load(PAPERS / "distilbert")
     assert bert.paper.reference and not distilbert.paper.reference
     tables = Counter(claim.table for ledger in (bert, distilbert) for claim in ledger.claims)
     assert tables == {
@@ -295,7 +297,7 @@ def test_the_ledgers_of_bert_and_distilbert_are_whole() -> None:
 
 
 def test_the_ledgers_of_qbert_adabert_and_lowresource_are_whole() -> None:
-    qbert, adabert, lowresource = (claims.load(PAPERS / name) for name in ("qbert", "adabert", "lowresource"))
+    qbert, adabert, lowresource = (load(PAPERS / name) for name in ("qbert", "adabert", "lowresource"))
     tables = Counter(claim.table for ledger in (qbert, adabert, lowresource) for claim in ledger.claims)
     assert tables == {
         "Q-abs": 4, "Q-T1a": 10, "Q-T1a-size": 20, "Q-T1b": 20, "Q-T1b-size": 20, "Q-T1c": 10, "Q-T1c-size": 20,
@@ -304,12 +306,12 @@ def test_the_ledgers_of_qbert_adabert_and_lowresource_are_whole() -> None:
         "A-probes-size": 1, "A-order": 2, "W-1": 2, "W-2": 4,
     }  # fmt: skip
     assert {claim.transcription for claim in qbert.claims if claim.table.startswith("Q-T")} == {"recalled"}
-    again = [claims.recompute(adabert, claim) for claim in adabert.claims if claim.metric == AVERAGE and claim.value]
+    again = [recompute(adabert, claim) for claim in adabert.claims if claim.metric == AVERAGE and claim.value]
     assert len(again) == 7 and all(entry is not None and entry.fits for entry in again)
 
 
 def test_the_ledgers_of_tinybert_and_mobilebert_are_whole() -> None:
-    tinybert, mobilebert = (claims.load(PAPERS / name) for name in ("tinybert", "mobilebert"))
+    tinybert, mobilebert = (load(PAPERS / name) for name in ("tinybert", "mobilebert"))
     tables = Counter(claim.table for ledger in (tinybert, mobilebert) for claim in ledger.claims)
     assert tables == {
         "T-T1": 104, "T-T1-size": 11, "T-T1-flops": 11, "T-T1-speed": 10, "T-headline": 9, "T-T2": 26, "T-T3": 40,
@@ -318,7 +320,7 @@ def test_the_ledgers_of_tinybert_and_mobilebert_are_whole() -> None:
         "M-T6-flops": 4, "M-T7": 12, "M-T7-order": 4, "M-T8": 28, "M-T8-order": 6, "M-T9": 21, "M-T1": 4, "M-T2": 6,
         "M-headline": 9, "M-rerun": 4,
     }  # fmt: skip
-    again = [claims.recompute(tinybert, claim) for claim in tinybert.claims if claim.metric == AVERAGE and claim.value]
+    again = [recompute(tinybert, claim) for claim in tinybert.claims if claim.metric == AVERAGE and claim.value]
     assert [entry.fits for entry in again if entry is not None] == [True] * 26
 
 
@@ -326,9 +328,9 @@ def test_printed_averages_recompute_but_for_the_mnli_misprint() -> None:
     found = {
         claim.id: again
         for name in ("bert", "distilbert")
-        for ledger in [claims.load(PAPERS / name)]
+        for ledger in [load(PAPERS / name)]
         for claim in ledger.claims
-        if (again := claims.recompute(ledger, claim)) is not None
+        if (again := recompute(ledger, claim)) is not None
     }
     assert len(found) == 14
     wrong = {name: again for name, again in found.items() if not again.fits}
@@ -339,7 +341,7 @@ def test_printed_averages_recompute_but_for_the_mnli_misprint() -> None:
 
 
 def test_the_ablation_is_a_chain_and_its_pairs() -> None:
-    ledger = claims.load(PAPERS / "distilbert")
+    ledger = load(PAPERS / "distilbert")
     orders = [claim for claim in ledger.claims if claim.kind == "ordering"]
     chain = orders[0].order
     worst_first = ["random-init", "no-ce", "no-cos", "no-mlm"]
@@ -355,7 +357,7 @@ def test_ledgers_hold_no_verdicts_and_every_split_word_is_known() -> None:
         for raw in content["claim"]:
             assert not {"status", "verdict", "measured"} & raw.keys()
             visited += 1
-        for claim in claims.load(file).claims:
+        for claim in load(file).claims:
             assert claim.value is None or math.isfinite(claim.value)
             assert claim.on_test_server == (TEST_SERVER in claim.split) or claim.metric == AVERAGE
     assert visited >= 273

@@ -22,7 +22,7 @@ from worked_records import (
     speed_claim,
 )
 
-from bench.claims.ledger import Claim
+from bench.claims.claim import Claim
 from bench.core.errors import ClaimError
 from bench.core.record import RunSpec
 from bench.judge.verdict import as_json, counts, judge

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.claims.ledger import Claim, Entry, Ledger, Paper, Tolerance
+from bench.claims.claim import Claim, Entry, Ledger, Paper, Tolerance
 from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink
 from bench.judge.verdict import VERDICTS, Judged, judge
 
