@@ -6,14 +6,13 @@ boot to the next (no clock rates), so that times are compared only where they ma
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +47,7 @@ def fingerprint(threads: int | None = None) -> dict[str, Any]:
         "cpu": cpu,
         "cores": cores(),
         "memory_gib": _steady_gib(memory_bytes()),
-        "gpus": gpus(),
+        "gpus": list(gpus()),
         "isa": [name for name in ISA if name in flags],
     }
     threads = threads or _threads()
@@ -103,19 +102,17 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
-def gpus() -> list[str]:
+@cache
+def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that the driver shows, one per GPU; empty without one."""
-    program = shutil.which("nvidia-smi")
-    if program:
-        command = [program, "--query-gpu=name", "--format=csv,noheader"]
-        try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
-        except (OSError, subprocess.TimeoutExpired):
-            done = None
-        if done is not None and done.returncode == 0:
-            return [row[0].strip() for row in csv.reader(done.stdout.splitlines()) if row and row[0].strip()]
-    found = [_text(str(file)) for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))]
-    return [match[1].strip() for text in found if (match := re.search(r"^Model:(.+)$", text, re.M))]
+    import pynvml
+
+    try:
+        pynvml.nvmlInit()
+        handles = map(pynvml.nvmlDeviceGetHandleByIndex, range(pynvml.nvmlDeviceGetCount()))
+        return tuple(str(pynvml.nvmlDeviceGetName(handle)) for handle in handles)
+    except pynvml.NVMLError:  # no driver, or one without a GPU
+        return ()
 
 
 def code_state(root: Path | None = None) -> Code:
@@ -144,17 +141,15 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout if done.returncode == 0 else None
 
 
+@cache
 def _processor() -> tuple[str, frozenset[str]]:
     """The processor's model (with family and model number: clouds sell several chips under one name) and its flags."""
-    lines = (line.partition(":") for line in _text("/proc/cpuinfo").splitlines())
-    first: dict[str, str] = {}
-    for name, _, value in lines:
-        first.setdefault(name.strip().lower(), value.strip())
-    name = first.get("model name") or first.get("cpu part") or platform.machine() or "unknown"
-    numbers = [first[key] for key in ("cpu family", "model", "stepping") if key in first]
-    return (f"{name} ({'.'.join(numbers)})" if numbers else name), frozenset(
-        (first.get("flags") or first.get("features") or "").split()
-    )
+    import cpuinfo  # imported here, and asked once: it starts a process of its own
+
+    found = cpuinfo.get_cpu_info()
+    name = found.get("brand_raw") or found.get("arch_string_raw") or platform.machine() or "unknown"
+    numbers = [str(found[key]) for key in ("family", "model", "stepping") if key in found]
+    return (f"{name} ({'.'.join(numbers)})" if numbers else name), frozenset(found.get("flags", ()))
 
 
 def _steady_gib(size: int) -> int:

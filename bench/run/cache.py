@@ -5,7 +5,6 @@ An entry appears whole or not at all; entries never change; two processes may sh
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from bench.core.record import StageEntry
 from bench.models import load
@@ -101,6 +102,5 @@ class Cache:
         """Only one process builds an entry; a lock dies with its process."""
         path = self.root / "locks" / key
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w") as handle:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        with FileLock(path):
             yield

@@ -9,24 +9,33 @@ import platform
 import re
 import subprocess
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import cpuinfo
+import pynvml
 import pytest
 from packaging.requirements import Requirement
 
 from bench.cli import checks as doctor
 from bench.core import environment
 
-CPUINFO = """processor : 0
-cpu family : 6
-model : 143
-model name : Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz
-stepping : 8
-cpu MHz : {mhz}
-flags : fpu avx2 avx512f amx_bf16 avx512_bf16 nonsense
-bogomips : {bogomips}
-"""
+CPUINFO = {
+    "brand_raw": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "family": 6, "model": 143, "stepping": 8,
+    "flags": ["fpu", "avx2", "avx512f", "amx_bf16", "avx512_bf16", "nonsense"],
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def forgotten() -> Iterator[None]:
+    """What was probed once is probed anew in each test."""
+    probes = (environment.gpus, environment._processor)  # a test may put another in their place
+    for probe in probes:
+        probe.cache_clear()
+    yield
+    for probe in probes:
+        probe.cache_clear()
 
 
 def named(monkeypatch: pytest.MonkeyPatch, files: dict[str, str]) -> None:
@@ -56,8 +65,9 @@ def test_nobody_is_named() -> None:
 
 def test_the_clock_rate_is_not_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     keys = set()
-    for mhz, bogomips in (("2700.0", "5400.1"), ("3512.7", "5399.9")):
-        named(monkeypatch, {"/proc/cpuinfo": CPUINFO.format(mhz=mhz, bogomips=bogomips)})
+    for mhz in (2700, 3512):
+        monkeypatch.setattr(cpuinfo, "get_cpu_info", lambda mhz=mhz: CPUINFO | {"hz_actual": (mhz, 0)})
+        environment._processor.cache_clear()
         found = environment.fingerprint()
         keys.add(found["machine"])
         assert found["cpu"] == "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz (6.143.8)"
@@ -87,12 +97,18 @@ def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gpus_are_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    def answer(command: list[str], **_: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.CompletedProcess(command, 0, "NVIDIA H200\nNVIDIA H200\n", "")
+    answers = {"nvmlInit": lambda: None, "nvmlDeviceGetCount": lambda: 2, "nvmlDeviceGetHandleByIndex": lambda i: i,
+               "nvmlDeviceGetName": lambda handle: "NVIDIA H200"}  # fmt: skip
+    for name, answer in answers.items():
+        monkeypatch.setattr(pynvml, name, answer)
+    assert environment.gpus() == ("NVIDIA H200", "NVIDIA H200")
+    environment.gpus.cache_clear()
 
-    monkeypatch.setattr(environment.shutil, "which", lambda name: f"/bin/{name}")
-    monkeypatch.setattr(environment.subprocess, "run", answer)
-    assert environment.gpus() == ["NVIDIA H200", "NVIDIA H200"]
+    def absent() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_LIBRARY_NOT_FOUND)
+
+    monkeypatch.setattr(pynvml, "nvmlInit", absent)
+    assert environment.gpus() == ()
 
 
 def git(folder: Path, *arguments: str) -> None:
