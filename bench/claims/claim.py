@@ -14,9 +14,7 @@ from bench.core.errors import ClaimError
 Kind = Literal["quality", "retention", "size", "flops", "speed", "cost", "ordering"]
 Derive = Literal["none", "ratio_to", "percent_of", "difference_to"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Aggregation = Annotated[
-    str, StringConstraints(pattern=r"^(median of [1-9]\d*|best of [1-9]\d*|mean|single|test server|none)$")
-]
+Aggregation = Annotated[str, StringConstraints(pattern=r"^(median of [1-9]\d*|mean|single|test server|none)$")]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
 
 
@@ -59,6 +57,8 @@ class Paper(Part):
 
     name: Identifier
     title: Text
+    label: Text
+    """What the model is called."""
     arxiv: Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}v\d+)?$")]
     """With its version; empty for a paper that is not there."""
     venue: Text
@@ -111,9 +111,20 @@ class Claim(Part):
     """Why the printed average does not recompute from the printed cells."""
     out_of_reach: str = ""
     """What judging it would take, where no run here can."""
+    headline: bool = False
+    """Whether the paper is known for it: an abstract's number, shown first."""
+    fine_print: str = ""
+    """What a headline leaves out, in one line; {id} stands for what was printed there, {id / id} for the ratio."""
+    derived_from: tuple[str, ...] = ()
+    """The ids of the two printed scores whose ratio this is; filled in by the reader, empty for what was printed."""
     tolerance: Tolerance | None = None
     tasks: tuple[Entry, ...] = ()
     """Filled in from `average`."""
+
+    @property
+    def paper(self) -> str:
+        """The paper in whose ledger it stands."""
+        return self.id.partition(".")[0]
 
     @property
     def is_printed(self) -> bool:
@@ -123,12 +134,7 @@ class Claim(Part):
     @property
     def maker(self) -> str:
         """The paper whose records are about this claim."""
-        return self.made_by or self.id.partition(".")[0]
-
-    @property
-    def relative(self) -> bool:
-        """Whether the number compares two models, so that a smaller pair of them can show it too."""
-        return self.derive in ("ratio_to", "percent_of") or self.metric in RATIOS or self.kind == "retention"
+        return self.made_by or self.paper
 
     @property
     def on_test_server(self) -> bool:
@@ -136,14 +142,9 @@ class Claim(Part):
         return any(split.startswith(TEST_SERVER) for split in splits)
 
     @property
-    def better(self) -> Direction:
-        """Which way is better, in the unit as printed."""
-        if self.derive == "difference_to":
-            return "match"
-        way = METRICS[self.metric].better
-        if way == "match" or not UNITS[self.unit].falling:
-            return way
-        return "lower" if way == "higher" else "higher"
+    def direction(self) -> Direction:
+        """Which way is better, in the unit of records."""
+        return "match" if self.derive == "difference_to" else METRICS[self.metric].better
 
     def number(self) -> float:
         """The printed value. Raises: ClaimError for an ordering, which has none."""
@@ -159,6 +160,26 @@ RATIOS = ("speedup", "parameters_ratio", "size_ratio", "flops_ratio")
 """Metrics that records already hold as ratios to the run's own teacher."""
 
 
+class System(Part):
+    """One row of the no-free-lunch table: a model that somebody might deploy, and the claims that speak for it."""
+
+    name: Text
+    variant: Identifier
+    size: str = ""
+    """The id of the claim on its size; `speed`, `retention` and `cost` alike. Empty where nothing was printed."""
+    speed: str = ""
+    retention: str = ""
+    cost: str = ""
+    devices: int = Field(default=1, ge=1)
+    """How many devices ran for the time of the claim on the cost."""
+    backend: str = ""
+    """The kernels that its speed takes, as `bench measure --backend` names them; empty for plain floats."""
+    timed_as: str = ""
+    """The variant whose shape stands for its speed, where that is another paper's (`paper/variant`)."""
+    needs: Text
+    """What making it takes besides time: data, labels, teachers."""
+
+
 class Ledger(Part):
     """All claims of one paper; `bench.claims.ledger.load` checks it."""
 
@@ -166,6 +187,7 @@ class Ledger(Part):
     tolerances: dict[str, Tolerance]
     averages: dict[str, tuple[Entry, ...]]
     claims: tuple[Claim, ...]
+    systems: tuple[System, ...] = ()
     file: str
 
     @cached_property
@@ -185,11 +207,14 @@ class Ledger(Part):
         return claim.tolerance or self.tolerances.get(f"{name}@{claim.task}") or self.tolerances.get(name)
 
     def band(self, claim: Claim) -> tuple[float, float]:
-        """Lowest and highest value that counts as the printed one, in the unit as printed."""
+        """Lowest and highest value that counts as the printed one, in the unit of records."""
         tolerance = self.tolerance(claim)
         assert tolerance is not None, "checked when the ledger was loaded"
-        unit = UNITS[claim.unit]
-        value = unit.to_record(claim.number())
+        value = UNITS[claim.unit].to_record(claim.number())
         width = tolerance.width(value)
-        low, high = sorted((unit.to_print(value - width), unit.to_print(value + width)))
+        return value - width, value + width
+
+    def printed_band(self, claim: Claim) -> tuple[float, float]:
+        """The band in the unit as printed."""
+        low, high = sorted(map(UNITS[claim.unit].to_print, self.band(claim)))
         return low, high

@@ -4,7 +4,9 @@ A ledger holds no verdicts: those are computed from records (`bench.judge.verdic
 (`bench.claims.meaning`), so that a ledger that loads can be judged.
 
 A `[[table]]` names what the claims of one printed table share (split, source, conditions, ...); each `[[claim]]` says
-its table's id and may overrule any of it.
+its table's id and may overrule any of it. `teacher` names the variant that the table's other models learnt from: of
+each of their scores the share of the teacher's becomes a claim, too. A `[[system]]` is a row of the no-free-lunch
+table.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.claims.claim import Claim, Entry, Ledger, Paper, Tolerance
+from bench.claims.claim import Claim, Entry, Ledger, Paper, System, Tolerance
 from bench.claims.meaning import check
+from bench.claims.retention import retentions
 from bench.core.errors import ClaimError
 
 PartType = TypeVar("PartType", bound=BaseModel)
+
+SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system")
 
 
 def load(path: Path) -> Ledger:
@@ -41,10 +46,9 @@ def load(path: Path) -> Ledger:
 
 def _build(content: dict[str, Any], file: Path) -> Ledger:
     """The ledger as written, tables and task lists filled in; its fields have the right types, not yet a meaning."""
-    unknown = sorted(content.keys() - {"paper", "tolerance", "average", "table", "claim"})
+    unknown = sorted(content.keys() - set(SECTIONS))
     if unknown:
-        raise ClaimError("an unknown section", where=file, found=unknown[0],
-                         expected="paper, tolerance, average, table or claim")  # fmt: skip
+        raise ClaimError("an unknown section", where=file, found=unknown[0], expected=f"one of {', '.join(SECTIONS)}")
     paper = _parse(Paper, {"name": file.parent.name, **_section(content, "paper", file)}, file, "paper")
     tolerances = {
         name: _parse(Tolerance, entry, file, f"tolerance {name}")
@@ -56,6 +60,7 @@ def _build(content: dict[str, Any], file: Path) -> Ledger:
     }
     tables = _tables(content.get("table", []), file)
     claims: list[Claim] = []
+    teachers: dict[str, str] = {}
     for place, raw in enumerate(_list(content.get("claim", []), file, "claim")):
         name = f"claim {raw.get('id', f'number {place + 1}')}"
         table = raw.get("table", "")
@@ -63,6 +68,7 @@ def _build(content: dict[str, Any], file: Path) -> Ledger:
             raise ClaimError("unknown table", where=f"{file}: {name}: table", found=table,
                              expected=f"one of {', '.join(tables)}")  # fmt: skip
         given = {**tables.get(table, {}), **raw}
+        teacher = str(given.pop("teacher", ""))
         list_name = given.get("average", "")
         if list_name and list_name not in averages:
             raise ClaimError("unknown task list", where=f"{file}: {name}: average", found=list_name,
@@ -71,7 +77,11 @@ def _build(content: dict[str, Any], file: Path) -> Ledger:
             raise ClaimError("a task list is named", where=f"{file}: {name}: tasks", found="tasks in the claim",
                              expected="average = NAME and a section [average]")  # fmt: skip
         claims.append(_parse(Claim, {**given, "tasks": averages.get(list_name, ())}, file, name))
-    return Ledger(paper=paper, tolerances=tolerances, averages=averages, claims=tuple(claims), file=str(file))
+        teachers[claims[-1].id] = teacher
+    systems = tuple(_parse(System, raw, file, f"system {raw.get('name', f'number {place + 1}')}")
+                    for place, raw in enumerate(_list(content.get("system", []), file, "system")))  # fmt: skip
+    return Ledger(paper=paper, tolerances=tolerances, averages=averages, file=str(file), systems=systems,
+                  claims=(*claims, *retentions(claims, teachers)))  # fmt: skip
 
 
 def _tables(raw: object, file: Path) -> dict[str, dict[str, Any]]:
@@ -80,7 +90,7 @@ def _tables(raw: object, file: Path) -> dict[str, dict[str, Any]]:
     for entry in _list(raw, file, "table"):
         fields = dict(entry)
         name = str(fields.pop("id", ""))
-        wrong = sorted(fields.keys() - Claim.model_fields.keys())
+        wrong = sorted(fields.keys() - Claim.model_fields.keys() - {"teacher"})
         if not name or name in tables:
             raise ClaimError("a table needs an id of its own", where=f"{file}: table", found=repr(name))
         if wrong:

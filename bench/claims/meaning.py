@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
+from string import Formatter
 
 from bench.claims.averages import cells, recompute
-from bench.claims.claim import TEACHER, Claim, Ledger
+from bench.claims.claim import TEACHER, Claim, Ledger, System
 from bench.claims.units import (
     AVERAGE,
     METRICS,
@@ -34,8 +36,11 @@ def check(ledger: Ledger) -> None:
         if claim.id in seen:
             _fail(ledger, f"claim {claim.id}", ("a double id", "id", claim.id, "an id of its own"))
         seen.add(claim.id)
-        for mistake in _mistakes(claim, ledger):
+        for mistake in chain(_mistakes(claim, ledger), _headline(claim, ledger)):
             _fail(ledger, f"claim {claim.id}", mistake)
+    for system in ledger.systems:
+        for mistake in _system(system, ledger):
+            _fail(ledger, f"system {system.name}", mistake)
 
 
 def _fail(ledger: Ledger, name: str, mistake: Mistake) -> None:
@@ -166,6 +171,38 @@ def _average(claim: Claim, ledger: Ledger) -> Iterator[Mistake]:
                f"{found.recomputed:.2f}, another task list, or a misprint that says why")  # fmt: skip
     elif found.fits and claim.misprint:
         yield "a misprint that recomputes", "misprint", claim.misprint, f"none: the cells give {found.recomputed:.2f}"
+
+
+def placeholders(text: str) -> list[str]:
+    """What stands between braces in a line of fine print: a claim's id, or two of them with " / " between."""
+    return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
+
+
+def _headline(claim: Claim, ledger: Ledger) -> Iterator[Mistake]:
+    """Fine print belongs to a headline and names numbers of this ledger."""
+    if claim.fine_print and not claim.headline:
+        yield "fine print of no headline", "fine_print", claim.fine_print, "headline = true, or no fine print"
+    try:
+        names = placeholders(claim.fine_print)
+    except ValueError as error:
+        yield "fine print that cannot be read", "fine_print", claim.fine_print, f"{{claim.id}} in braces ({error})"
+        return
+    for name in (part for field in names for part in field.split(" / ")):
+        if name not in ledger.by_id or ledger.by_id[name].value is None:
+            yield "fine print about no number", "fine_print", name, "the id of a claim of this ledger with a value"
+
+
+def _system(system: System, ledger: Ledger) -> Iterator[Mistake]:
+    """The claims that speak for a system are of this ledger and of the kind that is asked for."""
+    for field, kinds in (
+        ("size", ("size",)),
+        ("speed", ("speed",)),
+        ("retention", ("retention",)),
+        ("cost", ("cost",)),
+    ):
+        name = getattr(system, field)
+        if name and (name not in ledger.by_id or ledger.by_id[name].kind not in kinds):
+            yield "a system without that claim", field, name, f"the id of a claim of this ledger of kind {kinds[0]}"
 
 
 def _tasks(name: str, ledger: Ledger) -> Iterator[Mistake]:

@@ -44,6 +44,12 @@ TASK_SPLITS: Mapping[str, tuple[str, ...]] = {
 }
 """task -> the splits that a quality claim may be about."""
 
+
+def dev_split(split: str) -> str:
+    """The split on which our runs score what was printed on a split of the test server."""
+    return split.replace(TEST_SERVER, "validation")
+
+
 AVERAGE = "average"
 """The metric of a claim whose number is a mean over tasks."""
 

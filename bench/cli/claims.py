@@ -1,4 +1,4 @@
-"""`bench claims`: the ledger, each claim with its present verdict."""
+"""`bench claims`: the ledger, in counts first, and each claim with its present verdict when filtered."""
 
 from __future__ import annotations
 
@@ -19,15 +19,21 @@ def command(
     verdict: Annotated[
         str | None, typer.Option("--verdict", help="A verdict, or inside, above, below, across.")
     ] = None,
+    task: Annotated[str | None, typer.Option("--task", help="A task.")] = None,
     results: Results = None,
     as_json: Json = False,
 ) -> None:
-    """The printed claims, each with its present verdict."""
-    from bench.report.ledger import judged_rows
+    """The printed claims: counts by verdict, or rows with --kind, --verdict or --task."""
+    from bench.report.listing import judged_rows, tally
 
-    rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict)
+    rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict, task)
     if as_json:
         return say_json(rows)
-    say_table([{k: row[k] for k in ("id", "printed", "source", "measured", "verdict", "why")} for row in rows])
     ours = sum(row["transcription"] == "ours" for row in rows)
+    if kind or verdict or task:
+        say_table([{k: row[k] for k in ("id", "printed", "source", "measured", "verdict", "why")} for row in rows])
+    else:
+        say_table(tally(rows))
     say(f"{len(rows) - ours} claims" + (f", and {ours} of ours that nobody printed" if ours else ""))
+    if not (kind or verdict or task):
+        say("rows with --kind, --verdict or --task; one claim in full with: bench show ID")

@@ -14,7 +14,9 @@ from typer.core import TyperGroup
 from bench.cli.output import complain, is_main_process
 from bench.core.errors import BenchError
 
-COMMANDS = ("list", "claims", "plan", "run", "measure", "report", "export", "doctor")
+COMMANDS = (
+    "list", "claims", "show", "choose", "plan", "run", "measure", "report", "export", "schema", "doctor",
+)  # fmt: skip
 """In the order of the help; the file of each has its name."""
 
 

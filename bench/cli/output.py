@@ -42,6 +42,13 @@ def say_table(rows: list[dict[str, Any]]) -> None:
     Console(width=None if sys.stdout.isatty() else 200).print(table)
 
 
+def say_facts(lines: list[tuple[str, str]]) -> None:
+    """(heading, text) lines, the texts under each other."""
+    width = max((len(heading) for heading, _ in lines), default=0)
+    for heading, text in lines:
+        say(f"{heading:{width}}  {text}")
+
+
 def _shown(value: Any) -> str:
     """A cell; numbers with digits enough to read (--json has them all)."""
     return f"{value:,.4g}" if isinstance(value, float) and abs(value) < 1e4 else str(value)

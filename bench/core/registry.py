@@ -98,6 +98,17 @@ def load_shapes(name: str) -> Any:
     return _attribute(f"{paper.module}.shapes", "SHAPES")
 
 
+def load_sections(name: str) -> Any:
+    """The function `sections` of a paper's sections.py, what only its page shows; None for a paper without that file.
+
+    Raises SpecError: a broken paper with its reason.
+    """
+    papers, _ = find()
+    if name not in papers or not (papers[name].folder / "sections.py").is_file():
+        return None
+    return _attribute(f"{papers[name].module}.sections", "sections")
+
+
 def _known(name: str) -> Paper:
     papers, broken = find()
     if name in broken:

@@ -29,14 +29,6 @@ class Spec:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What the user allowed a run to use; None means the recipe's own amount."""
-
-    limit: int | None = None
-    """Training rows per task at most."""
-
-
 def digest(content: object) -> str:
     """The sha256 of any JSON-able content, independent of key order."""
     text = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

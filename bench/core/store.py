@@ -84,15 +84,25 @@ def read_record(path: Path) -> Record:
 
 
 def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list[Record]:
-    """All records of these scales, ordered by scale, paper, variant, task and time. A missing folder has none.
-
-    Files that are being written are passed over. Raises RecordError for the first record that cannot be read.
-    """
-    if results.exists() and not results.is_dir():
-        raise RecordError("the results are not a folder", where=results, found="a file", fix="give --results FOLDER")
+    """All records of these scales; see `each_record`. A missing folder has none."""
+    if not results.exists():
+        return []
     with no_collection():
-        paths = [path for scale in scales for path in sorted(_files(str(results / scale)), key=_order)]
-        return [read_record(Path(path)) for path in paths]
+        return list(each_record(results, scales))
+
+
+def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Iterator[Record]:
+    """The records of these scales, ordered by scale, paper, variant, task and time, read one by one.
+
+    Files that are being written are passed over. Raises RecordError for a folder that is not there, or the first record
+    that cannot be read.
+    """
+    if not results.is_dir():
+        found = "a file" if results.exists() else "no such folder"
+        raise RecordError("the results are not a folder", where=results, found=found, fix="give --results FOLDER")
+    for scale in scales:
+        for path in sorted(_files(str(results / scale)), key=_order):
+            yield read_record(Path(path))
 
 
 def _order(path: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The task table: one frozen row per task says columns, label names, splits, metrics and averages.
+"""The task table: one frozen row per task says columns, label names, splits and metrics.
 
 Label names are in the order of the Hugging Face data sets, so a label id means the same here and there.
 Splits and row counts are the official ones. The GLUE test splits carry no public labels (-1), except MRPC's, whose
@@ -40,7 +40,6 @@ class Task:
     scored: tuple[str, ...]
     metrics: tuple[str, ...]
     primary: str
-    averages: tuple[str, ...] = ()
     train: str = "train"
     """The training split; empty for a diagnostic set, which is only predicted."""
     hub: tuple[str, str, str] = field(default=("", "", ""))
@@ -81,15 +80,14 @@ SINGLE = ("sentence",)
 PAIR = ("sentence1", "sentence2")
 NLI = ("premise", "hypothesis")
 NLI_LABELS = ("entailment", "neutral", "contradiction")
-BOTH = ("glue-9", "glue-8")
 
 
 def _glue(name: str, columns: tuple[str, ...], labels: tuple[str, ...], rows: tuple[int, int, int],
-          metrics: tuple[str, ...], averages: tuple[str, ...] = BOTH, margin: float = 0.05) -> Task:  # fmt: skip
+          metrics: tuple[str, ...], margin: float = 0.05) -> Task:  # fmt: skip
     """A GLUE task with train, validation and test; its primary metric is the first one."""
     splits: Mapping[str, int] = MappingProxyType({"train": rows[0], "validation": rows[1], "test": rows[2]})
     return Task(
-        name, columns, labels, splits, ("validation",), metrics, metrics[0], averages,
+        name, columns, labels, splits, ("validation",), metrics, metrics[0],
         hub=(GLUE[0], name, GLUE[1]), margin=margin,
     )  # fmt: skip
 
@@ -108,14 +106,14 @@ _ROWS = (
             "train": 392702, "validation_matched": 9815, "validation_mismatched": 9832,
             "test_matched": 9796, "test_mismatched": 9847,
         }),
-        ("validation_matched", "validation_mismatched"), ("accuracy",), "accuracy", BOTH,
+        ("validation_matched", "validation_mismatched"), ("accuracy",), "accuracy",
         hub=(GLUE[0], "mnli", GLUE[1]),
     ),
     _glue("qnli", ("question", "sentence"), ("entailment", "not_entailment"), (104743, 5463, 5463), ("accuracy",)),
     # 277 rows and 2490 to learn from: small encoders are honestly only a few points above the majority class.
     _glue("rte", PAIR, ("entailment", "not_entailment"), (2490, 277, 3000), ("accuracy",), margin=0.01),
     # Built so that its validation split misleads: published BERT models score under the majority class (0.563).
-    _glue("wnli", PAIR, ("not_entailment", "entailment"), (635, 71, 146), ("accuracy",), ("glue-9",), margin=-0.25),
+    _glue("wnli", PAIR, ("not_entailment", "entailment"), (635, 71, 146), ("accuracy",), margin=-0.25),
     Task(
         "ax", NLI, NLI_LABELS, MappingProxyType({"test": 1104}), (), ("matthews",), "matthews",
         train="", hub=(GLUE[0], "ax", GLUE[1]),
@@ -138,14 +136,6 @@ _ROWS = (
 
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ROWS})
 """All tasks by name. `ax` is diagnostic: models fine-tuned on mnli predict it, and its labels are not public."""
-
-AVERAGES: Mapping[str, tuple[str, ...]] = MappingProxyType({
-    name: tuple(task.name for task in _ROWS if name in task.averages) for name in BOTH
-})  # fmt: skip
-"""Average -> its tasks, each counted once with its primary metric on its first scored split.
-
-`glue-9` has WNLI, `glue-8` has not; published averages differ in just this, and in how often they count MNLI.
-"""
 
 
 def get_task(name: str) -> Task:

@@ -1,27 +1,40 @@
-"""A judged claim, and the rule that turns an interval and a band into a verdict."""
+"""The rules that turn an estimate and a band into a verdict, and the correction for judging many claims at once.
+
+One rule for all tiers: the 95% interval inside the band of what was printed, outside it on one side, or across an edge.
+What differs is the word: runs under the paper's own conditions (`exact`, `checkpoint`) reproduce a number or fail to,
+others can only be consistent with it, better, or not show it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
 from bench.claims.claim import Claim, Ledger
-from bench.core.stats import seeds_needed
+from bench.claims.units import UNITS
+from bench.core.stats import Estimate
+from bench.judge.power import MOST_SEEDS, more_seeds
+from bench.judge.scores import Summary
 
 VERDICTS = (
-    "reproduced", "exceeded", "not reproduced", "consistent", "not seen", "inconclusive",
-    "not comparable: split", "not comparable: made-up data", "not comparable: budget", "not run", "out of reach",
+    "reproduced", "exceeded", "not reproduced", "consistent", "better", "not seen", "inconclusive",
+    "inconclusive: at chance", "not comparable: another teacher", "not comparable: split",
+    "not comparable: made-up data", "not comparable: budget", "not run", "out of reach",
 )  # fmt: skip
 """Every verdict there is, from settled to open."""
 
-SIDES = ("inside", "above", "below", "across")
+PLACES = ("inside", "above", "below", "across")
 """Where a measured interval lies beside the band of what was printed."""
 
 STRICT = ("exact", "checkpoint")
 """The tiers whose runs may say that a number is not reproduced."""
 
-Bounds = tuple[float, float | None, float | None]
+SIGNIFICANT = 0.05
+
+REFUTING = ("not reproduced", "exceeded", "not seen", "better")
+"""Verdicts that set a number apart from what was printed: among many claims some would do so by luck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +49,10 @@ class Judged:
     tier: str = ""
     scale: str = ""
     seeds: int = 0
+    p: float | None = None
+    """Of the verdict: how likely such an interval is where the truth lies on an edge of the band."""
+    p_corrected: float | None = None
+    """The same after Holm's correction over the claims of one paper and kind; only what sets a claim apart has one."""
     why: str = ""
     records: tuple[str, ...] = ()
 
@@ -56,62 +73,80 @@ class Source(Protocol):
 
 
 def settle(
-    ledger: Ledger, claim: Claim, values: Sequence[float], bounds: Bounds, source: Source, *, constant: bool = False,
-    what: str = "seeds",
+    ledger: Ledger, claim: Claim, summary: Summary, source: Source, *, shown: float | None = None, what: str = "seeds",
 ) -> Judged:  # fmt: skip
-    """The verdict of measured values, in the unit as printed; `bounds` is (centre, low, high).
+    """The verdict of a summary in the unit of records.
 
-    `constant`: the value is counted, not sampled, so one of them settles it. `what` names what the values vary over.
+    `shown` is the claim's own aggregate where that is not the estimate; `what` names what the values vary over.
     """
-    centre, low, high = bounds
-    band = ledger.band(claim)
+    estimate = summary.estimate
+    assert estimate is not None, "a summary holds an estimate"
     strict = source.tier in STRICT
-    if constant:
-        low = high = centre
-    verdict, why = _settle(claim, values, (centre, low, high), band, strict, constant, what)
+    verdict, told = _weigh(ledger, claim, summary, estimate, strict, what)
     if verdict == "not reproduced" and claim.transcription == "recalled":
         verdict = "inconclusive"
-        why += " The number is only recalled, which does not suffice to call it wrong; a copy of the paper would."
+        told += " The number is only recalled, which does not suffice to call it wrong; a copy of the paper would."
     elif verdict == "not reproduced" and not claim.metric_stated:
         verdict = "inconclusive"
-        why += f" Its source does not say which metric it printed ({claim.metric} is a reading), so it may be another."
+        told += f" Its source does not say which metric it printed ({claim.metric} is a reading), so it may be another."
     if source.tier == "checkpoint":
-        why += " The runs start from the authors' checkpoint."
+        told += " The runs start from the authors' checkpoint."
     elif not strict:
-        why += f" The runs are {source.tier} ones (scale {source.scale}), which can show the claim but not refute it."
-    return Judged(claim, verdict, centre, low, high, source.tier, source.scale, len(values), why, source.records)
+        told += f" The runs are {source.tier} ones (scale {source.scale}), which can show the claim but not refute it."
+    to_print = UNITS[claim.unit].to_print
+    interval = estimate.interval()
+    low, high = sorted(map(to_print, interval)) if interval else (None, None)
+    return Judged(
+        claim, verdict, to_print(estimate.value if shown is None else shown), low, high, source.tier, source.scale,
+        estimate.n, _p(estimate, ledger.band(claim)) if interval else None, None, told, source.records,
+    )  # fmt: skip
 
 
-def _settle(
-    claim: Claim, values: Sequence[float], bounds: Bounds, band: tuple[float, float], strict: bool, constant: bool,
-    what: str,
-) -> tuple[str, str]:  # fmt: skip
-    centre, low, high = bounds
-    fewest = 1 if constant else claim.seeds if strict else 2
-    printed = f"the printed {claim.number():g} {claim.unit} (band {band[0]:.4g} to {band[1]:.4g})"
-    if claim.aggregation.startswith("best of "):
-        fewest = max(fewest, int(claim.aggregation.rpartition(" ")[2]))
-    if low is None or high is None or len(values) < fewest:
-        more = max(fewest, 2) - len(values) if not constant else 1
-        return "inconclusive", (f"{_measured(centre, low, high)} beside {printed}: {len(values)} {what} of the "
-                                f"{max(fewest, 2)} that a verdict takes, {more} more.")  # fmt: skip
-    told = f"{_measured(centre, low, high)} beside {printed}"
-    side = place(low, high, band)
+def _weigh(
+    ledger: Ledger, claim: Claim, summary: Summary, estimate: Estimate, strict: bool, what: str
+) -> tuple[str, str]:
+    """(verdict, why)"""
+    band = ledger.band(claim)
+    told = f"{measured(claim, estimate)} beside the printed {claim.number():g} {claim.unit} ({_band(claim, band)})"
+    fewest = 1 if estimate.error == 0 and not estimate.least else max(2, claim.seeds if strict else 2)
+    if estimate.error is None or estimate.n < fewest:
+        more = f"{fewest - estimate.n} more" if estimate.n < fewest else "more would tell their spread"
+        return "inconclusive", f"{told}: {estimate.n} {what} of the {fewest} that a verdict takes, {more}."
+    verdict, why = _verdict(claim, estimate, band, strict)
+    if verdict == "inconclusive":
+        why += f"; {_advice(estimate, band, summary.degenerate, what)}"
+    if summary.every is None:
+        return verdict, f"{told}: {why}."
+    told += f", without the {summary.degenerate} that look degenerate; all counted, "
+    told += measured(claim, summary.every).lower()
+    # Seeds that guessed must not decide: with all of them counted the centre lies on the same side, or nothing is said.
+    side = place(*(estimate.interval() or (0.0, 0.0)), band)
+    if verdict != "inconclusive" and place(summary.every.value, summary.every.value, band) != side:
+        return "inconclusive", f"{told}: the two do not agree."
+    return verdict, f"{told}: {why}."
+
+
+def _verdict(claim: Claim, estimate: Estimate, band: tuple[float, float], strict: bool) -> tuple[str, str]:
+    interval = estimate.interval()
+    assert interval is not None, "asked only of what has an interval"
+    side = place(*interval, band)
+    if side == "across":
+        return "inconclusive", "the interval crosses an edge of the band"
     if side == "inside":
-        return ("reproduced" if strict else "consistent"), f"{told}: the interval lies inside the band."
-    good_side = {"higher": "above", "lower": "below", "match": ""}[claim.better]
-    if side == good_side:
-        return ("exceeded" if strict else "consistent"), f"{told}: better than the band."
-    if side in ("above", "below"):
-        return ("not reproduced" if strict else "not seen"), f"{told}: the interval lies {side} the band."
-    not_worse = (good_side == "above" and low >= band[0]) or (good_side == "below" and high <= band[1])
-    if not strict and not_worse:
-        return "consistent", f"{told}: the interval lies inside the band or better."
-    return "inconclusive", f"{told}: the interval crosses an edge of the band; {_need(values, centre, band, what)}."
+        return ("reproduced" if strict else "consistent"), "the interval lies inside the band"
+    if side == {"higher": "above", "lower": "below", "match": ""}[claim.direction]:
+        return ("exceeded" if strict else "better"), "the interval is better than the band"
+    printed = _as_printed(claim, side)
+    return ("not reproduced" if strict else "not seen"), f"the interval lies {printed} the band"
+
+
+def _as_printed(claim: Claim, side: str) -> str:
+    """A side of the band in the unit as printed, which may fall where the unit of records rises."""
+    return {"above": "below", "below": "above"}[side] if UNITS[claim.unit].falling else side
 
 
 def place(low: float, high: float, band: tuple[float, float]) -> str:
-    """Which of SIDES an interval is on."""
+    """Which of PLACES an interval has."""
     # A value that was printed as the band's own edge is inside: the slack is for the last bit only.
     slack = 1e-9 * max(1.0, abs(band[0]), abs(band[1]))
     if low >= band[0] - slack and high <= band[1] + slack:
@@ -121,15 +156,81 @@ def place(low: float, high: float, band: tuple[float, float]) -> str:
     return "above" if low > band[1] else "across"
 
 
-def _need(values: Sequence[float], centre: float, band: tuple[float, float], what: str) -> str:
-    margin = min(abs(centre - edge) for edge in band)
-    total = seeds_needed(values, margin) if len(values) > 1 else None
-    if total is None:
-        return f"not even 1000 {what} would settle it if they spread as these do"
-    return f"about {max(1, total - len(values))} more {what} would settle it"
+def _p(estimate: Estimate, band: tuple[float, float]) -> float:
+    """Inside the band, that the truth lies on its nearer edge; outside, the same of the edge that was passed."""
+    return max(estimate.p(edge) for edge in band)
 
 
-def _measured(centre: float, low: float | None, high: float | None) -> str:
-    if low is None or high is None:
-        return f"Measured {centre:.4g}"
-    return f"Measured {centre:.4g}" if low == high else f"Measured {centre:.4g} [{low:.4g}, {high:.4g}]"
+def _advice(estimate: Estimate, band: tuple[float, float], lost: int, what: str) -> str:
+    more = more_seeds(estimate, band, lost)
+    if more is None:
+        return f"not even {MOST_SEEDS} {what} would settle it if they spread as these do"
+    return f"about {more} more {what} would settle it (80% power)"
+
+
+def measured(claim: Claim, estimate: Estimate) -> str:
+    """`Measured 89.9 [89.1, 90.7]`, in the unit as printed."""
+    to_print = UNITS[claim.unit].to_print
+    interval = estimate.interval()
+    if interval is None or interval[0] == interval[1]:
+        return f"Measured {to_print(estimate.value):.4g}"
+    low, high = sorted(map(to_print, interval))
+    return f"Measured {to_print(estimate.value):.4g} [{low:.4g}, {high:.4g}]"
+
+
+def _band(claim: Claim, band: tuple[float, float]) -> str:
+    low, high = sorted(map(UNITS[claim.unit].to_print, band))
+    return f"band {low:.4g} to {high:.4g}"
+
+
+def correct(judged: Sequence[Judged]) -> list[Judged]:
+    """Verdicts that set a claim apart from what was printed, kept only where they stand after Holm's correction.
+
+    A family is the claims of one paper and kind that were weighed; orderings are tests in both directions. Agreement
+    (`reproduced`, `consistent`) of a number is not corrected: it is bounded claim by claim, by a test of equivalence.
+    Source: Holm 1979, Scandinavian Journal of Statistics 6.
+    """
+    families: dict[tuple[str, str], list[int]] = defaultdict(list)
+    for number, entry in enumerate(judged):
+        if entry.p is not None:
+            families[entry.claim.paper, entry.claim.kind].append(number)
+    found = list(judged)
+    for members in families.values():
+        apart = {number: judged[number].p if _apart(judged[number]) else 1.0 for number in members}
+        corrected = holm({number: p for number, p in apart.items() if p is not None})
+        for number in members:
+            if _apart(judged[number]):
+                found[number] = _corrected(judged[number], corrected[number], len(members))
+    return found
+
+
+def _apart(entry: Judged) -> bool:
+    """Whether a verdict is of the kind that luck gives to some of many claims."""
+    return entry.verdict in REFUTING or (
+        entry.claim.kind == "ordering" and entry.verdict in ("reproduced", "consistent")
+    )
+
+
+def _corrected(entry: Judged, p: float, claims: int) -> Judged:
+    if p <= SIGNIFICANT:
+        return replace(entry, p_corrected=p)
+    why = f"{entry.why} But of {claims} claims of this kind some would look so by luck: p {entry.p:.2g}, after Holm's "
+    return replace(entry, verdict="inconclusive", p_corrected=p, why=f"{why}correction {p:.2g}.")
+
+
+def holm(values: dict[int, float]) -> dict[int, float]:
+    """p values after Holm's step-down correction, by the same keys."""
+    corrected: dict[int, float] = {}
+    largest = 0.0
+    for rank, key in enumerate(sorted(values, key=lambda key: (values[key], key))):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[key]))
+        corrected[key] = largest
+    return corrected
+
+
+def counts(judged: Iterable[Judged]) -> dict[str, int]:
+    """How many printed claims have each verdict, in the order of VERDICTS; verdicts that nobody has are left out."""
+    numbers: dict[str, int] = dict.fromkeys(VERDICTS, 0)
+    for entry in judged:
+        numbers[entry.verdict] += entry.claim.is_printed
+    return {verdict: number for verdict, number in numbers.items() if number}

@@ -1,102 +1,288 @@
-"""One side of a quality claim: a variant's score, or mean of scores, seed by seed, in the unit of records."""
+"""What a suite scores: over one task or an average of several, seed by seed, beside its own teachers.
+
+The estimate of a score is the mean over the seeds that trained, with a t interval: seeds that guess say how often the
+method fails, not how well it does. They stay in sight: a second estimate counts all seeds by a trimmed mean, which
+leaves out as many at each end as there are degenerate ones, and its centre must not gainsay the verdict. A trimmed mean
+stays near where most seeds are; a plain mean of all would be carried away by one, and its interval holds neither.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from statistics import fmean
 
 from bench.claims.claim import Entry
 from bench.claims.units import TASK_METRICS, TASK_SPLITS
-from bench.core.stats import mean
-from bench.judge.series import TIERS, Evidence, Group, Key
+from bench.core.stats import Estimate, mean_of, mean_of_estimates, ratio_of, trimmed_mean_of
+from bench.judge.chance import Chance, degenerate_run
+from bench.judge.runs import Run
+from bench.judge.series import TIERS, Key, Rank, Series, SeriesIndex, Suite
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Scores of one variant by seed, over one task list, from runs that may be pooled."""
+class Score:
+    """One seed on one task; `degenerate` says why it looks as if it guessed, or is empty."""
 
-    scores: dict[int, float]
-    teachers: dict[int, float]
-    """The own teacher's score on the same cells; only the seeds that have it."""
+    seed: int
+    value: float
+    """The mean over the metrics and splits asked for; an undefined one counts as 0, as on the GLUE server."""
+    teacher: float | None
+    degenerate: str
+    run: Run = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A score estimated twice: over the seeds that trained, and, where some did not, over all of them."""
+
+    trained: Estimate | None
+    """None where no seed trained."""
+    every: Estimate | None
+    """None where all trained."""
+    values: tuple[float, ...]
+    """The value of each seed that trained, where seeds are comparable over the tasks; else empty."""
+    degenerate: int = 0
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """What is shown: the seeds that trained, or all where none did."""
+        return self.trained or self.every
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """A suite's scores on some tasks, one entry each."""
+
+    suite: Suite
+    entries: tuple[Entry, ...]
+    series: tuple[Series, ...]
+    scores: tuple[tuple[Score, ...], ...]
+    """Per entry, by seed."""
     tier: str
-    scale: str
-    made_up: bool
-    session: str
-    rank: tuple[int, int, bool, int, str]
-    records: tuple[str, ...]
-    bouts: tuple[str, ...]
-    """Per task, what a side to be paired with this one must share."""
+    rank: Rank
+    at_chance: str
+    """Whose scores are those of guessing and on which tasks, or empty."""
+
+    @property
+    def scale(self) -> str:
+        return self.suite.scale
+
+    @property
+    def made_up(self) -> bool:
+        return any(series.made_up for series in self.series)
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        return tuple(sorted({score.run.id for scores in self.scores for score in scores}))
+
+    @property
+    def seeds(self) -> int:
+        """The fewest seeds of any task."""
+        return min(len(scores) for scores in self.scores)
+
+    @property
+    def example(self) -> float:
+        """What one dev example moves the score by, at most: no interval is narrower."""
+        steps = [1 / max(1, min(score.run.measured[name].n for score in scores for name in entry.names()))
+                 for entry, scores in zip(self.entries, self.scores, strict=True)]  # fmt: skip
+        return max(steps) / len(steps)
+
+    def average(self) -> Summary:
+        """The mean over the tasks of the score."""
+        return self._summary(lambda score: score.value, self.example)
+
+    def by_seed(self) -> dict[int, float]:
+        """The mean over the tasks of each seed that ran them all and trained on them all."""
+        return {seed: fmean(score.value for score in own) for seed, own in self._common().items()}
+
+    def score_of(self, seed: int) -> float:
+        """The mean over the tasks of a seed that ran them all, trained or not.  Raises: KeyError."""
+        return fmean({score.seed: score.value for score in scores}[seed] for scores in self.scores)
+
+    def teachers_by_seed(self) -> dict[int, float]:
+        """The mean over the tasks of the own teacher's score, of the same seeds, where it is known on all."""
+        return {seed: fmean(score.teacher or 0.0 for score in own) for seed, own in self._common().items()
+                if all(score.teacher is not None for score in own)}  # fmt: skip
+
+    def _common(self) -> dict[int, list[Score]]:
+        """The scores of each seed that trained on all tasks."""
+        found = [{score.seed: score for score in scores if not score.degenerate} for scores in self.scores]
+        return {seed: [own[seed] for own in found] for seed in sorted(set.intersection(*map(set, found)))}
+
+    def _summary(self, of: Callable[[Score], float], least: float) -> Summary:
+        lost = sum(bool(score.degenerate) for scores in self.scores for score in scores)
+        common = self._common()
+        trained = [[of(score) for score in scores if not score.degenerate] for scores in self.scores]
+        values = tuple(fmean(map(of, own)) for own in common.values())
+        alike = all(len(own) == len(common) for own in trained)
+        first = None
+        if all(trained):
+            # Seeds that ran every task are compared whole; else the tasks are independent samples.
+            first = mean_of(values, least) if alike else mean_of_estimates([mean_of(own) for own in trained], least)
+        if not lost:
+            return Summary(first, None, values)
+        every = [_counting_all([of(score) for score in scores], sum(bool(score.degenerate) for score in scores))
+                 for scores in self.scores]  # fmt: skip
+        return Summary(first, mean_of_estimates(every, least), values if alike else (), lost)
+
+    def retention(self) -> Summary | None:
+        """The share of the own teachers' score, paired by seed; None where a run's teacher is not known or scored 0.
+
+        Where every seed ran every task it is the geometric mean of the seeds' ratios, its interval taken on the logs;
+        else the ratio of the averages, linearised (delta method).
+        """
+        taught = [[score.teacher for score in scores if score.teacher is not None] for scores in self.scores]
+        if any(len(known) < len(scores) for known, scores in zip(taught, self.scores, strict=True)):
+            return None
+        own = fmean(fmean(known) for known in taught)
+        if own <= 0:
+            return None
+        least = self.example / own
+        common = {seed: (fmean(s.value for s in own), fmean(s.teacher or 0.0 for s in own))
+                  for seed, own in self._common().items()}  # fmt: skip
+        alike = all(len(scores) == len(common) for scores in self.scores)
+        if alike and all(value > 0 and teacher > 0 for value, teacher in common.values()):
+            ratios = [value / teacher for value, teacher in common.values()]
+            return Summary(ratio_of(ratios, least), None, tuple(ratios))
+        return self._linearised(own, least)
+
+    def _linearised(self, teacher: float, least: float) -> Summary:
+        """The average over the teacher's: r = S / T, whose error is that of (s - r t) / T."""
+        whole = self.average()
+
+        def ratio(kept: Estimate | None) -> Estimate | None:
+            if kept is None:
+                return None
+            share = kept.value / teacher
+            rest = self._summary(lambda score: (score.value - share * (score.teacher or 0.0)) / teacher, least)
+            found = rest.trained if kept is whole.trained else rest.every
+            return None if found is None else replace(found, value=share)
+
+        return Summary(ratio(whole.trained), ratio(whole.every), (), whole.degenerate)
+
+
+def _counting_all(values: Sequence[float], lost: int) -> Estimate:
+    """All seeds of a task, some of which guess, by a trimmed mean; the plain mean where all trained."""
+    return trimmed_mean_of(values, lost) if lost else mean_of(values)
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Tasks that no session ran together with the others."""
+    """Tasks that no suite ran together with the others."""
 
     tasks: tuple[str, ...]
 
 
-class Sides:
-    """Finds sides, each once: many claims are about the same variant and tasks."""
+class ScoreBook:
+    """Finds the scores of suites, each once: many claims are about the same variant and tasks."""
 
-    def __init__(self, evidence: Evidence) -> None:
-        self._evidence = evidence
-        self._found: dict[tuple[Key, tuple[Entry, ...]], list[Side] | Missing] = {}
+    def __init__(self, index: SeriesIndex) -> None:
+        self.index = index
+        self.chance = Chance(index.runs)
+        self._found: dict[tuple[Key, tuple[Entry, ...]], list[Scores] | Missing] = {}
 
-    def of(self, key: Key, entries: tuple[Entry, ...]) -> list[Side] | Missing:
-        """Every session that ran all tasks, the best evidence first; or what the fullest session lacks."""
+    def of(self, key: Key, entries: tuple[Entry, ...]) -> list[Scores] | Missing:
+        """Every suite that ran all tasks, the best first; or what the fullest suite lacks."""
         if (key, entries) not in self._found:
-            self._found[key, entries] = _sides(self._evidence, key, entries)
+            self._found[key, entries] = self._search(key, entries)
         return self._found[key, entries]
 
-
-def _sides(evidence: Evidence, key: Key, entries: Sequence[Entry]) -> list[Side] | Missing:
-    by_session: dict[str, list[Group]] = {}
-    per_task: list[dict[str, Group]] = []
-    for entry in entries:
-        found: dict[str, Group] = {}
-        names = entry.names()
-        for group in evidence.groups(key, entry.task):
-            kept = {seed: run for seed, run in group.runs.items() if run.has_all(names)}
-            if kept and group.session not in found:  # groups come best first
-                found[group.session] = replace(group, runs=kept)
-        per_task.append(found)
-    sessions = {name for found in per_task for name in found}
-    for name in sessions:
-        members = [found[name] for found in per_task if name in found]
-        if len(members) == len(entries):
-            by_session[name] = members
-    if not by_session:
-        lacking = [{entry.task for entry, found in zip(entries, per_task, strict=True) if name not in found}
-                   for name in sessions] or [{entry.task for entry in entries}]  # fmt: skip
-        fewest = min(lacking, key=lambda tasks: (len(tasks), sorted(tasks)))
+    def _search(self, key: Key, entries: tuple[Entry, ...]) -> list[Scores] | Missing:
+        found, lacking = [], []
+        for suite in self.index.suites(key):
+            have = [self._scored(suite, entry) for entry in entries]
+            lacks = {entry.task for entry, one in zip(entries, have, strict=True) if one is None}
+            lacking.append(lacks)
+            if not lacks:
+                found.append(self.scores(suite, entries, [one for one in have if one is not None]))
+        if found:
+            return sorted(found, key=lambda scores: scores.rank, reverse=True)
+        fewest = min(lacking, key=lambda tasks: (len(tasks), sorted(tasks)),
+                     default={entry.task for entry in entries})  # fmt: skip
         return Missing(tuple(dict.fromkeys(entry.task for entry in entries if entry.task in fewest)))
-    whole = [_side(entries, members) for members in by_session.values()]
-    return sorted(whole, key=lambda side: side.rank, reverse=True)
+
+    def _scored(self, suite: Suite, entry: Entry) -> Series | None:
+        """The best series of a suite on a task that has a run with every metric and split asked for."""
+        names = entry.names()
+        return next((series for series in suite.series.get(entry.task, ())
+                     if any(_has(run, names) for run in series.runs.values())), None)  # fmt: skip
+
+    def scores(self, suite: Suite, entries: tuple[Entry, ...], series: Sequence[Series]) -> Scores:
+        """The scores of these series of a suite, one for each entry."""
+        scores = tuple(self._by_seed(one, entry) for one, entry in zip(series, entries, strict=True))
+        worst = max(series, key=lambda one: TIERS.index(one.tier))
+        at_chance = self._at_chance(entries, series)
+        # Made-up data and guesses speak only where there is nothing else; then the weakest of the series decides.
+        rank = (not any(one.made_up for one in series), not at_chance, min(one.rank for one in series))
+        return Scores(suite, entries, tuple(series), scores, worst.tier, rank, at_chance)
+
+    def primary(self, suite: Suite, tasks: Sequence[str]) -> Scores | None:
+        """The primary scores of a suite on those of these tasks that it ran; None where it ran none."""
+        series = [suite.best[task] for task in tasks if task in suite.series]
+        entries = tuple(entry for one in series if (entry := _primary(one)) is not None)
+        if not entries:
+            return None
+        return self.scores(suite, entries, [suite.best[entry.task] for entry in entries])
+
+    def of_series(self, suite: Suite, series: Series) -> Scores | None:
+        """The primary score of one series of a suite, whether it speaks or not; None where it has none."""
+        entry = _primary(series)
+        return None if entry is None else self.scores(suite, (entry,), (series,))
+
+    def widest(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
+        """The primary scores of the suite that ran most of these tasks; of several such the best."""
+        found = [self.primary(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
+        return max((one for one in found if one), key=lambda one: (len(one.entries), one.rank), default=None)
+
+    def _by_seed(self, series: Series, entry: Entry) -> tuple[Score, ...]:
+        return tuple(
+            Score(seed, _mean(run, entry.names()), self._teacher_score(run, entry), _degenerate(run, entry), run)
+            for seed, run in series.runs.items()
+            if _has(run, entry.names())
+        )
+
+    def _teacher_score(self, run: Run, entry: Entry) -> float | None:
+        """The own teacher's mean: from its record, or else, for the primary score alone, from the link to it."""
+        teacher, names = self.index.teacher(run), entry.names()
+        if teacher is not None and _has(teacher, names):
+            return _mean(teacher, names)
+        primary = TASK_METRICS[entry.task][0], TASK_SPLITS[entry.task][0]
+        return run.teacher_score if names == (primary,) else None
+
+    def _at_chance(self, entries: Sequence[Entry], series: Sequence[Series]) -> str:
+        """Who guesses, where that is so on most of the tasks; an average over some guessed tasks is none by itself."""
+        told: dict[str, list[str]] = {}
+        for entry, one in zip(entries, series, strict=True):
+            teachers = [teacher for run in one.runs.values() if (teacher := self.index.teacher(run)) is not None]
+            who = {self.chance.at_chance(one, split, teachers) for split in entry.splits} - {""}
+            for name in sorted(who):
+                told.setdefault(name, []).append(entry.task)
+        guessed = {task for tasks in told.values() for task in tasks}
+        if 2 * len(guessed) <= len(entries):
+            return ""
+        return "; ".join(f"the {who} on {', '.join(dict.fromkeys(tasks))}" for who, tasks in sorted(told.items()))
 
 
-def _side(entries: Sequence[Entry], groups: Sequence[Group]) -> Side:
-    seeds = sorted(set.intersection(*(set(group.runs) for group in groups)))
-    scores: dict[int, float] = {}
-    teachers: dict[int, float] = {}
-    cells = [(group, entry.names(), _primary(entry.task)) for group, entry in zip(groups, entries, strict=True)]
-    for seed in seeds:
-        scores[seed] = mean([group.runs[seed].mean_score(names) for group, names, _ in cells])
-        taught = [group.runs[seed].mean_teacher_score(names, primary) for group, names, primary in cells]
-        known = [score for score in taught if score is not None]
-        if len(known) == len(taught):
-            teachers[seed] = mean(known)
-    worst = max(groups, key=lambda group: TIERS.index(group.tier))
-    scale = worst.rank[1]
-    newest = max(group.newest for group in groups)
-    return Side(
-        scores=scores, teachers=teachers, tier=worst.tier, scale=worst.scale,
-        made_up=any(group.made_up for group in groups), session=worst.session,
-        rank=(-TIERS.index(worst.tier), scale, all(group.whole for group in groups), len(seeds), newest),
-        records=tuple(sorted({group.runs[seed].record.id for group in groups for seed in seeds})),
-        bouts=tuple(group.bout for group in groups),
-    )  # fmt: skip
+def _primary(series: Series) -> Entry | None:
+    """The primary metric of a series' task on its first split; None where no run has it."""
+    if series.task not in TASK_METRICS:
+        return None
+    metric = TASK_METRICS[series.task][0]
+    splits = sorted({split for run in series.runs.values() for name, split in run.measured
+                     if name == metric and split != "train"})  # fmt: skip
+    return Entry(task=series.task, metrics=(metric,), splits=(splits[0],)) if splits else None
 
 
-def _primary(task: str) -> tuple[str, str]:
-    """The (metric, split) of the score that a record's link to its teacher holds."""
-    return TASK_METRICS[task][0], TASK_SPLITS[task][0]
+def _has(run: Run, names: Sequence[tuple[str, str]]) -> bool:
+    return all(name in run.measured for name in names)
+
+
+def _mean(run: Run, names: Sequence[tuple[str, str]]) -> float:
+    return math.fsum(run.measured[name].value or 0.0 for name in names) / len(names)
+
+
+def _degenerate(run: Run, entry: Entry) -> str:
+    """Why the run guesses on the splits of an entry, or empty."""
+    return next((why for split in entry.splits if (why := degenerate_run(run, split))), "")

@@ -1,187 +1,317 @@
-"""Sorts records into groups whose runs may be pooled, so that 20,000 records answer 800 claims within two seconds.
+"""Which records belong together, and which of them speak first: the only place that says either.
 
-Two runs are seeds of one thing when everything but the seed agrees: tier, settings, data, and the sizes of the model
-and of its teacher (a student of another teacher is another thing). Failed runs never enter; of two runs of one seed
-the newer one counts. Groups are made only for the variants that some claim names.
+A **series** is all runs of one thing that differ in the seed only: variant, task, scale, tier, settings, budget, data,
+code of the stages, sizes of the model and of its teacher. Of two runs of one seed the newer one counts; failed runs
+never enter. A **suite** is the series of one variant on several tasks that may enter one average: what is a matter of
+one task (rows, epochs) may differ between them. A **timing** is what a suite says of one time on one machine under one
+protocol: times of two machines or devices, and quick and full sessions, are never pooled.
+
+Verdicts, tables, figures, exports, `choose` and `show` read their numbers from here, in the order of `rank`.
 """
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
-from bench.core.record import Measurement, Record
-from bench.core.spec import digest
-from bench.core.stats import mean
+from bench.judge.runs import Run, Settings
 
 TIERS = ("exact", "checkpoint", "reduced", "proxy")
 """From closest to the paper to farthest."""
 
 SCALE_ORDER = ("full", "shape", "small", "smoke")
 
+SHAPE = "shape"
+"""The scale, and the task, of what is measured without training: every session is a run of seed 0."""
+
+PROTOCOLS = ("quick", "run", "full")
+"""How times are taken, the best last."""
+
+PAPER_SIZED = ("full", "shape")
+"""The scales whose models have the paper's own architecture."""
+
+ROW_LIMITS = ("limit", "dev_limit")
+OF_ONE_TASK = (*ROW_LIMITS, "epochs")
+"""Parts of a budget, by the last word of their name, that may differ between the tasks of one suite."""
+
 Key = tuple[str, str]
 """(paper, variant)"""
 
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A record with its measurements by (metric, split), and those of its teacher."""
-
-    record: Record
-    found: Mapping[tuple[str, str], Measurement]
-    teacher: Mapping[tuple[str, str], Measurement] | None
-
-    def has_all(self, names: Sequence[tuple[str, str]]) -> bool:
-        return all(name in self.found for name in names)
-
-    def mean_score(self, names: Sequence[tuple[str, str]]) -> float:
-        """The mean of these (metric, split) scores; an undefined one (constant predictions) counts as 0, as on the
-        GLUE server."""
-        return _mean([self.found[name].value for name in names])
-
-    def mean_teacher_score(self, names: Sequence[tuple[str, str]], primary: tuple[str, str]) -> float | None:
-        """The own teacher's mean: from its record, or else, for the primary score alone, from the link to it."""
-        if self.teacher is not None and all(name in self.teacher for name in names):
-            return _mean([self.teacher[name].value for name in names])
-        link = self.record.teacher
-        return link.score if link and tuple(names) == (primary,) else None
+Rank = tuple[object, ...]
+"""Larger speaks first."""
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    return (values[0] or 0.0) if len(values) == 1 else mean([value or 0.0 for value in values])
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
+@dataclass(frozen=True, slots=True, eq=False)
+class Series:
     """Runs of one variant on one task that differ in the seed only."""
 
-    tier: str
+    paper: str
+    variant: str
+    task: str
     scale: str
-    made_up: bool
-    session: str
-    """What runs on other tasks must share to enter an average with these: settings, source, sizes."""
-    camp: str
-    """The session without the model's own size: what whole variants must share to be ordered."""
-    bout: str
-    """What runs of other variants on this task must share to be ordered against these: same budget, same rows."""
-    runs: Mapping[int, Run] = field(repr=False)
-    newest: str
-    whole: bool
-    """Whether every row of the scored splits was scored."""
+    tier: str
+    settings: Settings
+    teacher_size: float | None
+    """Parameters of the teacher, where its record is at hand."""
+    runs: Mapping[int, Run]
+    """By seed, in its order."""
+    repeated: tuple[Run, ...]
+    """Older runs of the same seeds."""
+    suite: tuple[object, ...] = field(repr=False)
+    """What series on other tasks must share to enter an average with this one."""
+    rivals: tuple[object, ...] = field(repr=False)
+    """What series of other variants on this task must share to be compared with this one: budget, rows, teacher."""
+    rank: Rank = field(repr=False)
 
     @property
-    def rank(self) -> tuple[int, int, bool, bool, int, str]:
-        """Larger is better evidence: tier, scale, two seeds or more, all rows scored, seeds, newest."""
-        seeds = len(self.runs)
-        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), seeds > 1, self.whole, seeds, self.newest
+    def newest(self) -> Run:
+        return max(self.runs.values(), key=_age)
+
+    @property
+    def made_up(self) -> bool:
+        return self.newest.made_up
 
 
-ROW_LIMITS = ("limit", "dev_limit")
-"""Parts of a budget that are a matter of one task: they part neither sessions nor camps."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Suite:
+    """The series of one variant that may enter one average, by task, the best first."""
+
+    paper: str
+    variant: str
+    scale: str
+    series: Mapping[str, tuple[Series, ...]]
+    rank: Rank = field(repr=False)
+
+    @property
+    def best(self) -> dict[str, Series]:
+        """The series that speaks on each task."""
+        return {task: found[0] for task, found in self.series.items()}
+
+    @property
+    def runs(self) -> list[Run]:
+        """The runs behind every number of this suite: of each task those that speak; at shape, every session."""
+        if self.scale == SHAPE:  # one session may hold a batch size or a backend that the others do not
+            every = (series for found in self.series.values() for series in found)
+            return [run for series in every for run in (*series.repeated, *series.runs.values())]
+        return [run for found in self.series.values() for run in found[0].runs.values()]
+
+    @property
+    def rivals(self) -> tuple[object, ...]:
+        """What suites of other variants must share to be compared with this one."""
+        return next(iter(self.best.values())).suite[2:-1]
+
+    def timings(self, metric: str, split: str, task: str = "") -> list[Timing]:
+        """What is known of one time, per machine and protocol, the best first; `task` keeps runs of one task only."""
+        found: dict[tuple[str, str], list[Run]] = defaultdict(list)
+        for run in self.runs:
+            if run.value(metric, split) is not None and task in ("", run.task):
+                found[run.environment.machine, run.protocol].append(run)
+        if self.scale == SHAPE:  # sessions have no seeds: the newest one speaks
+            found = {name: [max(runs, key=_age)] for name, runs in found.items()}
+        timings = [Timing(self, metric, split, *name, tuple(runs)) for name, runs in found.items()]
+        return sorted(timings, key=lambda timing: (timing.rank, timing.newest), reverse=True)
+
+    def machines(self) -> list[str]:
+        """The machines on which it was timed, or else ran; sorted."""
+        timed = {run.environment.machine for run in self.runs for metric, _ in run.measured if metric == "latency_s"}
+        return sorted(timed or {run.environment.machine for run in self.runs})
 
 
-def scored_whole(record: Record) -> bool:
-    """Whether no limit of the user's cut the scored splits."""
-    return (record.hyper.get("budget") or {}).get("dev_limit") is None
+@dataclass(frozen=True, slots=True, eq=False)
+class Timing:
+    """The runs behind one time or speed-up on one machine under one protocol."""
+
+    suite: Suite = field(repr=False)
+    metric: str
+    split: str
+    machine: str
+    protocol: str
+    runs: tuple[Run, ...]
+
+    @property
+    def values(self) -> list[float]:
+        """The value of each run."""
+        return [value for run in self.runs if (value := run.value(self.metric, self.split)) is not None]
+
+    @property
+    def rank(self) -> Rank:
+        """A model of paper size first, then the better protocol, the better suite, more runs."""
+        return self.suite.scale in PAPER_SIZED, PROTOCOLS.index(self.protocol), self.suite.rank, len(self.runs)
+
+    @property
+    def newest(self) -> tuple[str, str]:
+        return _age(max(self.runs, key=_age))
 
 
-def made_up(record: Record) -> bool:
-    """Whether the run's data is synthetic: its scores say nothing about the paper's."""
-    return record.spec.scale == "smoke" or (record.data is not None and record.data.source.startswith("synthetic"))
+def _age(run: Run) -> tuple[str, str]:
+    return run.started, run.id
 
 
-def _measured(record: Record) -> dict[tuple[str, str], Measurement]:
-    return {(entry.metric, entry.split): entry for entry in record.measurements}
+def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool, newest: Run) -> Rank:
+    """The order of preference, of series and of suites alike.
+
+    The closest tier, then the larger scale; two seeds or more; the recipe's own settings before those that `--set`
+    changed (budgets apart); then the larger budget, all rows scored, more seeds, the newest.
+    """
+    own = not (settings.changes.keys() - settings.budget.keys())
+    return (
+        -TIERS.index(tier), -SCALE_ORDER.index(scale), seeds > 1, own, budget_size(settings.budget), whole, seeds,
+        _age(newest),
+    )  # fmt: skip
 
 
-class Evidence:
-    """The records, looked up by what claims ask for."""
+def budget_size(budget: Mapping[str, object]) -> float:
+    """One number that grows with every part of a budget: the sum of their logarithms, None being without limit."""
+    parts = (1e12 if value is None else value for name, value in budget.items() if name != "dev_limit")
+    return math.fsum(math.log(part) for part in parts if isinstance(part, int | float) and part > 0)
 
-    def __init__(self, records: Sequence[Record]) -> None:
-        self._records: dict[Key, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-        self._by_id: dict[str, Record] = {}
-        for record in records:
-            self._by_id[record.id] = record
-            if record.status == "ok":
-                self._records[record.spec.paper, record.spec.variant][record.spec.task].append(record)
-        self._groups: dict[tuple[Key, str], list[Group]] = {}
-        self._measured: dict[str, dict[tuple[str, str], Measurement]] = {}
-        self._holding: dict[tuple[Key, tuple[str, str]], list[Run]] = {}
-        self._sizes: dict[float, float] = {}
 
-    def groups(self, key: Key, task: str) -> list[Group]:
-        """The groups of a variant on a task, the best evidence first."""
-        if (key, task) not in self._groups:
-            self._groups[key, task] = self._group(self._records.get(key, {}).get(task, []))
-        return self._groups[key, task]
+class SeriesIndex:
+    """All series, suites and timings of some runs."""
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+        self.by_id = {run.id: run for run in self.runs}
+        self._of: dict[Key, list[Run]] = defaultdict(list)
+        for run in self.runs:
+            self._of[run.key].append(run)
+        self._suites: dict[Key, list[Suite]] = {}
+        self._series: dict[tuple[Key, str], list[Series]] = {}
+
+    @property
+    def keys(self) -> list[Key]:
+        """Every (paper, variant) with a run, failed ones included; sorted."""
+        return sorted(self._of)
+
+    def failed(self, key: Key) -> list[Run]:
+        """The failed runs of a variant, in the order of their start."""
+        return sorted((run for run in self._of.get(key, ()) if not run.ok), key=_age)
 
     def tasks(self, key: Key) -> list[str]:
-        return sorted(self._records.get(key, {}))
+        """The tasks on which a variant has a finished run; sorted."""
+        return sorted({task for suite in self.suites(key) for task in suite.series})
 
-    def holding(self, key: Key, metric: str, split: str) -> list[Run]:
-        """Every run of a variant, whatever its task, that has a measurement with a value."""
-        name = metric, split
-        if (key, name) not in self._holding:
-            every = (self._run(record) for records in self._records.get(key, {}).values() for record in records)
-            self._holding[key, name] = [run for run in every if _value(run.found, metric, split) is not None]
-        return self._holding[key, name]
+    def series(self, key: Key, task: str) -> list[Series]:
+        """The series of a variant on a task, the best first."""
+        if (key, task) not in self._series:
+            found = (one for suite in self.suites(key) for one in suite.series.get(task, ()))
+            self._series[key, task] = sorted(found, key=lambda series: series.rank, reverse=True)
+        return self._series[key, task]
 
-    def _run(self, record: Record) -> Run:
-        teacher = self._by_id.get(record.teacher.record) if record.teacher else None
-        return Run(record, self._of(record), None if teacher is None else self._of(teacher))
+    def suites(self, key: Key) -> list[Suite]:
+        """The suites of a variant, the best first."""
+        if key not in self._suites:
+            self._suites[key] = self._group([run for run in self._of.get(key, ()) if run.ok])
+        return self._suites[key]
 
-    def _of(self, record: Record) -> dict[tuple[str, str], Measurement]:
-        if record.id not in self._measured:
-            self._measured[record.id] = _measured(record)
-        return self._measured[record.id]
+    def timings(self, key: Key, metric: str, split: str, task: str = "") -> list[Timing]:
+        """What is known of one time of a variant, the best first: by machine, protocol and suite."""
+        found = [
+            timing
+            for suite in self.suites(key)
+            for timing in suite.timings(metric, split, "" if suite.scale == SHAPE else task)
+        ]
+        place = {machine: -number for number, machine in enumerate(self.machines)}
+        return sorted(found, key=lambda timing: (timing.rank, place[timing.machine], timing.newest), reverse=True)
 
-    def _group(self, records: list[Record]) -> list[Group]:
-        seeds: dict[tuple[str, str, str, str], dict[int, Run]] = defaultdict(dict)
-        newest: dict[tuple[str, str, str, str], Record] = {}
-        for record in sorted(records, key=lambda record: (record.started, record.id)):
-            run = self._run(record)
-            name = self._names(run)
-            seeds[name][record.spec.seed] = run
-            newest[name] = record
-        groups = [
-            Group(
-                tier=newest[name].tier, scale=newest[name].spec.scale, made_up=made_up(newest[name]),
-                session=name[1], camp=name[2], bout=name[3], runs=runs,
-                newest=f"{newest[name].started} {newest[name].id}", whole=scored_whole(newest[name]),
-            )
-            for name, runs in seeds.items()
-        ]  # fmt: skip
-        return sorted(groups, key=lambda group: group.rank, reverse=True)
+    def counted(self, key: Key, metric: str, split: str, task: str = "") -> list[Run]:
+        """The runs that hold a size or count, the best first. What is measured at shape belongs to every task."""
+        runs = [
+            run
+            for run in self._of.get(key, ())
+            if run.ok and run.value(metric, split) is not None and (task in ("", run.task) or run.task == SHAPE)
+        ]
+        return sorted(runs, key=lambda run: (-SCALE_ORDER.index(run.scale), not run.settings.changes, _age(run)),
+                      reverse=True)  # fmt: skip
 
-    def _names(self, run: Run) -> tuple[str, str, str, str]:
-        """Keys of everything but the seed, of the session, of the camp and of the bout."""
-        record = run.record
-        data = record.data
-        taught = self._size(_value(run.teacher or {}, "parameters", "all"))
-        size = self._size(_value(run.found, "parameters", "all"))
-        budget = record.hyper.get("budget") or {}
-        wider = {name: value for name, value in budget.items() if name not in ROW_LIMITS}
-        camp = digest([record.spec.scale, wider, record.changes, data and data.origin, taught])
-        rows = data and [data.source, data.revision, data.sha256, data.rows, data.partial]
-        bout = digest([camp, record.tier, budget, rows])
-        session = f"{camp} {size}"
-        return f"{session} {bout} {digest(record.hyper)}", session, camp, bout
+    @cached_property
+    def machines(self) -> list[str]:
+        """Every machine, the one with most variants in full sessions at paper size first, then the newest."""
+        full: dict[str, set[Key]] = defaultdict(set)
+        newest: dict[str, tuple[str, str]] = {}
+        for run in self.runs:
+            machine = run.environment.machine
+            full[machine] |= {run.key} if run.ok and run.protocol == "full" else set()
+            newest[machine] = max(newest.get(machine, ("", "")), _age(run))
+        return sorted(full, key=lambda machine: (len(full[machine]), newest[machine]), reverse=True)
 
-    def _size(self, parameters: float | None) -> float | None:
-        """The size class of a model: heads differ by task, so sizes within 1% of the next one are one class."""
-        if parameters is None:
-            return None
-        if not self._sizes:
-            every = (record.value("parameters", "all") for record in self._by_id.values())
-            smallest = last = 0.0
-            for value in sorted({value for value in every if value is not None}):
-                smallest = value if value > 1.01 * last else smallest
-                self._sizes[value] = smallest
-                last = value
-        return self._sizes[parameters]
+    def teacher(self, run: Run) -> Run | None:
+        """The run of a run's own teacher, where it is at hand."""
+        return self.by_id.get(run.teacher)
+
+    @cached_property
+    def _sizes(self) -> dict[float, float]:
+        """parameters -> the smallest of their class: heads differ by task, so steps within 1% are one size."""
+        classes: dict[float, float] = {}
+        smallest = last = 0.0
+        sizes = {size for run in self.runs if run.ok and (size := run.value("parameters", "all")) is not None}
+        for size in sorted(sizes):
+            smallest = size if size > 1.01 * last else smallest
+            classes[size] = smallest
+            last = size
+        return classes
+
+    def _group(self, runs: list[Run]) -> list[Suite]:
+        by_series: dict[tuple[object, ...], list[Run]] = defaultdict(list)
+        for run in sorted(runs, key=_age):
+            by_series[self._identity(run)].append(run)
+        by_suite: dict[tuple[object, ...], list[Series]] = defaultdict(list)
+        for members in by_series.values():
+            one = self._one(members)
+            by_suite[one.suite].append(one)
+        return sorted((_suite(found) for found in by_suite.values()), key=lambda suite: suite.rank, reverse=True)
+
+    def _identity(self, run: Run) -> tuple[object, ...]:
+        """Everything but the seed."""
+        # Shared parts are one object each, so their ids compare as their contents do.
+        same = (id(run.settings), id(run.data), tuple(sorted(run.code.stage_hashes.items())))
+        times = (run.environment.machine, run.protocol) if run.scale == SHAPE else ()
+        return run.task, run.tier, self._suite_key(run), same, times
+
+    def _suite_key(self, run: Run) -> tuple[object, ...]:
+        """What may enter one average: (paper, variant, scale, budget, changes, source of the data, teacher, size)."""
+        if run.scale == SHAPE:
+            return run.paper, run.variant, run.scale
+        budget = {name: value for name, value in run.settings.budget.items()
+                  if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
+        teacher, size = self.teacher(run), run.value("parameters", "all")
+        taught = teacher and teacher.value("parameters", "all")
+        return (
+            run.paper, run.variant, run.scale, tuple(sorted(budget.items())),
+            repr(sorted(run.settings.changes.items())), run.data and run.data.origin,
+            taught and self._sizes[taught], size and self._sizes.get(size),
+        )  # fmt: skip
+
+    def _one(self, members: Sequence[Run]) -> Series:
+        """The series of runs that share an identity, which come in the order of their start."""
+        newest = members[-1]
+        by_seed = {run.seed: run for run in members}
+        suite = self._suite_key(newest)
+        data, settings = newest.data, newest.settings
+        rows = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial)
+        teacher = self.teacher(newest)
+        return Series(
+            newest.paper, newest.variant, newest.task, newest.scale, newest.tier, settings,
+            teacher.value("parameters", "all") if teacher else None,
+            {seed: by_seed[seed] for seed in sorted(by_seed)},
+            tuple(run for run in members if by_seed[run.seed] is not run), suite,
+            (newest.task, newest.tier, repr(sorted(settings.budget.items())), rows, *suite[2:-1]),
+            _standing(newest.tier, newest.scale, len(by_seed), settings,
+                      settings.budget.get("dev_limit") is None, newest),
+        )  # fmt: skip
 
 
-def _value(found: Mapping[tuple[str, str], Measurement], metric: str, split: str) -> float | None:
-    entry = found.get((metric, split))
-    return None if entry is None else entry.value
+def _suite(members: Sequence[Series]) -> Suite:
+    by_task: dict[str, list[Series]] = defaultdict(list)
+    for series in sorted(members, key=lambda series: series.rank, reverse=True):
+        by_task[series.task].append(series)
+    first = members[0]
+    best = [found[0] for found in by_task.values()]
+    # A suite stands as its best series does; of two alike the one with more tasks goes first.
+    top = max(best, key=lambda series: series.rank)
+    rank = (*top.rank[:5], len(best), *top.rank[5:])
+    series = {task: tuple(found) for task, found in sorted(by_task.items())}
+    return Suite(first.paper, first.variant, first.scale, series, rank)

@@ -1,143 +1,117 @@
 """Judges what a model weighs and costs: parameters, bytes, FLOPs, speed, training time.
 
-Counts are exact and need one run; absolute ones only of the paper's own shape. Times are never pooled over machines,
+Counts are exact and need one run; absolute ones only of the paper's own shape. Times are of one machine and protocol,
 and on another device than the paper's they are a proxy.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from statistics import fmean
 
 from bench.claims.claim import RATIOS, Claim, Ledger
-from bench.claims.units import UNITS
-from bench.core.stats import median, ratio_interval
-from bench.judge.rules import Bounds, Judged, settle
-from bench.judge.series import SCALE_ORDER, TIERS, Evidence, Run
-
-TRUE_SHAPE = ("full", "shape")
-"""The scales whose models have the paper's own architecture."""
+from bench.core.stats import Estimate, counted, ratio_of
+from bench.judge.rules import Judged, settle
+from bench.judge.runs import Run
+from bench.judge.scores import Summary
+from bench.judge.series import PAPER_SIZED, TIERS, SeriesIndex, Timing
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
-    """Runs whose values belong together."""
+class _Source:
+    """Where a size or time comes from."""
 
-    runs: tuple[Run, ...]
     tier: str
     scale: str
-    machine: str
     records: tuple[str, ...]
 
-    @property
-    def rank(self) -> tuple[int, int, int, str, str]:
-        newest = max(run.record.started for run in self.runs)
-        # Sessions at shape are all alike: of two machines the one that was measured last speaks.
-        number = 0 if self.scale == "shape" else len(self.runs)
-        return -TIERS.index(self.tier), -SCALE_ORDER.index(self.scale), number, newest, self.machine
 
-
-def judge_physical(ledger: Ledger, claim: Claim, evidence: Evidence) -> Judged:
+def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     """The verdict of a claim on size, FLOPs, speed or cost."""
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
-    variants = [claim.variant, *([released] if released else [])]
-    runs = [run for name in variants for run in evidence.holding((claim.maker, name), claim.metric, claim.split)]
-    if claim.task:  # what is measured at shape belongs to no task, so it answers claims of every one
-        runs = [run for run in runs if run.record.spec.task == claim.task or run.record.spec.scale == "shape"]
-    known = [run for run in runs if not run.record.hyper.get("guessed")]
+    keys = [(claim.maker, variant) for variant in (claim.variant, released) if variant]
+    runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
+    known = [run for run in runs if not run.settings.hyper.get("guessed")]
     if runs and not known:
         # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence.
-        guessed = "; ".join(sorted({run.record.hyper["guessed"] for run in runs}))
+        guessed = "; ".join(sorted({run.settings.hyper["guessed"] for run in runs}))
         return Judged(claim, "out of reach", why=f"It would take the authors' own architecture: {guessed}.")
-    runs = known
-    timed = claim.kind in ("speed", "cost")
     absolute = claim.metric not in RATIOS
-    usable = [run for run in runs if not absolute or run.record.spec.scale in TRUE_SHAPE]
+    usable = [run for run in known if not absolute or run.scale in PAPER_SIZED]
     if not usable:
         why = f"Not run: no finished run of {claim.variant} has {claim.metric} at {claim.split}"
-        if runs:
+        if known:
             why += " at the paper's own shape (scale full or shape); another size does not bear on this number"
         return Judged(claim, "not run", why=why + ".")
-    pool = max(_pools(usable, claim, timed), key=lambda pool: pool.rank)
-    if timed:
-        return _time(ledger, claim, pool)
-    newest = max(pool.runs, key=lambda run: (run.record.started, run.record.id))
-    value = UNITS[claim.unit].to_print(_value(newest, claim))
-    return settle(ledger, claim, [value], (value, value, value), pool, constant=True, what="runs")
+    if claim.kind in ("speed", "cost"):
+        timings = [t for key in keys for t in index.timings(key, claim.metric, claim.split, claim.task)
+                   if not absolute or t.suite.scale in PAPER_SIZED]  # fmt: skip
+        if timings:
+            return _time(ledger, claim, timings)
+        return Judged(claim, "not run", why=f"Not run: the runs of {claim.variant} that speak do not hold this time.")
+    best = max(usable, key=lambda run: (-TIERS.index(_tier(run)), -usable.index(run)))
+    value = best.value(claim.metric, claim.split)
+    assert value is not None, "`counted` gives only runs with a value"
+    source = _Source(_tier(best), best.scale, (best.id,))
+    return settle(ledger, claim, Summary(counted(value), None, ()), source, what="runs")
 
 
-def _pools(runs: Sequence[Run], claim: Claim, timed: bool) -> list[Pool]:
-    """Runs by (tier, scale, size, and for times machine)."""
-    found: dict[tuple[str, str, float, str], list[Run]] = defaultdict(list)
-    for run in runs:
-        size = run.found.get(("parameters", "all"))
-        # Heads differ by task: three significant digits are one model.
-        weight = 0.0 if size is None or size.value is None else float(f"{size.value:.2g}")
-        machine = _machine(run.record.environment) if timed else ""
-        found[_tier(run, claim, timed), run.record.spec.scale, weight if timed else 0.0, machine].append(run)
-    return [
-        Pool(tuple(members), tier, scale, machine, tuple(sorted(run.record.id for run in members)))
-        for (tier, scale, _, machine), members in found.items()
-    ]
-
-
-def _tier(run: Run, claim: Claim, timed: bool) -> str:
-    """A count of the paper's own shape is exact whatever trained it; a time is a proxy on any other device."""
-    scale = run.record.spec.scale
-    if timed:
-        same = bool(claim.device) and claim.device.lower() in str(run.record.environment).lower()
-        return run.record.tier if same and scale in TRUE_SHAPE else "proxy"
-    if scale in TRUE_SHAPE and not run.record.overrides:
+def _tier(run: Run) -> str:
+    """A count of the paper's own shape is exact whatever trained it."""
+    if run.scale in PAPER_SIZED and not run.settings.changes:
         return "exact"
-    return "proxy" if scale == "smoke" else "reduced"
+    return "proxy" if run.scale == "smoke" else "reduced"
 
 
-def _machine(environment: dict[str, Any]) -> str:
-    return str(environment.get("machine", "unknown"))
-
-
-def _value(run: Run, claim: Claim) -> float:
-    value = run.found[claim.metric, claim.split].value
-    assert value is not None, "`holding` returns only runs with a value"
-    return value
-
-
-def _time(ledger: Ledger, claim: Claim, pool: Pool) -> Judged:
-    """A time or a speed-up on one machine: over runs, or within the one run over its rounds or sets of processes."""
-    values = [_value(run, claim) for run in pool.runs]
-    what = "runs"
-    if len(values) == 1:
-        timings = [sample for sample in pool.runs[0].found[claim.metric, claim.split].samples if sample > 0]
-        if len(timings) > 1:
-            values, what = timings, "timings"
-    positive = [value for value in values if value > 0]
-    floor = _floor(pool.runs, claim.split) if claim.metric == "speedup" else 1.0
-    if not positive:
-        return Judged(claim, "inconclusive", tier=pool.tier, scale=pool.scale, records=pool.records,
+def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
+    """A time or a speed-up on one machine."""
+    best = max(timings, key=lambda timing: (-TIERS.index(_timed_tier(timing, claim)), -timings.index(timing)))
+    source = _Source(_timed_tier(best, claim), best.suite.scale, tuple(sorted(run.id for run in best.runs)))
+    found = estimate(best)
+    if found is None:
+        return Judged(claim, "inconclusive", tier=source.tier, scale=source.scale, records=source.records,
                       why="Every time measured is 0; one more run would give a ratio.")  # fmt: skip
-    unit = UNITS[claim.unit]
-    bounds: Bounds = unit.to_print(median(positive)), None, None
-    if len(positive) > 1:
-        centre, low, high = ratio_interval(positive)
-        low, high = low / floor, high * floor
-        low, high = sorted((unit.to_print(low), unit.to_print(high)))  # a falling unit turns the interval round
-        bounds = unit.to_print(centre), low, high
-    printed = [unit.to_print(value) for value in positive]
-    judged = settle(ledger, claim, printed, bounds, pool, what=what)
-    why = f"{judged.why} On machine {pool.machine}, over {len(positive)} {what}."
-    if floor > 1:
-        why += f" The interval is {floor - 1:.1%} wider each way: so far apart were two copies of the same model."
-    return Judged(claim, judged.verdict, judged.measured, judged.low, judged.high, judged.tier, judged.scale,
-                  len(pool.runs), why, judged.records)  # fmt: skip
+    what = "runs" if len(best.runs) > 1 else "timings"
+    judged = settle(ledger, claim, Summary(found, None, ()), source, what=what)
+    session = {"full": "in a full session", "quick": "in a quick session", "run": "within the run"}[best.protocol]
+    why = f"{judged.why} On machine {best.machine}, {session}, over {found.n} {what}."
+    if found.slack:
+        why += (
+            f" The interval is {math.expm1(found.slack):.1%} wider each way: so far apart were two copies of a model."
+        )
+    return replace(judged, seeds=len(best.runs), why=why)
 
 
-def _floor(runs: Sequence[Run], split: str) -> float:
-    """The noise floor: how many times faster one copy of the reference was than the other, at least 1.
+def _timed_tier(timing: Timing, claim: Claim) -> str:
+    """A time is a proxy on any other device than the paper's."""
+    run = timing.runs[0]
+    same = bool(claim.device) and claim.device.lower() in str(run.environment.facts).lower()
+    return run.tier if same and run.scale in PAPER_SIZED else "proxy"
 
-    The largest of the sessions; 1 where none was taken (the models of a run share one process).
+
+def estimate(timing: Timing) -> Estimate | None:
+    """The time or speed-up of a timing, its interval on the logs; None where nothing is positive.
+
+    Over the runs, or within the only run over its rounds or sets of processes. A speed-up of a session is widened by
+    the noise floor of that session: how far apart two copies of one model were.
     """
-    found = [run.found.get(("aa_ratio", split)) for run in runs]
-    ratios = [entry.value for entry in found if entry is not None and entry.value]
-    return max((max(ratio, 1 / ratio) for ratio in ratios), default=1.0)
+    values: Sequence[float] = timing.values
+    if len(values) == 1:
+        values = timing.runs[0].measured[timing.metric, timing.split].samples or values
+    positive = [value for value in values if value > 0]
+    if not positive:
+        return None
+    found = ratio_of(positive)
+    return found.widened(math.log(_floor(timing))) if timing.metric == "speedup" else found
+
+
+def _floor(timing: Timing) -> float:
+    """How many times faster one copy of the reference was than the other, at least 1; 1 where that was not measured.
+
+    Over several sessions the mean of the logs.
+    """
+    pairs = [run.value("aa_ratio", timing.split) for run in timing.runs]
+    logs = [abs(math.log(ratio)) for ratio in pairs if ratio]
+    return math.exp(fmean(logs)) if logs else 1.0

@@ -1,36 +1,36 @@
 """Computes the verdict of every claim from records: nothing else in the suite says whether a printed number holds.
 
-Only runs at tier `exact` or `checkpoint` may reproduce a number or fail to; `reduced` and `proxy` ones can show it
-(consistent) or not (not seen). A number that was only recalled, or whose metric its source does not name, is never
-`not reproduced`. Failed runs never count.
+What a run may answer depends on its tier. Runs under the paper's conditions answer the number itself; smaller ones, or
+ones on other data or devices, only what carries over: retention, ratios of size and speed, orderings. A model that
+guesses answers nothing. Failed runs never count.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from statistics import median
 from typing import Any
 
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
-from bench.claims.units import SPEED_AND_SIZE, UNITS
+from bench.claims.units import SPEED_AND_SIZE, dev_split
 from bench.core.errors import ClaimError
-from bench.core.record import Record
-from bench.core.stats import aggregate, mean, ratio_interval, t_interval
-from bench.judge.orderings import NoBout, find_bout, judge_bout
-from bench.judge.rules import VERDICTS, Judged, settle
-from bench.judge.scores import Missing, Side, Sides
-from bench.judge.series import Evidence
+from bench.core.stats import mean_of
+from bench.judge.orderings import judge_ordering
+from bench.judge.rules import STRICT, Judged, correct, settle
+from bench.judge.runs import Run
+from bench.judge.scores import Missing, ScoreBook, Scores, Summary
+from bench.judge.series import SeriesIndex
 from bench.judge.sizes import judge_physical
 
-__all__ = ["VERDICTS", "Judged", "as_json", "counts", "judge"]
 
-
-def judge(ledgers: Sequence[Ledger], records: Sequence[Record]) -> list[Judged]:
+def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | SeriesIndex) -> list[Judged]:
     """One verdict per claim, in ledger order.
 
     Raises: ClaimError where two ledgers share a claim id.
     """
+    index = runs if isinstance(runs, SeriesIndex) else SeriesIndex(runs)
     seen: dict[str, str] = {}
     for ledger in ledgers:
         for claim in ledger.claims:
@@ -38,11 +38,10 @@ def judge(ledgers: Sequence[Ledger], records: Sequence[Record]) -> list[Judged]:
                 raise ClaimError("a double id", where=f"{ledger.file}: claim {claim.id}: id", found=seen[claim.id],
                                  expected="an id of its own")  # fmt: skip
             seen[claim.id] = ledger.file
-    evidence = Evidence(records)
-    sides = Sides(evidence)
-    return [
-        _with_misprint(ledger, _judge(ledger, claim, evidence, sides)) for ledger in ledgers for claim in ledger.claims
-    ]
+    book = ScoreBook(index)
+    return correct(
+        [_with_misprint(ledger, _judge(ledger, claim, book)) for ledger in ledgers for claim in ledger.claims]
+    )
 
 
 def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
@@ -52,14 +51,6 @@ def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
         return judged
     told = f" The printed {again.printed:g} is {again.recomputed:.2f} by its own cells: {judged.claim.misprint}"
     return replace(judged, why=judged.why + told)
-
-
-def counts(judged: Iterable[Judged]) -> dict[str, int]:
-    """How many printed claims have each verdict, in the order of VERDICTS; verdicts that nobody has are left out."""
-    numbers: dict[str, int] = dict.fromkeys(VERDICTS, 0)
-    for entry in judged:
-        numbers[entry.verdict] += entry.claim.is_printed
-    return {verdict: number for verdict, number in numbers.items() if number}
 
 
 def as_json(judged: Iterable[Judged], ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
@@ -73,173 +64,161 @@ def as_json(judged: Iterable[Judged], ledgers: Sequence[Ledger]) -> list[dict[st
         rows.append({
             "paper": ledger.paper.name, **claim.model_dump(mode="json"),
             "tolerance": tolerance and tolerance.model_dump(mode="json"),
-            "band": None if claim.kind == "ordering" else list(ledger.band(claim)),
+            "band": None if claim.kind == "ordering" else list(ledger.printed_band(claim)),
             "recomputed": None if again is None else round(again.recomputed, 4),
             "verdict": entry.verdict, "measured": entry.measured, "low": entry.low, "high": entry.high,
+            "p": entry.p, "p_corrected": entry.p_corrected,
             "tier": entry.tier, "scale": entry.scale, "seeds_run": entry.seeds, "why": entry.why,
             "records": list(entry.records),
         })  # fmt: skip
     return rows
 
 
-def _judge(ledger: Ledger, claim: Claim, evidence: Evidence, sides: Sides) -> Judged:
-    if claim.on_test_server:
+def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
+    if claim.on_test_server and claim.kind != "retention":
         return Judged(claim, "not comparable: split",
                       why="The number is from the GLUE test server, whose labels are not public; "
                           "it is not compared with dev scores.")  # fmt: skip
     if claim.kind == "ordering":
-        found = _order(claim, evidence)
+        found = judge_ordering(claim, book)
     elif claim.kind in SPEED_AND_SIZE:
-        found = judge_physical(ledger, claim, evidence)
-    elif claim.derive in ("ratio_to", "percent_of"):
-        found = _retention(ledger, claim, sides)
+        found = judge_physical(ledger, claim, book.index)
+    elif claim.kind == "retention":
+        found = _retention(ledger, claim, book)
     elif claim.derive == "difference_to":
-        found = _difference(ledger, claim, sides)
+        found = _difference(ledger, claim, book)
     else:
-        found = _quality(ledger, claim, sides)
+        found = _quality(ledger, claim, book)
     if found.verdict == "not run" and claim.out_of_reach:
         return Judged(claim, "out of reach", why=f"It would take {claim.out_of_reach}.")
     return found
 
 
-def _order(claim: Claim, evidence: Evidence) -> Judged:
-    bout = find_bout(evidence, claim)
-    if isinstance(bout, NoBout):
-        return Judged(claim, bout.verdict, why=bout.why)
-    verdict, found, why = judge_bout(bout)
-    closest = min(found, key=lambda step: step.value, default=None)
-    if verdict == "not reproduced" and claim.transcription == "recalled":
-        verdict, why = "inconclusive", f"{why} The ordering is only recalled, which does not suffice to call it wrong."
-    numbers = (closest.value, closest.low, closest.high) if closest else (None, None, None)
-    return Judged(claim, verdict, *numbers, tier=bout.tier, scale=bout.scale, seeds=bout.seeds, why=why,
-                  records=bout.records)  # fmt: skip
-
-
 def _entries(claim: Claim) -> tuple[Entry, ...]:
-    """The cells that a quality claim is about: its task list, or its one task."""
-    return claim.tasks or (Entry(task=claim.task, metrics=(claim.metric,), splits=(claim.split,)),)
+    """The cells that a quality claim is about, as our runs score them: its task list, or its one task."""
+    entries = claim.tasks or (Entry(task=claim.task, metrics=(claim.metric,), splits=(claim.split,)),)
+    return tuple(entry.model_copy(update={"splits": tuple(map(dev_split, entry.splits))}) for entry in entries)
 
 
-def _found(ledger: Ledger, claim: Claim, sides: Sides) -> list[Side] | Missing:
-    """Sessions of the variant, and of the one made from its authors' checkpoint, the best evidence first."""
+def _found(ledger: Ledger, claim: Claim, book: ScoreBook) -> list[Scores] | Missing:
+    """Suites of the variant, and of the one made from its authors' checkpoint, the best evidence first."""
     entries = _entries(claim)
-    own = sides.of((claim.maker, claim.variant), entries)
+    own = book.of((claim.maker, claim.variant), entries)
     released = ledger.paper.released.get(claim.variant)
-    other = sides.of((claim.maker, released), entries) if released else own
+    other = book.of((claim.maker, released), entries) if released else own
     if isinstance(own, Missing):
         return other
     if isinstance(other, Missing) or other is own:
         return own
-    return sorted([*own, *other], key=lambda side: side.rank, reverse=True)
+    return sorted([*own, *other], key=lambda scores: scores.rank, reverse=True)
 
 
 def _not_run(claim: Claim, missing: Missing) -> Judged:
     if len(claim.tasks) > 1:
         lacking = ", ".join(missing.tasks)
         why = (f"Not run: missing {lacking} of the {len(claim.tasks)} tasks of the average; "
-               "no session has finished them all.")  # fmt: skip
+               "no suite of runs has finished them all.")  # fmt: skip
     else:
         why = f"Not run: no finished run of {claim.variant} on {_entries(claim)[0].task} has this score."
     return Judged(claim, "not run", why=why)
 
 
-def _quality(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
-    found = _found(ledger, claim, sides)
-    if isinstance(found, Missing):
-        return _not_run(claim, found)
-    real = [side for side in found if not side.made_up]
-    if not real:
-        return _made_up(claim, found[0])
-    side = real[0]
-    unit = UNITS[claim.unit]
-    values = [unit.to_print(score) for score in side.scores.values()]
-    if not values:
-        return _no_seed(claim, side)
-    return settle(ledger, claim, values, _interval(claim, values), side)
-
-
-def _interval(claim: Claim, values: Sequence[float]) -> tuple[float, float | None, float | None]:
-    """The claim's own aggregate with the 95% t interval of the mean, moved to be around it."""
-    k = int(claim.aggregation.rpartition(" ")[2]) if claim.aggregation.startswith("best of ") else 1
-    if k > len(values):
-        return max(values), None, None
-    centre = aggregate(claim.aggregation, values)
-    if len(values) < 2:
-        return centre, None, None
-    middle, low, high = t_interval(values)
-    return centre, centre - (middle - low), centre + (high - middle)
-
-
-def _made_up(claim: Claim, side: Side) -> Judged:
-    why = "The variant ran on made-up data only, whose scores are not the paper's."
-    return _open(claim, "not comparable: made-up data", why, side)
-
-
-def _no_seed(claim: Claim, side: Side) -> Judged:
-    why = "No seed finished every task of the number; one more seed that does would give a first value."
-    return _open(claim, "inconclusive", why, side)
-
-
-def _open(claim: Claim, verdict: str, why: str, side: Side) -> Judged:
+def _open(claim: Claim, verdict: str, why: str, scores: Scores) -> Judged:
     """A verdict without a number."""
-    return Judged(claim, verdict, tier=side.tier, scale=side.scale, seeds=len(side.scores), records=side.records,
+    return Judged(claim, verdict, tier=scores.tier, scale=scores.scale, seeds=scores.seeds, records=scores.records,
                   why=why)  # fmt: skip
 
 
-def _retention(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
-    """The share of the own teacher's score, paired by seed; the interval is on the logs of the ratios."""
-    found = _found(ledger, claim, sides)
+def _not_comparable(claim: Claim, scores: Scores) -> Judged:
+    """An absolute score from runs that are not the paper's."""
+    if scores.made_up:
+        why = "The variant ran on made-up data only, whose scores are not the paper's."
+        return _open(claim, "not comparable: made-up data", why, scores)
+    if scores.scale == "full":
+        why = "The runs had a smaller budget or other settings than the paper's, so their scores are not its."
+        return _open(claim, "not comparable: budget", why, scores)
+    size = scores.series[0].teacher_size or scores.series[0].newest.value("parameters", "all")
+    told = f" of {size / 1e6:.1f} million parameters" if size else ""
+    why = (f"The runs are of scale {scores.scale}, from another encoder{told}: its scores are not the paper's. What "
+           "carries over, the share of the own teacher's score, is judged as retention.")  # fmt: skip
+    return _open(claim, "not comparable: another teacher", why, scores)
+
+
+def _guessing(claim: Claim, scores: Scores) -> Judged:
+    why = (
+        f"No better than guessing on this split: {scores.at_chance}. Such runs speak neither for the claim nor against."
+    )
+    return _open(claim, "inconclusive: at chance", why, scores)
+
+
+def _quality(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
+    found = _found(ledger, claim, book)
     if isinstance(found, Missing):
         return _not_run(claim, found)
-    real = sorted(found, key=lambda side: side.made_up)  # stable: made-up data only where there is nothing else
-    side = next((side for side in real if side.teachers), real[0])
-    if not side.teachers:
-        why = "No run knows its own teacher's score on the same split; one run beside its teacher would."
-        return _open(claim, "inconclusive", why, side)
-    unit = UNITS[claim.unit]
-    ratios = [side.scores[seed] / taught for seed, taught in side.teachers.items() if taught > 0]
-    if not ratios:
-        why = "The own teacher scored 0 or less, so there is no ratio to it; a better teacher would give one."
-        return _open(claim, "inconclusive", why, side)
-    if len(ratios) < 2:
-        interval = ratios[0], None, None
-    elif min(ratios) > 0:
-        interval = ratio_interval(ratios)
-    else:
-        interval = t_interval(ratios)
-    low, high = (None if bound is None else unit.to_print(bound) for bound in interval[1:])
-    values = [unit.to_print(ratio) for ratio in ratios]
-    return settle(ledger, claim, values, (unit.to_print(interval[0]), low, high), side)
+    best = found[0]
+    if best.tier not in STRICT:
+        return _not_comparable(claim, best)
+    if best.at_chance:
+        return _guessing(claim, best)
+    summary = best.average()
+    own = median(summary.values) if claim.aggregation.startswith("median") and summary.values else None
+    return settle(ledger, claim, summary, best, shown=own)
 
 
-def _difference(ledger: Ledger, claim: Claim, sides: Sides) -> Judged:
+def _retention(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
+    """The share of the own teacher's score, paired by seed; the interval is on the logs of the ratios."""
+    found = _found(ledger, claim, book)
+    if isinstance(found, Missing):
+        return _not_run(claim, found)
+    best, kept = next(((scores, kept) for scores in found if (kept := scores.retention())), (found[0], None))
+    if kept is None or kept.estimate is None:
+        why = "No run knows a score above 0 of its own teacher on the same split; one run beside its teacher would."
+        return _open(claim, "inconclusive", why, best)
+    if best.at_chance:
+        return _guessing(claim, best)
+    if not claim.on_test_server:
+        return settle(ledger, claim, kept, best)
+    judged = settle(ledger, claim, kept, replace(best, tier="proxy"))
+    return replace(judged, why=f"{judged.why} Printed on the test server, measured on dev.")
+
+
+def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     """The difference to the reference's variant in points, paired by seed under one budget."""
     reference = claim if claim.reference == TEACHER else ledger.by_id[claim.reference]
-    own = sides.of((claim.maker, claim.variant), _entries(claim))
+    own = book.of((claim.maker, claim.variant), _entries(claim))
     if isinstance(own, Missing):
         return _not_run(claim, own)
-    other = sides.of((reference.maker, reference.variant), _entries(reference))
+    other = book.of((reference.maker, reference.variant), _entries(reference))
     if isinstance(other, Missing):
         return _not_run(reference, other).about(claim)
-    real = [side for side in own if not side.made_up]
-    if not real:
-        return _made_up(claim, own[0])
+    best = own[0]
+    if best.tier not in STRICT:
+        return _not_comparable(claim, best)
+    real = [scores for scores in own if not scores.made_up]
     # Where the reference is the teacher, each run knows its own teacher's score.
     if reference is claim or reference.maker != claim.maker:
-        pairs = [(side, {seed: (side.scores[seed], side.teachers[seed]) for seed in side.teachers}) for side in real]
+        pairs = [(scores, _to_teacher(scores)) for scores in real]
     else:
-        pairs = [
-            (side, {seed: (side.scores[seed], ref.scores[seed]) for seed in side.scores.keys() & ref.scores.keys()})
-            for side in real
-            for ref in other
-            if side.bouts == ref.bouts
-        ]
-    pairs = [(side, by_seed) for side, by_seed in pairs if by_seed]
-    if not pairs:
+        pairs = [(scores, _between(scores, ref)) for scores in real for ref in other
+                 if [one.rivals for one in scores.series] == [one.rivals for one in ref.series]]  # fmt: skip
+    best, differences = next(((scores, found) for scores, found in pairs if found), (best, {}))
+    if not differences:
         name = "its teacher" if reference is claim else reference.variant
         why = f"{claim.variant} and {name} did not run with the same seeds, data and budget."
-        return _open(claim, "not comparable: budget", why, real[0])
-    side, by_seed = pairs[0]
-    values = [100 * (mine - theirs) for mine, theirs in (by_seed[seed] for seed in sorted(by_seed))]
-    interval = t_interval(values) if len(values) > 1 else (mean(values), None, None)
-    return settle(ledger, claim, values, interval, side)
+        return _open(claim, "not comparable: budget", why, best)
+    if best.at_chance:
+        return _guessing(claim, best)
+    values = [differences[seed] for seed in sorted(differences)]
+    return settle(ledger, claim, Summary(mean_of(values, best.example), None, tuple(values)), best)
+
+
+def _to_teacher(scores: Scores) -> dict[int, float]:
+    """Seed -> the score minus the own teacher's, over the tasks of seeds that trained on all."""
+    taught = scores.teachers_by_seed()
+    return {seed: value - taught[seed] for seed, value in scores.by_seed().items() if seed in taught}
+
+
+def _between(scores: Scores, reference: Scores) -> dict[int, float]:
+    """Seed -> the score minus that of the reference's run."""
+    theirs = reference.by_seed()
+    return {seed: value - theirs[seed] for seed, value in scores.by_seed().items() if seed in theirs}

@@ -1,113 +1,151 @@
 """Renders reports/ from records and claims, and writes or checks it.  Same inputs, same bytes; never imports torch.
 
-`bench report` writes reports/README.md, a page per paper and the figures; `bench report --check` writes nothing and
-lists what is stale.
+`bench report` writes the first screen (README.md), table.md, environments.md, budgets.md, a page per paper, the named
+tables as CSV and LaTeX, and the figures; `bench report --check` writes nothing and lists what is stale.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.claims.claim import Ledger
 from bench.claims.ledger import load
 from bench.core import registry, store
 from bench.core.collection import no_collection
-from bench.core.record import Record
-from bench.judge.verdict import Judged, judge
-from bench.report import overview
+from bench.core.errors import RecordError, SpecError
+from bench.core.spec import SCALES
+from bench.judge.runs import read_runs
+from bench.judge.scores import ScoreBook
+from bench.judge.series import SeriesIndex
+from bench.judge.verdict import judge
+from bench.report import budgets, environments, formats, markdown, paper, papers, screen, table
 from bench.report.drawing import Drawing
-from bench.report.gather import gather
-from bench.report.markdown import MARK
-from bench.report.page import page_figures, paper_page
+from bench.report.page import Page, Section, figures, tables
+from bench.report.rows import Row, rows
+from bench.report.systems import systems
 
-SCALES = ("small", "full", "shape")
+REAL = ("small", "full", "shape")
 """What reports/ covers; made-up data (smoke) has a report of its own."""
 
-FIGURES = ("pareto-", "sweep-", "layers-", "landscape-")
-"""How the names of our figures start."""
 
-NONE_BROKEN: Mapping[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `bench report` was asked for."""
 
-
-def write(results: Path, reports: Path, scale: str = "") -> list[Path]:
-    """Writes the report of a scale (`smoke`, or empty for the real ones) over the ledgers of all known papers."""
-    scales, folder = place(reports, scale)
-    ledgers, broken = load_ledgers()
-    return write_report(results, folder, ledgers, scales, broken)
-
-
-def stale(results: Path, reports: Path, scale: str = "") -> list[Path]:
-    """The files that `write` would change, make or remove."""
-    scales, folder = place(reports, scale)
-    ledgers, broken = load_ledgers()
-    return stale_report(results, folder, ledgers, scales, broken)
+    results: tuple[Path, ...]
+    """Folders of records; machines that only a later one has stand beside those of the first."""
+    reports: Path
+    ledgers: tuple[Ledger, ...]
+    scales: tuple[str, ...] = REAL
+    broken: Mapping[str, str] = field(default_factory=dict)
+    """The reason of each paper that could not be read."""
 
 
-def write_report(
-    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...],
-    broken: Mapping[str, str] = NONE_BROKEN,
-) -> list[Path]:  # fmt: skip
-    """Writes every page and figure, each atomically, and removes pages of ours that are no longer made.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All files of a report as text, and the lines that sum it up."""
 
-    `broken` gives the reason per paper that could not be read.
-    Returns: the paths, sorted.  Raises: RecordError for an unreadable record, or a folder that cannot be written.
+    files: Mapping[Path, str]
+    summary: tuple[str, ...]
+
+
+def request(results: Sequence[Path], reports: Path, scale: str = "") -> Request:
+    """The report of a scale (`smoke`, or empty for the real ones) over the ledgers of all known papers.
+
+    Raises: SpecError for an unknown scale.
     """
-    pages = _read_and_render(results, reports, ledgers, scales, broken)
-    for path in sorted(pages):
-        store.write_atomic(path, pages[path])
-    for path in _orphans(reports, pages):
+    if scale not in ("", *SCALES, *REAL):
+        raise SpecError("unknown --scale", found=scale, expected=f"one of {', '.join(SCALES)}, or none")
+    ledgers, broken = load_ledgers()
+    made_up = scale == "smoke"
+    return Request(tuple(results), reports / scale if made_up else reports, tuple(ledgers),
+                   (scale,) if made_up else REAL, broken)  # fmt: skip
+
+
+def write(asked: Request) -> Report:
+    """Writes every file, each atomically, and removes files of ours that are no longer made.
+
+    Raises: RecordError for an unreadable record, a folder without any, or one that cannot be written.
+    """
+    report = make(asked)
+    for path in sorted(report.files):
+        store.write_atomic(path, report.files[path])
+    for path in _orphans(asked.reports, report.files):
         path.unlink()
-    return sorted(pages)
+    return report
 
 
-def stale_report(
-    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...],
-    broken: Mapping[str, str] = NONE_BROKEN,
-) -> list[Path]:  # fmt: skip
-    """The files on disk that differ from what `write_report` would write, sorted; writes nothing."""
-    pages = _read_and_render(results, reports, ledgers, scales, broken)
-    changed = [path for path, text in pages.items() if not path.is_file() or path.read_bytes() != text.encode()]
-    return sorted([*changed, *_orphans(reports, pages)])
+def stale(asked: Request) -> list[Path]:
+    """The files on disk that differ from what `write` would write, sorted; writes nothing."""
+    files = make(asked).files
+    changed = [path for path, text in files.items() if not path.is_file() or path.read_bytes() != text.encode()]
+    return sorted([*changed, *_orphans(asked.reports, files)])
 
 
-def _read_and_render(
-    results: Path, reports: Path, ledgers: Sequence[Ledger], scales: tuple[str, ...], broken: Mapping[str, str]
-) -> dict[Path, str]:
-    """Many objects and no garbage: looking for cycles among all records again and again would double the time."""
+def make(asked: Request) -> Report:
+    """The report.  Raises: RecordError for an unreadable record, or a folder that is missing or has none."""
+    # Many objects and no garbage: looking for cycles among all runs again and again would double the time.
     with no_collection(), Drawing() as drawing:
-        return render(results, reports, ledgers, store.read_records(results, scales), drawing, broken)
+        found = [read_runs([folder], asked.scales) for folder in asked.results]
+        if not any(found):
+            raise RecordError("there are no records", where=", ".join(map(str, asked.results)),
+                              expected=f"records of {', '.join(asked.scales)}",
+                              fix="bench run smoke, or --results FOLDER")  # fmt: skip
+        known = {run.environment.machine for run in found[0]}
+        new = {run.environment.machine for more in found[1:] for run in more} - known
+        return render(asked, SeriesIndex(run for runs in found for run in runs), drawing, sorted(new))
 
 
-def render(
-    results: Path, reports: Path, ledgers: Sequence[Ledger], records: Sequence[Record], drawing: Drawing,
-    broken: Mapping[str, str] = NONE_BROKEN,
-) -> dict[Path, str]:  # fmt: skip
-    """All files of a report as text; a pure function of what it is given."""
-    ledgers = sorted(ledgers, key=lambda ledger: ledger.paper.name)
-    references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
-    models = gather(records, references)
-    figures = overview.figures(models)
-    of_papers = {ledger.paper.name: page_figures(ledger.paper.name, models) for ledger in ledgers}
-    drawing.draw(figures | {name: figure for own in of_papers.values() for name, figure in own.items()})
-    verdicts = by_paper(ledgers, judge(ledgers, records))
-    pages = {reports / "README.md": overview.readme(ledgers, verdicts, models, records, sorted(figures), broken)}
+def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequence[str] = ()) -> Report:
+    """All files of a report; a pure function of what it is given."""
+    ledgers = sorted(asked.ledgers, key=lambda ledger: ledger.paper.name)
+    judged = judge(ledgers, index)
+    book = ScoreBook(index)
+    every = rows(book, {ledger.paper.name for ledger in ledgers if ledger.paper.reference})
+    views = systems(ledgers, judged, book)
+    bands = tolerance_digest(ledgers)
+    pages = [
+        screen.page(ledgers, judged, views, index, asked.broken, beside, bands), table.page(every, judged),
+        papers.page(ledgers, judged, bands), environments.page(index.runs), budgets.page(every, index),
+    ]  # fmt: skip
+    names = {ledger.paper.name for ledger in ledgers}
     for ledger in ledgers:
-        page = reports / f"{ledger.paper.name}.md"
-        own = [model for model in models if model.paper == ledger.paper.name]
-        pages[page] = paper_page(
-            ledger, verdicts[ledger.paper.name], own, page, results, tuple(of_papers[ledger.paper.name])
-        )
-    return pages | {reports / name: text for name, text in drawing.drawn().items()}
+        name = ledger.paper.name
+        own = [row for row in every if row.paper == name]
+        verdicts = [entry for entry in judged if entry.claim.paper == name]
+        pages.append(paper.page(ledger, verdicts, own, names, asked.results[0], asked.reports, _more(name, own)))
+    drawing.draw([figure for page in pages for figure in figures(page.blocks)])
+    files = {asked.reports / page.file: _rendered(page, bands) for page in pages}
+    for one in (named for page in pages for named in tables(page)):
+        files[asked.reports / f"{one.name}.csv"] = formats.csv(one)
+        files[asked.reports / f"{one.name}.tex"] = formats.latex(one)
+    files |= {asked.reports / name: text for name, text in drawing.drawn().items()}
+    readme = (asked.reports / "README.md").as_posix()
+    return Report(files, tuple(screen.summary(judged, views, index, readme)))
 
 
-def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-    """The verdicts of each ledger, in its own order of claims."""
-    owner = {claim.id: ledger.paper.name for ledger in ledgers for claim in ledger.claims}
-    found: dict[str, list[Judged]] = {ledger.paper.name: [] for ledger in ledgers}
-    for entry in judged:
-        found[owner[entry.claim.id]].append(entry)
-    return found
+def _rendered(page: Page, bands: str) -> str:
+    return markdown.render(page) + f"\n<!-- tolerance bands {bands} -->\n"
+
+
+def _more(name: str, own: Sequence[Row]) -> tuple[Section, ...]:
+    """The sections that a paper brings itself (papers/<name>/sections.py)."""
+    sections = registry.load_sections(name)
+    return tuple(sections([outcome for row in own for outcome in row.outcomes()])) if sections and own else ()
+
+
+def tolerance_digest(ledgers: Sequence[Ledger]) -> str:
+    """A short hash over every tolerance band: whoever moves one after a run changes it on every page."""
+    bands = [
+        (ledger.paper.name, name, tolerance.absolute, tolerance.relative)
+        for ledger in ledgers
+        for name, tolerance in [*ledger.tolerances.items(),
+                                *((claim.id, claim.tolerance) for claim in ledger.claims if claim.tolerance)]
+    ]  # fmt: skip
+    return hashlib.sha256(repr(sorted(bands)).encode()).hexdigest()[:12]
 
 
 def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
@@ -116,17 +154,19 @@ def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
     return [load(papers[name].folder) for name in sorted(papers)], dict(broken)
 
 
-def place(reports: Path, scale: str) -> tuple[tuple[str, ...], Path]:
-    """Which scales a report covers, and its folder."""
-    if scale in ("", *SCALES):
-        return (SCALES, reports)
-    return (scale,), reports / scale
+def _orphans(reports: Path, files: Mapping[Path, str]) -> list[Path]:
+    """Files on disk that this report made once and makes no more: pages with our mark, and what only we would name."""
+    pages = [path for path in sorted(reports.glob("*.md")) if path not in files]
+    ours = [path for path in pages if path.read_text(encoding="utf-8", errors="replace").startswith(markdown.MARK)]
+    if not ours and not (reports / "README.md").is_file():
+        return []
+    made = [path for ending in ("svg", "csv", "tex") for path in sorted(reports.glob(f"*.{ending}"))
+            if path not in files and _is_ours(path)]  # fmt: skip
+    return [*ours, *made]
 
 
-def _orphans(reports: Path, pages: Mapping[Path, str]) -> list[Path]:
-    """Pages and figures on disk that this report made once and makes no more."""
-    found = [path for path in sorted(reports.glob("*.md")) if path not in pages]
-    ours = [path for path in found if path.read_text(encoding="utf-8", errors="replace").startswith(MARK)]
-    return ours + [
-        path for path in sorted(reports.glob("*.svg")) if path.stem.startswith(FIGURES) and path not in pages
-    ]
+def _is_ours(path: Path) -> bool:
+    """Drawings say who made them; tables have the names that we give."""
+    if path.suffix == ".svg":
+        return "bench report" in path.read_text(encoding="utf-8", errors="replace")[:2000]
+    return path.stem in ("no-free-lunch", "table")

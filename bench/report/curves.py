@@ -1,94 +1,75 @@
-"""The sweep figure: how the speed-ups change with batch size and threads, as lines with 95% bars."""
+"""The sweep figure: how the speed-ups change with the batch size on each machine, as lines with 95% bars."""
 
 from __future__ import annotations
 
 import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from bench.report.gather import MEASURED_ONLY, Model
-from bench.report.numbers import Interval
-from bench.report.plots import COLOURS, MARKERS, STYLE, log_ticks
+from bench.judge.series import SHAPE
+from bench.report.page import Figure
+from bench.report.plots import COLOURS, MARKERS, STYLE, log_axis
+from bench.report.rows import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
 MOST_PANELS = 3
 """A fourth would not be readable; the pages have all numbers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """A variant's speed-up over the reference at each batch size, with its interval."""
-
-    label: str
-    paper: str
-    points: tuple[tuple[int, Interval], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """Panels side by side on one y axis, by machine; its name holds the threads where they are not its cores."""
-
-    panels: tuple[tuple[str, tuple[Curve, ...]], ...]
-
-
-def sweep(models: Sequence[Model]) -> Sweep | None:
+def sweep(rows: Sequence[Row]) -> Figure | None:
     """What was timed at shape at two batch sizes or more, or None."""
-    shapes = [model for model in models if model.scale == MEASURED_ONLY]
-    machines = sorted({machine for model in shapes for machine in model.machines()})
-    panels = [(machine, tuple(curve for model in shapes if (curve := _curve(model, machine)))) for machine in machines]
-    drawn = tuple((machine, curves) for machine, curves in panels if curves)
-    return Sweep(drawn[:MOST_PANELS]) if drawn else None
+    shapes = [row for row in rows if row.scale == SHAPE]
+    machines = sorted({machine for row in shapes for machine in row.suite.machines()})
+    panels = [(machine, [line for row in shapes if (line := _line(row, machine))]) for machine in machines]
+    drawn = [{"machine": machine, "lines": lines} for machine, lines in panels if lines]
+    if not drawn:
+        return None
+    return Figure("sweep-shape.svg", "Speed-up over the reference by batch size", f"{__name__}:draw",
+                  {"panels": drawn[:MOST_PANELS]})  # fmt: skip
 
 
-def _curve(model: Model, machine: str) -> Curve | None:
-    points: list[tuple[int, Interval]] = []
-    for metric, split, where in model.timed:
+def _line(row: Row, machine: str) -> dict[str, Any] | None:
+    """A variant's speed-up over the reference at each batch size: [batch, value, low, high]."""
+    splits = {split for run in row.suite.runs for metric, split in run.measured if metric == "speedup"}
+    points = []
+    for split in splits:
         shape = re.fullmatch(r"batch(\d+)-length128", split)
-        ratio = model.speedup(machine, split) if metric == "speedup" and where == machine and shape else None
+        ratio = row.speedup(machine, split) if shape else None
         if ratio is not None and shape is not None:
-            points.append((int(shape[1]), ratio))
-    return (
-        Curve(model.label, model.paper, tuple(sorted(points, key=lambda point: point[0]))) if len(points) > 1 else None
-    )
+            points.append([int(shape[1]), ratio.value, *(ratio.interval() or (None, None))])
+    return {"label": row.label, "paper": row.paper, "points": sorted(points)} if len(points) > 1 else None
 
 
-def draw(sweep: Sweep) -> Figure:
+def draw(data: Mapping[str, Any]) -> Drawing:
     """The figure in matplotlib: both axes logarithmic, names at the right ends of the lines."""
     import matplotlib
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure as Drawing
 
-    papers = sorted({curve.paper for _, curves in sweep.panels for curve in curves})
+    panels = data["panels"]
+    papers = sorted({line["paper"] for panel in panels for line in panel["lines"]})
     look = {paper: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, paper in enumerate(papers)}
-    ratios = [ratio.value for _, curves in sweep.panels for curve in curves for _, ratio in curve.points]
-    low, high = min(ratios) / 1.15, max(ratios) * 1.15
+    ratios = [point[1] for panel in panels for line in panel["lines"] for point in line["points"]]
     with matplotlib.rc_context(STYLE):
-        width = 0.8 + 5.2 * len(sweep.panels)
-        figure = Figure(figsize=(width, 4.6))
-        for place, (machine, curves) in enumerate(sweep.panels):
+        width = 0.8 + 5.2 * len(panels)
+        figure = Drawing(figsize=(width, 4.6))
+        for place, panel in enumerate(panels):
             axes = figure.add_axes(((0.7 + 5.2 * place) / width, 0.14, 4.6 / width, 0.76))
-            axes.set_yscale("log")
-            axes.set_ylim(low, high)
-            ticks = log_ticks(low, high)
-            axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
-            axes.set_yticks([], minor=True)
+            log_axis(axes, "y", min(ratios) / 1.15, max(ratios) * 1.15)
             if place == 0:
                 axes.set_ylabel("speed-up over the reference (log)")
-            _panel(axes, machine, curves, look)
+            _panel(axes, panel["machine"], panel["lines"], look)
         return figure
 
 
-def _panel(axes: Axes, machine: str, curves: Sequence[Curve], look: Mapping[str, tuple[str, str]]) -> None:
+def _panel(axes: Axes, machine: str, lines: Sequence[Mapping[str, Any]], look: Mapping[str, tuple[str, str]]) -> None:
     axes.set_title(f"On {machine}", fontsize=9.5, loc="left")
     axes.set_xlabel("batch size at length 128 (log)")
-    axes.grid(True, color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
     axes.axhline(1.0, color="#888888", linewidth=0.8)
-    batches = sorted({batch for curve in curves for batch, _ in curve.points})
+    batches = sorted({point[0] for line in lines for point in line["points"]})
     axes.set_xscale("log")
     axes.set_xlim(batches[0] / 1.2, batches[-1] * (batches[-1] / batches[0]) ** 0.45)  # room for the names
     axes.set_xticks(batches, [str(batch) for batch in batches])
@@ -96,12 +77,12 @@ def _panel(axes: Axes, machine: str, curves: Sequence[Curve], look: Mapping[str,
     low, high = axes.get_ylim()
     step = 0.042 * math.log(high / low)
     below = math.inf
-    for curve in sorted(curves, key=lambda curve: (-curve.points[-1][1].value, curve.label)):
-        colour, marker = look[curve.paper]
-        x, y = zip(*((batch, ratio.value) for batch, ratio in curve.points), strict=True)
-        for batch, ratio in curve.points:
-            if ratio.low is not None and ratio.high is not None:
-                axes.vlines(batch, ratio.low, ratio.high, color=colour, linewidth=0.8, alpha=0.6)
+    for line in sorted(lines, key=lambda line: (-line["points"][-1][1], line["label"])):
+        colour, marker = look[line["paper"]]
+        x, y = [point[0] for point in line["points"]], [point[1] for point in line["points"]]
+        for batch, _, least, most in line["points"]:
+            if least is not None:
+                axes.vlines(batch, least, most, color=colour, linewidth=0.8, alpha=0.6)
         axes.plot(x, y, color=colour, marker=marker, markersize=4, linewidth=1.0)
         below = min(math.log(y[-1]), below - step)
-        axes.text(x[-1] * 1.08, math.exp(below), f" {curve.label}", fontsize=7.5, va="center", color=colour)
+        axes.text(x[-1] * 1.08, math.exp(below), f" {line['label']}", fontsize=7.5, va="center", color=colour)

@@ -1,35 +1,25 @@
 """A process that draws: matplotlib, the longest part of a report, is loaded there while records are read here.
 
-python -m bench.report.drawing      pictures as JSON on stdin, their SVG as JSON on stdout
+python -m bench.report.drawing      figures as JSON on stdin, their SVG as JSON on stdout
 """
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, cast
 
-from pydantic import TypeAdapter
-
-from bench.report import curves, landscape, layers, plots
-from bench.report.curves import Sweep
-from bench.report.landscape import Landscape
-from bench.report.layers import Layers
-from bench.report.plots import Picture, svg
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-Drawable = Picture | Sweep | Layers | Landscape
-PICTURES = TypeAdapter(dict[str, Drawable])
+from bench.report.page import Figure
+from bench.report.plots import svg
 
 
 class Drawing:
-    """Use as a context: started on entry, `draw` gives it the pictures, `drawn` waits for them."""
+    """Use as a context: started on entry, `draw` gives it the figures, `drawn` waits for them."""
 
     def __enter__(self) -> Drawing:
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
@@ -39,13 +29,14 @@ class Drawing:
         )  # fmt: skip
         return self
 
-    def draw(self, pictures: Mapping[str, Drawable]) -> None:
-        """Hand over all pictures, by file name."""
+    def draw(self, figures: Sequence[Figure]) -> None:
+        """Hand over all figures."""
+        content = [{"file": figure.file, "draw": figure.draw, "data": figure.data} for figure in figures]
         with cast(IO[bytes], self._process.stdin) as stdin:
-            stdin.write(PICTURES.dump_json(dict(pictures)))
+            stdin.write(json.dumps(content).encode())
 
     def drawn(self) -> dict[str, str]:
-        """The SVG of each picture.  Raises: RuntimeError when the process failed; its own words are on stderr."""
+        """The SVG of each figure, by file.  Raises: RuntimeError when the process failed; its words are on stderr."""
         out = cast(IO[bytes], self._process.stdout).read()
         if self._process.wait() != 0:
             raise RuntimeError(f"drawing the figures failed with exit code {self._process.returncode}")
@@ -62,20 +53,12 @@ def main() -> None:
     import matplotlib.backends.backend_svg
     import matplotlib.figure  # noqa: F401
 
-    pictures = PICTURES.validate_json(sys.stdin.buffer.read())
-    json.dump({name: svg(_figure(what)) for name, what in pictures.items()}, sys.stdout)
+    json.dump({one["file"]: _drawn(one["draw"], one["data"]) for one in json.load(sys.stdin)}, sys.stdout)
 
 
-def _figure(what: Drawable) -> Figure:
-    match what:
-        case Sweep():
-            return curves.draw(what)
-        case Layers():
-            return layers.draw(what)
-        case Landscape():
-            return landscape.draw(what)
-        case _:
-            return plots.draw(what)
+def _drawn(draw: str, data: object) -> str:
+    module, _, name = draw.partition(":")
+    return svg(getattr(importlib.import_module(module), name)(data))
 
 
 if __name__ == "__main__":

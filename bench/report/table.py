@@ -1,43 +1,83 @@
-"""The "no free lunch" table: what each variant keeps of its teacher, and what each costs, on each machine."""
+"""reports/table.md: every suite of runs, what it keeps of its teacher, and what it costs on each machine."""
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bench.report.averages import averages
-from bench.report.gather import BATCHES, Model, Name
-from bench.report.markdown import bullets, counts, table
-from bench.report.numbers import DASH, Interval, interval, percent, show
-
-Verdicts = Mapping[Name, Mapping[str, int]]
-"""Verdict counts per model."""
+from bench.core.stats import Estimate
+from bench.judge.rules import Judged, counts
+from bench.judge.scores import Scores
+from bench.report import curves
+from bench.report.numbers import DASH, interval, millions, show
+from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table
+from bench.report.rows import BATCHES, Row
 
 RIGHT = ("params (M)", "teacher (M)", "MB on disk", "GFLOPs", "seeds")
 
+FINE_PRINT = (
+    "Scores are in percent, on the splits named in the task lists. The GLUE score is the plain mean of the listed "
+    "tasks, each the mean over seeds. Never compare scores over different task lists (the letters).",
+    "Retention is the score over that of our own fine-tuned teacher on the same tasks and seeds, paired by seed. "
+    "Scores and retention leave out seeds that look degenerate; † marks them, and the budgets page shows both numbers.",
+    "Intervals are 95%. Of scores and retention they are t intervals over the seeds' averages; where tasks have "
+    "different seeds, the tasks count as independent samples. Of speed-ups they are taken on the logs, over runs or "
+    "over the timings of one session, and widened by the session's noise floor. Where none is shown there are too few "
+    "values.",
+    "Speed-up is over the run's own teacher in the same session, rounds interleaved, tokenisation excluded, at length "
+    '128. Times of different machines are never pooled: a further machine has a further row, where " repeats the row '
+    "above. A full session speaks before a quick one.",
+    "Params, MB and GFLOPs (one example of length 128, 2 per multiply-add) are of the artefact that was scored. "
+    "Training seconds are the median over runs of the whole chain of stages, shared stages included.",
+    "Packed is the same model as a file of packed bits; int8 is that file on 8-bit kernels, whose own score is on the "
+    "paper's page. Where a model rounds its weights to few bits, the first speed-up is of that rounding as it is "
+    "simulated in floats, which nobody deploys.",
+    "Runs under other budgets, other --set changes, another teacher or another size of model stand in rows of their "
+    "own, the one that speaks first on top. Limits on rows alone may differ from task to task within a row.",
+    "‡ marks an architecture that its paper does not give: size, FLOPs and speed are of our stand-in, and no claim is "
+    "judged by them.",
+    "Scale small is of smaller models or data than the paper's: no small row is a model to deploy. Scale shape has the "
+    "paper's sizes with random weights: sizes and speed only.",
+)  # fmt: skip
 
-def overview(models: Sequence[Model], verdicts: Verdicts) -> str:
-    """The table and the task lists that its letters stand for."""
+
+def page(rows: Sequence[Row], judged: Sequence[Judged]) -> Page:
+    """The page."""
+    blocks: list[Block] = [Note(("Every variant that ran, measured by the same code as its teacher. Back to ",
+                                 Link("the first screen", "README.md"), "."))]  # fmt: skip
+    if rows:
+        blocks += [*_overview(rows, _attributed(rows, judged)), Section("Fine print", (Bullets(FINE_PRINT),))]
+    else:
+        blocks.append(Note("No records yet: nothing was run."))
+    swept = curves.sweep(rows)
+    if swept is not None:
+        told = Note("How the speed-ups change with the batch size, at paper size with random weights.")
+        blocks.append(Section("Speed over batch sizes", (told, swept)))
+    return Page("table.md", "Every row", tuple(blocks))
+
+
+def _overview(rows: Sequence[Row], verdicts: Mapping[Row, Mapping[str, int]]) -> list[Block]:
+    """The table, and the task lists that its letters stand for."""
     letters: dict[tuple[str, ...], str] = {}
-    rows: list[dict[str, str]] = []
-    for model in models:
-        tasks = tuple(f"{t} ({model.tasks[t].metric}, {model.tasks[t].split})" for t in model.glue_tasks())
+    lines: list[dict[str, Cell]] = []
+    for row in rows:
+        entries = row.glue.entries if row.glue else ()
+        tasks = tuple(f"{e.task} ({e.metrics[0]}, {e.splits[0]})" for e in entries)
         if tasks:
             letters.setdefault(tasks, _letter(len(letters)))
-        shared = _quality(model, letters.get(tasks, ""))
-        for place, machine in enumerate(model.machines()):
+        shared = _quality(row, letters.get(tasks, ""))
+        for place, machine in enumerate(row.suite.machines()):
             fixed = shared if place == 0 else dict.fromkeys(shared, '"')
-            stand_in = any(record.hyper.get("guessed") for record in model.used)
-            names = {"paper": model.paper, "variant": model.label + " ‡" * stand_in, "scale": model.scale}
-            rows.append(names | fixed | _times(model, machine) | _verdicts(model, verdicts, place))
+            names = row.where() | {"variant": row.label + " ‡" * row.guessed}
+            told = '"' if place else _counts(verdicts.get(row, {}))
+            lines.append(names | fixed | _times(row, machine) | {"verdicts": told})
     columns = [
         "paper", "variant", "scale", "params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32",
         "machine", "GLUE score", "retention (%)", "teacher (M)", "tasks", "seeds", "training, s per run", "tier",
         "verdicts",
     ]  # fmt: skip
-    lists = [f"**{letter}**: {', '.join(tasks)}" for tasks, letter in letters.items()]
-    return "\n\n".join([table(rows, columns, RIGHT), *(["Task lists:", bullets(lists)] if lists else [])])
+    lists = Bullets(tuple(f"{letter}: {', '.join(tasks)}" for tasks, letter in letters.items()))
+    return [Table.of(lines, columns, RIGHT, name="table"), *([Note("Task lists:"), lists] if letters else [])]
 
 
 def _letter(place: int) -> str:
@@ -45,60 +85,66 @@ def _letter(place: int) -> str:
     return ("" if place < 26 else _letter(place // 26 - 1)) + chr(ord("a") + place % 26)
 
 
-def _quality(model: Model, letter: str) -> dict[str, str]:
-    flops, parameters = model.typical("flops", BATCHES[0]), model.typical("parameters", "all")
-    both = averages(model)
-    kept = both[1] if both else None
-    suspect = any(score.degenerate for t in model.glue_tasks() for score in model.tasks[t].scores)
+def _quality(row: Row, letter: str) -> dict[str, Cell]:
+    flops = row.typical("flops", BATCHES[0])
     return {
-        "params (M)": millions(parameters),
-        "MB on disk": _megabytes(model),
+        "params (M)": millions(row.typical("parameters", "all")),
+        "MB on disk": _megabytes(row),
         "GFLOPs": show(flops and flops / 1e9, 2),
-        "GLUE score": (interval(both[0].scaled(100)) if both else DASH) + (" †" if suspect else ""),
-        "retention (%)": _retention(model, kept),
-        "teacher (M)": millions(model.teacher_parameters),
-        "tasks": f"{len(model.glue_tasks())}: {letter}" if letter else DASH,
-        "seeds": seeds(model),
-        "tier": ", ".join(sorted({record.tier for record in model.used})) or DASH,
+        "GLUE score": score(row.glue),
+        "retention (%)": retention(row),
+        "teacher (M)": millions(row.teacher_size),
+        "tasks": f"{len(row.glue.entries)}: {letter}" if row.glue else DASH,
+        "seeds": _seeds(row),
+        "tier": ", ".join(sorted({run.tier for run in row.suite.runs})) or DASH,
     }
 
 
-def _megabytes(model: Model) -> str:
+def score(scores: Scores | None) -> str:
+    """The mean of the tasks in percent with its interval; † where a seed looks degenerate."""
+    if scores is None:
+        return DASH
+    summary = scores.average()
+    return interval(summary.estimate, factor=100) + (" †" if summary.degenerate else "")
+
+
+def kept(scores: Scores | None) -> Estimate | None:
+    """The share of the own teachers' score; None where that is not known."""
+    summary = scores.retention() if scores else None
+    return summary.estimate if summary else None
+
+
+def retention(row: Row) -> str:
+    """The share of the own teachers' score in percent; the teachers themselves are the reference."""
+    found = kept(row.glue)
+    return interval(found, factor=100) if found else "reference" if row.reference else DASH
+
+
+def _megabytes(row: Row) -> str:
     """What lies on a disk; a size that is only computed says so."""
-    packed = model.typical("size_bytes", "packed")
-    if model.size_bytes is None and packed is not None:
+    packed = row.typical("size_bytes", "packed")
+    if row.size_bytes is None and packed is not None:
         return f"({packed / 1e6:.1f} by arithmetic)"
-    shown = show(model.size_bytes and model.size_bytes / 1e6, 1)
-    file = model.typical("size_bytes", "packed-file")
+    shown = show(row.size_bytes and row.size_bytes / 1e6, 1)
+    file = row.typical("size_bytes", "packed-file")
     return shown if file is None else f"{shown}; packed {show(file / 1e6, 1)}"
 
 
-def millions(number: float | None) -> str:
-    """A count shown in millions."""
-    return show(number and number / 1e6, 2 if number and number < 1e7 else 1)
-
-
-def _retention(model: Model, kept: Interval | None) -> str:
-    if kept is not None and not math.isnan(kept.value):
-        return interval(kept.scaled(100))
-    return "reference" if model.reference else DASH
-
-
-def seeds(model: Model) -> str:
+def _seeds(row: Row) -> str:
     """How many seeds each task has: `5`, or `3-5` where tasks differ."""
-    per_task = Counter(record.spec.task for record in model.used)
-    low, high = min(per_task.values(), default=0), max(per_task.values(), default=0)
+    numbers = [len(series.runs) for series in row.suite.best.values()]
+    low, high = min(numbers, default=0), max(numbers, default=0)
     return str(low) if low == high else f"{low}-{high}"
 
 
-def _times(model: Model, machine: str) -> dict[str, str]:
-    cost = model.training_seconds(machine)
+def _times(row: Row, machine: str) -> dict[str, Cell]:
+    cost = row.training_seconds(machine)
     paid = DASH
     if cost:
         seconds, runs = cost
         paid = f"{show(seconds, 0 if seconds >= 100 else 1)} ({runs} run{'s' if runs > 1 else ''})"
-    first, second = (speed(model, machine, batch) for batch in BATCHES)
-    kernels = model.speedup(machine, f"{BATCHES[0]}-int8")
+    first, second = (speed(row, machine, batch) for batch in BATCHES)
+    kernels = row.speedup(machine, f"{BATCHES[0]}-int8")
     if kernels:
         first += f"; int8 {interval(kernels, 2, 'x')}"
     return {
@@ -109,58 +155,32 @@ def _times(model: Model, machine: str) -> dict[str, str]:
     }
 
 
-def speed(model: Model, machine: str, split: str) -> str:
+def speed(row: Row, machine: str, split: str) -> str:
     """`1.93x [1.90, 1.96]`; the reference, which is compared with nothing, is 1 by definition."""
-    found = model.speedup(machine, split)
-    compared = any(metric == "speedup" for metric, _ in model.found)
-    return interval(found, 2, "x") if found else ("1 (reference)" if model.reference and not compared else DASH)
+    found = row.speedup(machine, split)
+    compared = any(metric == "speedup" for run in row.suite.runs for metric, _ in run.measured)
+    return interval(found, 2, "x") if found else ("1 (reference)" if row.reference and not compared else DASH)
 
 
-def _verdicts(model: Model, verdicts: Verdicts, place: int) -> dict[str, str]:
-    return {"verdicts": '"' if place else counts(verdicts.get(model.name, {})) or DASH}
+def _counts(numbers: Mapping[str, int]) -> str:
+    """`3 reproduced, 1 not run`."""
+    return ", ".join(f"{number} {name}" for name, number in numbers.items() if number) or DASH
 
 
-def degenerates(models: Sequence[Model]) -> str:
-    """Every suspect run, and each affected score and average with and without them; nothing is dropped."""
-    runs: list[dict[str, str]] = []
-    pairs: list[dict[str, str]] = []
-    for model in models:
-        affected = {t: s for t, s in sorted(model.tasks.items()) if any(x.degenerate for x in s.scores)}
-        for task, scores in affected.items():
-            for score in scores.scores:
-                if score.degenerate:
-                    runs.append(model.where() | {
-                        "task": task, "seed": str(score.seed), "score": percent(score.value),
-                        "why it is suspect": score.degenerate, "record": score.record.id,
-                    })  # fmt: skip
-            rest = scores.without_degenerate()
-            pairs.append(model.where() | {
-                "score": f"{task} {scores.metric}, mean",
-                "with": interval(Interval.of([s.counted for s in scores.scores]).scaled(100)),
-                "without": interval(Interval.of([s.counted for s in rest]).scaled(100)) if rest else DASH,
-                "runs": f"{len(scores.scores)} / {len(rest)}",
-            })  # fmt: skip
-        if affected.keys() & set(model.glue_tasks()):
-            pairs += _average_pairs(model)
-    if not runs:
-        return "No run looks degenerate (constant predictions, an undefined metric, the majority class's score)."
-    listed = ["scale", "paper", "variant", "task", "seed", "score", "why it is suspect", "record"]
-    return "\n\n".join([
-        table(runs, listed, ("seed", "score")),
-        "With and without them (an undefined score counts as 0 in the averages; the table above is *with*):",
-        table(pairs),
-    ])  # fmt: skip
-
-
-def _average_pairs(model: Model) -> list[dict[str, str]]:
-    both, rest = averages(model), averages(model, keep=lambda score: not score.degenerate)
-    return [
-        model.where() | {
-            "score": name,
-            "with": interval(both[place].scaled(100)) if both else DASH,
-            "without": interval(rest[place].scaled(100)) if rest else DASH,
-            "runs": "",
-        }
-        for place, name in enumerate(("GLUE score", "retention (%)"))
-        if both and not math.isnan(both[place].value)
-    ]  # fmt: skip
+def _attributed(rows: Sequence[Row], judged: Sequence[Judged]) -> dict[Row, dict[str, int]]:
+    """Verdict counts per row: a claim goes to the row whose runs judged it, else to its variant's first row."""
+    home = {run.id: row for row in rows for found in row.suite.series.values() for series in found
+            for run in (*series.repeated, *series.runs.values())}  # fmt: skip
+    first: dict[tuple[str, str], Row] = {}
+    for row in rows:
+        first.setdefault((row.paper, row.suite.variant), row)
+    owned: dict[Row, list[Judged]] = {}
+    for entry in judged:
+        claim = entry.claim
+        behind = Counter(home[name] for name in entry.records if name in home)
+        own = [row for row in behind if (row.paper, row.suite.variant) == (claim.maker, claim.variant)]
+        found = own or list(behind)
+        row = found[0] if found else first.get((claim.maker, claim.variant))
+        if row is not None:
+            owned.setdefault(row, []).append(entry)
+    return {row: counts(entries) for row, entries in owned.items()}

@@ -198,7 +198,7 @@ class Planner:
         asked = [name for name in self.request.variant if name in recipe.variants]
         return asked or ([] if self.request.variant and recipe.teacher else [recipe.main_variant])
 
-    def job(self, recipe: Recipe, variant: str, task: Task, seed: int, overrides: bool = True) -> Job:
+    def job(self, recipe: Recipe, variant: str, task: Task, seed: int) -> Job:
         spec = Spec(recipe.name, variant, task.name, self.request.scale, seed)
         if spec in self._jobs:
             return self._jobs[spec]

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from pathlib import Path
 from types import ModuleType
 
 from bench.claims.claim import Ledger
 from bench.claims.ledger import load
 from bench.core.record import Record
+from bench.judge.runs import runs_of
+from bench.judge.scores import ScoreBook
+from bench.judge.series import SeriesIndex
 from bench.report import build
 from bench.report.drawing import Drawing
+from bench.report.rows import Row, rows
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "report"
 
@@ -30,16 +35,30 @@ def ledgers() -> list[Ledger]:
     return [load(FIXTURES / "bert.toml"), load(FIXTURES / "distilbert.toml")]
 
 
+def request(folder: Path = Path("x")) -> build.Request:
+    return build.Request((folder / "results",), folder / "reports", tuple(ledgers()))
+
+
 def pages(records: list[Record], folder: Path = Path("x")) -> dict[str, str]:
     with Drawing() as drawing:
-        rendered = build.render(folder / "results", folder / "reports", ledgers(), records, drawing)
-    return {path.name: text for path, text in rendered.items()}
+        report = build.render(request(folder), SeriesIndex(runs_of(records)), drawing)
+    return {path.name: text for path, text in report.files.items()}
+
+
+def shown(records: list[Record], references: set[str] | None = None) -> list[Row]:
+    """The rows of the tables."""
+    return rows(ScoreBook(SeriesIndex(runs_of(records))), references or set())
+
+
+def plain(cell: str) -> str:
+    """A cell without its looks."""
+    return re.sub(r"<[^>]*>|\*\*", "", cell).replace("\\", "").strip()
 
 
 def row(page: str, *starts: str) -> list[str]:
     """The cells of the first table row whose first cells are these."""
     for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         if line.startswith("|") and cells[: len(starts)] == list(starts):
             return cells
     raise AssertionError(f"no row {starts}")
@@ -49,7 +68,7 @@ def column(page: str, name: str, *starts: str) -> str:
     """A cell of that row, by the name of its column in the nearest head above."""
     head: list[str] = []
     for line in page.splitlines():
-        cells = [cell.strip() for cell in line.strip("|").split(" | ")]
+        cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
         if line.startswith("|") and name in cells:
             head = cells
         if head and line.startswith("|") and cells[: len(starts)] == list(starts):

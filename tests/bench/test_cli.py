@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from bench.cli.main import COMMANDS
 from bench.core.errors import SpecError
-from bench.report.ledger import judged_rows
-
-COMMANDS = ("list", "claims", "plan", "run", "measure", "report", "export", "doctor")
+from bench.report.listing import judged_rows
 
 
 def bench(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

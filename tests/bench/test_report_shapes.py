@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from rendered import column, made, pages
+from rendered import column, made, pages, shown
 
 from bench.core.record import Record
 from bench.report import curves
-from bench.report.gather import gather
 
 
 def at_shape(variant: str, speeds: dict[int, float], stamp: int, machine: str = "m", **changed: object) -> Record:
     """A session at shape: speed-ups by batch size."""
     entries = [made.measurement("size_bytes", "artefact", 4e6, "bytes"),
+               *(made.measurement("latency_s", f"batch{batch}-length128", 0.01, "s") for batch in speeds),
                *(made.measurement("speedup", f"batch{batch}-length128", ratio, "ratio")
                  for batch, ratio in speeds.items())]  # fmt: skip
     spec = {"paper": "distilbert", "variant": variant, "task": "shape", "scale": "shape", "seed": 0}
@@ -19,34 +19,43 @@ def at_shape(variant: str, speeds: dict[int, float], stamp: int, machine: str = 
                        **({"measurements": entries} | changed))  # fmt: skip
 
 
-def test_sessions_at_shape_share_a_row_and_the_newest_time_of_a_condition_counts() -> None:
-    records = [at_shape("distilbert", {1: 2.0, 32: 1.8}, 0), at_shape("distilbert", {1: 2.5}, 60, tier="reduced"),
-               at_shape("distilbert", {1: 1.5}, 120, machine="n")]  # fmt: skip
-    (model,) = gather(records, {"bert"})
-    assert model.label == "distilbert" and model.machines() == ["m", "n"] and not model.repeated
-    found = {
-        (machine, batch): model.speedup(machine, f"batch{batch}-length128") for machine in "mn" for batch in (1, 32)
-    }
-    assert [interval and interval.value for interval in found.values()] == [2.5, 1.8, 1.5, None]
+def test_sessions_at_shape_share_a_row_and_the_newest_full_one_of_a_condition_counts() -> None:
+    records = [at_shape("distilbert", {1: 2.0, 32: 1.8}, 0), at_shape("distilbert", {1: 2.2}, 30),
+               at_shape("distilbert", {1: 2.5}, 60, tier="reduced"),
+               at_shape("distilbert", {1: 1.5}, 120, machine="n", tier="reduced")]  # fmt: skip
+    (row,) = shown(records, {"bert"})
+    assert row.label == "distilbert" and row.suite.machines() == ["m", "n"]
+    found = {(machine, batch): row.speedup(machine, f"batch{batch}-length128") for machine in "mn" for batch in (1, 32)}
+    assert [ratio and round(ratio.value, 9) for ratio in found.values()] == [2.2, 1.8, 1.5, None]
 
 
 def test_the_sweep_figure_shows_what_was_timed_at_several_batch_sizes() -> None:
     records = [at_shape("distilbert", {1: 2.0, 8: 1.9, 32: 1.8}, 0), at_shape("distilbert", {1: 3.0}, 1, machine="n")]
     page = pages([*records, at_shape("distilbert-no-ce", {1: 9.0}, 2)])
-    assert "![sweep-shape.svg](sweep-shape.svg)" in page["README.md"]
+    assert "](sweep-shape.svg)" in page["table.md"]
     drawing = page["sweep-shape.svg"]
     assert "On m<" in drawing and "On n<" not in drawing and " distilbert<" in drawing and "no-ce" not in drawing
-    assert curves.sweep(gather(records[1:], {"bert"})) is None
+    assert curves.sweep(shown(records[1:])) is None
 
 
 def test_a_size_by_arithmetic_is_never_shown_as_one_on_disk() -> None:
     packed = at_shape("distilbert", {}, 0, measurements=[made.measurement("size_bytes", "packed", 66.4e6, "bytes")])
-    page = pages([packed])["README.md"]
-    assert column(page, "MB on disk", "distilbert", "distilbert") == "(66.4 by arithmetic)"
+    assert column(pages([packed])["table.md"], "MB on disk", "distilbert", "distilbert") == "(66.4 by arithmetic)"
 
 
 def test_a_stand_in_for_an_unknown_architecture_is_marked() -> None:
     known, stand_in = at_shape("distilbert", {}, 0), at_shape("distilbert-no-ce", {}, 0, hyper={"guessed": "its width"})
-    page = pages([known, stand_in])["README.md"]
+    page = pages([known, stand_in])["table.md"]
     for name in ("distilbert", "distilbert-no-ce ‡"):
         assert column(page, "scale", "distilbert", name) == "shape"
+
+
+def test_the_table_tells_the_packed_file_and_its_kernels_apart_from_the_floats() -> None:
+    extra = [made.measurement("size_bytes", "packed-file", 26e6, "bytes"),
+             made.measurement("speedup", "batch1-length128-int8", 2.0, "ratio", (2.0, 2.0))]  # fmt: skip
+    records = [made.record(seed=seed) for seed in (0, 1)]
+    records = [Record.model_validate(r.model_dump() | {"measurements": [*r.model_dump()["measurements"], *extra]})
+               for r in records]  # fmt: skip
+    page = pages(records)["table.md"]
+    assert column(page, "MB on disk", "distilbert", "distilbert", "small") == "260.0; packed 26.0"
+    assert column(page, "speed-up, batch 1", "distilbert", "distilbert", "small").endswith("; int8 2.00x [2.00, 2.00]")

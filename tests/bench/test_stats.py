@@ -1,75 +1,94 @@
-"""Intervals and aggregators against values worked by hand, and properties."""
+"""Estimates, their intervals and p values, against numbers worked by hand."""
 
 from __future__ import annotations
 
-import itertools
 import math
 import random
+import statistics
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench.core import stats
 
 
-def test_t_interval_by_hand() -> None:
-    # 1, 2, 3: mean 2, deviation 1, t(2) = 4.302653, half = 4.302653 / sqrt(3) = 2.484138
-    assert stats.t_interval([1.0, 2.0, 3.0]) == pytest.approx((2.0, -0.484138, 4.484138), abs=1e-6)
+def test_a_mean_has_students_interval() -> None:
+    found = stats.mean_of([1.0, 2.0, 3.0])  # t(2) = 4.302653 over sqrt(3)
+    assert (found.value, found.n) == (2.0, 3)
+    assert found.interval() == pytest.approx((2.0 - 2.484138, 2.0 + 2.484138), abs=1e-6)
+    assert stats.mean_of([1.0]).interval() is None and stats.mean_of([1.0]).p(9.0) == 1.0
+    with pytest.raises(statistics.StatisticsError):
+        stats.mean_of([])
 
 
-def test_one_value_has_no_interval() -> None:
-    with pytest.raises(ValueError):
-        stats.t_interval([1.0])
+def test_the_interval_holds_the_mean_as_often_as_it_says() -> None:
+    rng = random.Random(1)
+    held = sum(low <= 0 <= high for low, high in (
+        stats.mean_of([rng.gauss(0, 1) for _ in range(5)]).interval() or (1, 0) for _ in range(2000)))  # fmt: skip
+    assert 0.93 <= held / 2000 <= 0.97
 
 
-def test_t_interval_covers_the_truth_as_often_as_it_says() -> None:
-    rng = random.Random(0)
-    covered = sum(low <= 0 <= high for _, low, high in (
-        stats.t_interval([rng.gauss(0, 1) for _ in range(5)]) for _ in range(2000)
-    ))  # fmt: skip
-    assert 0.93 <= covered / 2000 <= 0.97
+def test_p_is_below_five_percent_exactly_where_the_interval_leaves_a_value_out() -> None:
+    found = stats.mean_of([1.0, 2.0, 3.0])
+    low, high = found.interval() or (0, 0)
+    for edge in (low, high):
+        assert found.p(edge) == pytest.approx(0.05)
+    # (4 - 2) / (1 / sqrt 3) = 3.4641: P(|T(2)| > 3.4641) = 1 - t / sqrt(2 + t^2) = 0.07418
+    assert found.p(4.0) == pytest.approx(0.07418, abs=1e-5)
+    assert found.p(2.0) == 1.0
 
 
-def test_paired_uses_common_seeds_only() -> None:
-    value, low, high, number = stats.paired({0: 3.0, 1: 4.0, 2: 5.0, 9: 100.0}, {0: 2.0, 1: 2.0, 2: 2.0, 8: -100.0})
-    assert (value, number) == (2.0, 3)
-    assert (low, high) == pytest.approx((2 - 2.484138, 2 + 2.484138), abs=1e-6)
+def test_equal_values_have_the_least_width_and_no_certainty() -> None:
+    found = stats.mean_of([0.5, 0.5, 0.5], least=0.01)
+    assert found.interval() == pytest.approx((0.495, 0.505)) and 0 < found.p(0.51) < 0.05
+    assert stats.mean_of([0.4, 0.6], least=0.01).interval() == stats.mean_of([0.4, 0.6]).interval()
 
 
-def test_ratio_interval_is_symmetric_on_logs() -> None:
-    centre, low, high = stats.ratio_interval([2.0, 0.5, 1.0])
-    assert centre == pytest.approx(1.0)
-    assert low * high == pytest.approx(1.0)
-    assert math.log(high) == pytest.approx(2.484138 * math.log(2), rel=1e-6)
-    with pytest.raises(ValueError):
-        stats.ratio_interval([1.0, 0.0])
+def test_a_ratio_has_its_interval_on_the_logs() -> None:
+    found = stats.ratio_of([2.0, 0.5, 1.0])
+    low, high = found.interval() or (0, 0)
+    assert found.value == pytest.approx(1.0) and low * high == pytest.approx(1.0)
+    assert found.p(0.0) == 0.0 and found.p(high) == pytest.approx(0.05)
+    assert stats.ratio_interval([2.0, 0.5, 1.0]) == (found.value, low, high)
+    with pytest.raises(ValueError, match="no logarithm"):
+        stats.ratio_of([1.0, 0.0])
+    with pytest.raises(ValueError, match="two ratios"):
+        stats.ratio_interval([1.0])
 
 
-def test_median() -> None:
-    assert (stats.median([3, 1, 2]), stats.median([4, 1, 2, 3])) == (2, 2.5)
-    with pytest.raises(ValueError):
-        stats.median([])
+def test_slack_widens_both_ways_and_a_count_is_certain() -> None:
+    found = stats.ratio_of([2.0, 2.0]).widened(math.log(1.1))
+    assert found.interval() == pytest.approx((2.0 / 1.1, 2.2))
+    assert found.p(2.1) == 1.0 and found.p(2.3) == 0.0
+    counted = stats.counted(66.0)
+    assert counted.interval() == (66.0, 66.0) and (counted.p(66.0), counted.p(67.0)) == (1.0, 0.0)
 
 
-def test_best_of_is_the_mean_of_all_best() -> None:
-    values = [0.3, 0.9, 0.1, 0.5]
-    for k in range(1, 5):
-        every = [max(chosen) for chosen in itertools.combinations(values, k)]
-        assert stats.best_of(values, k) == pytest.approx(sum(every) / len(every))
-    with pytest.raises(ValueError):
-        stats.best_of(values, 5)
+def test_a_trimmed_mean_is_yuens() -> None:
+    # Without 0 and 9: mean of 2, 3, 4. Winsorised 2 2 3 4 4 has deviation 1; error 1 * sqrt(5) / 3; t(2).
+    found = stats.trimmed_mean_of([9.0, 3.0, 0.0, 4.0, 2.0], 1)
+    assert (found.value, found.freedom, found.n) == (3.0, 2, 5)
+    assert found.error == pytest.approx(math.sqrt(5) / 3)
+    assert stats.trimmed_mean_of([9.0, 3.0, 0.0, 4.0], 1).interval() is None
+    assert stats.trimmed_mean_of([1.0, 9.0], 1).value == 5.0, "where nothing is left, the mean of all"
 
 
-@pytest.mark.parametrize(("name", "expected"), [
-    ("median of 5", 2.0), ("mean", 4.0), ("single", 4.0), ("none", 4.0), ("best of 3", 9.0),
-])  # fmt: skip
-def test_aggregate(name: str, expected: float) -> None:
-    assert stats.aggregate(name, [9.0, 1.0, 2.0]) == pytest.approx(expected)
+def test_a_mean_of_means_pools_by_welch() -> None:
+    parts = [stats.mean_of([0.90, 0.91, 0.92]), stats.mean_of([0.60, 0.61])]
+    found = stats.mean_of_estimates(parts)
+    assert found.value == pytest.approx((0.91 + 0.605) / 2) and found.n == 2
+    assert found.error == pytest.approx(math.sqrt(1e-4 / 3 + 0.5e-4 / 2) / 2)
+    first, second = 1e-4 / 3, 0.5e-4 / 2
+    assert found.freedom == pytest.approx((first + second) ** 2 / (first**2 / 2 + second**2))
+    assert stats.mean_of_estimates([parts[0], stats.mean_of([0.6])]).error is None
 
 
-def test_seeds_needed_is_the_smallest_number() -> None:
-    values = [0.0, 1.0, 2.0]  # deviation 1
-    needed = stats.seeds_needed(values, 0.5)
-    assert needed == 18  # t(17) = 2.10982, 2.10982 / sqrt(18) = 0.4973; at 17: 2.11991 / sqrt(17) = 0.5142
-    assert stats.seeds_needed(values, 3.0) == 3
-    assert stats.seeds_needed(values, 0.0) is None
-    assert stats.seeds_needed(values, 1e-6) is None
+@given(st.lists(st.floats(-1e3, 1e3), min_size=2, max_size=20))
+def test_the_deviation_is_the_librarys(values: list[float]) -> None:
+    assert stats.deviation(values) == pytest.approx(statistics.stdev(values), rel=1e-9, abs=1e-9)
+
+
+def test_a_deviation_needs_two() -> None:
+    with pytest.raises(ValueError, match="two values"):
+        stats.deviation([1.0])

@@ -7,7 +7,7 @@ import pytest
 
 from bench.core.errors import DataError, SpecError
 from bench.data.metrics import METRICS
-from bench.data.tasks import AVERAGES, TASKS, floor, get_task
+from bench.data.tasks import TASKS, floor, get_task
 
 OFFICIAL = {  # Wang et al. 2019 (arXiv 1804.07461v3, table 1) in rows; Maas et al. 2011 for imdb
     "cola": {"train": 8551, "validation": 1043, "test": 1063},
@@ -86,11 +86,6 @@ def test_label_names_in_the_data_sets_order(task: str, names: tuple[str, ...]) -
 
 def test_regression_has_one_output() -> None:
     assert get_task("stsb").outputs == 1
-
-
-def test_averages_name_their_tasks() -> None:
-    glue = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte")
-    assert {"glue-9": (*glue, "wnli"), "glue-8": glue} == AVERAGES
 
 
 def test_unknown_task_lists_what_it_could_have_been() -> None:

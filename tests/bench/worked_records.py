@@ -7,7 +7,9 @@ from typing import Any
 
 from bench.claims.claim import Claim, Entry, Ledger, Paper, Tolerance
 from bench.core.record import Data, Measurement, Record, RunSpec, TeacherLink
-from bench.judge.verdict import VERDICTS, Judged, judge
+from bench.judge.rules import VERDICTS, Judged
+from bench.judge.runs import runs_of
+from bench.judge.verdict import judge
 
 POINT = Tolerance(absolute=0.01, why="a point")
 TOLERANCES = {
@@ -25,7 +27,7 @@ CHAIN = ("toy-random", "toy-cut", "toy")
 
 
 def ledger(*claims: Claim, name: str = "toy", **paper: Any) -> Ledger:
-    about = Paper(name=name, title="A toy", arxiv="", venue="nowhere", code="", commit="", **paper)
+    about = Paper(name=name, title="A toy", label="Toy", arxiv="", venue="nowhere", code="", commit="", **paper)
     return Ledger(paper=about, tolerances=TOLERANCES, averages={}, claims=claims, file="claims.toml")
 
 
@@ -50,7 +52,7 @@ def speed_claim(**given: Any) -> Claim:
 
 
 def number(metric: str, split: str, value: float | None, samples: Sequence[float] = ()) -> Measurement:
-    return Measurement(metric=metric, split=split, value=value, unit="fraction", n=1, samples=list(samples))
+    return Measurement(metric=metric, split=split, value=value, unit="fraction", n=10**6, samples=list(samples))
 
 
 def record(score: float | None = None, seed: int = 0, *extra: Measurement, **given: Any) -> Record:
@@ -78,7 +80,7 @@ def runs(centre: float, spread: float = 0.001, n: int = 3, **given: Any) -> list
 
 
 def one(found: Claim, records: Sequence[Record], **paper: Any) -> Judged:
-    [judged] = judge([ledger(found, **paper)], records)
+    [judged] = judge([ledger(found, **paper)], runs_of(records))
     assert judged.verdict in VERDICTS
     assert judged.why.endswith(".") and len(judged.why.split()) > 4
     return judged

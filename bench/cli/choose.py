@@ -1,0 +1,40 @@
+"""`bench choose`: which compressed model fits a device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Json, Results
+from bench.cli.output import say, say_json, say_table
+
+
+def command(
+    max_mb: Annotated[float | None, typer.Option("--max-mb", help="Megabytes at most.")] = None,
+    min_speedup: Annotated[float | None, typer.Option("--min-speedup", help="Times as fast as BERT-base.")] = None,
+    min_retention: Annotated[
+        float | None, typer.Option("--min-retention", help="Percent of the teacher's score at least.")
+    ] = None,
+    machine: Annotated[str, typer.Option("--machine", help="Speed on this machine; see reports/table.md.")] = "",
+    results: Results = None,
+    as_json: Json = False,
+) -> None:
+    """The systems that fit, best first, each number printed or measured; or the nearest one."""
+    from bench.report.choose import Bounds, choose, row
+
+    answer = choose(Path(results or "results"), Bounds(max_mb, min_speedup, min_retention, machine))
+    if as_json:
+        nearest = answer.nearest.as_json() if answer.nearest else None
+        fitting = [one.as_json() for one in answer.fitting]
+        return say_json({"fitting": fitting, "nearest": nearest})
+    if answer.fitting:
+        say_table([row(one) for one in answer.fitting])
+    elif answer.nearest:
+        say("nothing fits; the nearest is")
+        say_table([row(answer.nearest)])
+    else:
+        say("nothing fits, and no system has a number for each of the bounds")
+    machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
+    say(f"speed measured at batch 1, length 128, on {', '.join(machines) or 'no machine yet: bench measure'}")

@@ -1,0 +1,20 @@
+"""`bench show`: one claim, run or variant on one screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.cli.options import Results
+from bench.cli.output import say_facts
+
+
+def command(
+    name: Annotated[str, typer.Argument(help="The id of a claim or a run, or a variant.")], results: Results = None
+) -> None:
+    """One claim, run or variant: its source, verdict, numbers and what is behind them."""
+    from bench.report.listing import show
+
+    say_facts(show(Path(results or "results"), name))

@@ -1,0 +1,169 @@
+"""Records as the judge and the reports look at them: small, and what many runs have in common is held once.
+
+A hundred thousand records have to fit into memory: a `Run` keeps nothing that another run already has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.core import store
+from bench.core.collection import no_collection
+from bench.core.record import Code, Data, Record
+from bench.core.spec import RECORD_SCALES
+
+
+class Measured(NamedTuple):
+    """One number of a run; `value` is None where the metric is undefined."""
+
+    value: float | None
+    n: int
+    samples: tuple[float, ...]
+
+
+Measurements = Mapping[tuple[str, str], Measured]
+"""By (metric, split)."""
+
+
+class Stage(NamedTuple):
+    """What one stage of a run cost; a cached one was paid for by another run."""
+
+    name: str
+    seconds: float
+    steps: int
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings:
+    """The hyper-parameters of a run, and what of them `--set` changed. Equal settings are one object."""
+
+    hyper: Mapping[str, Any] = field(repr=False)
+    changes: Mapping[str, Any]
+
+    @property
+    def budget(self) -> Mapping[str, Any]:
+        """What the run was allowed: rows, epochs, tokens; None where there was no limit."""
+        return self.hyper.get("budget") or {}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Environment:
+    """Where a run was made. Equal environments are one object."""
+
+    facts: Mapping[str, Any] = field(repr=False)
+    machine: str
+    """The key under which times are compared; it holds the threads, and the device where that is not the GPU."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Run:
+    """One record. What it shares with others (settings, environment, data, code) is compared by identity."""
+
+    id: str
+    ok: bool
+    reason: str
+    paper: str
+    variant: str
+    task: str
+    scale: str
+    seed: int
+    tier: str
+    started: str
+    dev_looks: int
+    settings: Settings
+    environment: Environment
+    data: Data | None
+    code: Code
+    teacher: str
+    """The id of the teacher's record, or empty."""
+    teacher_score: float | None
+    stages: tuple[Stage, ...] = field(repr=False)
+    measured: Measurements = field(repr=False)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(paper, variant)"""
+        return self.paper, self.variant
+
+    def value(self, metric: str, split: str) -> float | None:
+        """The value of a measurement, or None when it was not made or is undefined."""
+        entry = self.measured.get((metric, split))
+        return None if entry is None else entry.value
+
+    @property
+    def made_up(self) -> bool:
+        """Whether the run's data is synthetic: its scores say nothing about the paper's."""
+        return self.scale == "smoke" or (self.data is not None and self.data.source.startswith("synthetic"))
+
+    @property
+    def protocol(self) -> str:
+        """How its times were taken: in a `full` or a `quick` session of `bench measure`, or shortly within a `run`."""
+        if self.scale != "shape":
+            return "run"
+        return "quick" if self.tier == "reduced" else "full"
+
+
+class _Reader:
+    """Turns records into runs; what was seen before is not kept twice."""
+
+    def __init__(self) -> None:
+        self._shared: dict[object, Any] = {}
+
+    def run(self, record: Record) -> Run:
+        spec, teacher, once = record.spec, record.teacher, self._shared.setdefault
+        measured = {
+            once((m.metric, m.split), (m.metric, m.split)): Measured(m.value, m.n, tuple(m.samples))
+            for m in record.measurements
+        }
+        return Run(
+            record.id, record.status == "ok", record.reason, spec.paper, spec.variant, spec.task, spec.scale, spec.seed,
+            record.tier, record.started, record.dev_looks, self._settings(record), self._environment(record),
+            self._data(record.data), self._code(record.code),
+            teacher.record if teacher else "", teacher.score if teacher else None,
+            tuple(Stage(stage.name, stage.seconds, stage.steps, stage.cached) for stage in record.stages), measured,
+        )  # fmt: skip
+
+    def _settings(self, record: Record) -> Settings:
+        key = "settings", repr(record.hyper), repr(sorted(record.overrides.items()))
+        return self._shared.get(key) or self._shared.setdefault(key, Settings(record.hyper, record.changes))
+
+    def _environment(self, record: Record) -> Environment:
+        key, facts = ("environment", repr(record.environment)), record.environment
+        return self._shared.get(key) or self._shared.setdefault(key, Environment(facts, machine_of(facts)))
+
+    def _data(self, data: Data | None) -> Data | None:
+        if data is None:
+            return None
+        key = "data", data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial
+        return self._shared.setdefault(key, data)
+
+    def _code(self, code: Code) -> Code:
+        return self._shared.setdefault(
+            ("code", code.commit, code.dirty, tuple(sorted(code.stage_hashes.items()))), code
+        )
+
+
+def machine_of(environment: Mapping[str, Any]) -> str:
+    """The machine that a time belongs to. A GPU machine run on its processor is another one."""
+    key = str(environment.get("machine", "unknown"))
+    idle_gpu = environment.get("gpus") and environment.get("device") == "cpu"
+    return f"{key}-on-cpu" if idle_gpu else key
+
+
+def runs_of(records: Iterable[Record]) -> list[Run]:
+    """The runs of records."""
+    reader = _Reader()
+    return [reader.run(record) for record in records]
+
+
+def read_runs(folders: Sequence[Path], scales: tuple[str, ...] = RECORD_SCALES) -> list[Run]:
+    """All runs of these scales in results folders, in the order of `store.each_record`.
+
+    Raises: RecordError for a folder that is not there, or the first record that cannot be read.
+    """
+    with no_collection():
+        return runs_of(record for folder in folders for record in store.each_record(folder, scales))

@@ -1,0 +1,86 @@
+"""Claims as rows: what was printed, what was measured, and why the verdict is what it is."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+from bench.claims.claim import Claim
+from bench.judge.rules import Judged
+from bench.report.numbers import DASH, significant
+from bench.report.page import Cell, Strong
+
+MARKS = {
+    "reproduced": "✓", "consistent": "✓", "exceeded": "↑", "better": "↑", "not reproduced": "✗", "not seen": "✗",
+    "inconclusive": "?", "inconclusive: at chance": "?",
+}  # fmt: skip
+"""A verdict in one sign; what was not tested has none."""
+
+LEGEND = "✓ holds, ↑ better, ✗ does not hold, ? open, no sign: not tested"
+
+
+def printed(claim: Claim) -> str:
+    """The number as the paper printed it, or the order it stated."""
+    if claim.value is None:
+        return ("" if claim.is_printed else "not printed: ") + " < ".join(claim.order)
+    number = significant(claim.value, 4) if claim.derived_from else f"{claim.value:g}"
+    return f"{number} {claim.unit}" + ("" if claim.metric_stated else " (metric not stated)")
+
+
+def measured(entry: Judged) -> str:
+    """The measured value in the printed unit; of an ordering, its smallest step."""
+    if entry.measured is None:
+        return DASH
+    return f"{significant(entry.measured)} {'points' if entry.claim.kind == 'ordering' else entry.claim.unit}"
+
+
+def claim_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
+    """One row per claim, in ledger order."""
+    rows: list[dict[str, Cell]] = []
+    for entry in judged:
+        claim = entry.claim
+        bounds = DASH
+        if entry.low is not None and entry.high is not None:
+            bounds = f"[{significant(entry.low)}, {significant(entry.high)}]"
+        told = "" if claim.transcription == "seen" else f" ({claim.transcription})"
+        rows.append({
+            "claim": claim.id, "says": claim.says, "printed": printed(claim), "source": f"{claim.source}{told}",
+            "measured": measured(entry), "95% interval": bounds, "seeds": str(entry.seeds or DASH),
+            "tier": entry.tier or DASH, "p": p_value(entry), "verdict": Strong(entry.verdict), "why": entry.why,
+        })  # fmt: skip
+    return rows
+
+
+def p_value(entry: Judged) -> str:
+    """The p value of the verdict, and in brackets the one after Holm's correction where that was made."""
+    if entry.p is None:
+        return DASH
+    corrected = "" if entry.p_corrected is None else f" ({entry.p_corrected:.2g})"
+    return f"{entry.p:.2g}{corrected}"
+
+
+def folded(judged: Sequence[Judged], papers: set[str]) -> tuple[list[Judged], list[dict[str, Cell]]]:
+    """The claims that a run of ours could answer; and of the others a line per printed table and reason."""
+    answerable: list[Judged] = []
+    other: dict[tuple[str, str], list[Claim]] = defaultdict(list)
+    for entry in judged:
+        reason = _unanswerable(entry, papers)
+        if reason:
+            other[entry.claim.table or entry.claim.source, reason].append(entry.claim)
+        else:
+            answerable.append(entry)
+    lines: list[dict[str, Cell]] = [
+        {"table": table, "why": reason, "claims": str(len(claims)),
+         "variants": ", ".join(dict.fromkeys(claim.variant for claim in claims))}
+        for (table, reason), claims in other.items()
+    ]  # fmt: skip
+    return answerable, lines
+
+
+def _unanswerable(entry: Judged, papers: set[str]) -> str:
+    claim = entry.claim
+    if claim.maker not in papers:
+        return "another's model, which no recipe here builds"
+    if entry.verdict == "not comparable: split" and not claim.headline:
+        return "a score of the test server, whose labels are not public; its share of the teacher's is judged instead"
+    return ""

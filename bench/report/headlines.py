@@ -1,0 +1,101 @@
+"""What papers are known for: each headline with what was found, the verdict, and the fine print behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from string import Formatter
+
+from bench.claims.claim import Claim, Ledger
+from bench.judge.rules import Judged
+from bench.report.claims import MARKS, measured, printed
+from bench.report.numbers import significant
+from bench.report.page import Cell, Section, Strong, Table, Text, Weak
+
+
+def section(ledger: Ledger, judged: Sequence[Judged]) -> list[Section]:
+    """The headlines of one paper, or nothing."""
+    rows: list[dict[str, Cell]] = [
+        {"headline": entry.claim.says, "printed": printed(entry.claim), "found": found(entry),
+         "verdict": Strong(entry.verdict), "fine print": fine_print(ledger, entry.claim)}
+        for entry in judged if entry.claim.headline
+    ]  # fmt: skip
+    return [Section("Headlines", (Table.of(rows),))] if rows else []
+
+
+def lines(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> list[Cell]:
+    """One line per headline number of all papers, and one for the orders of all ablations."""
+    own = {ledger.paper.name: ledger for ledger in ledgers}
+    entries = [entry for entry in judged if entry.claim.headline]
+    numbers = [_number(own[entry.claim.paper], entry) for entry in entries if entry.claim.kind != "ordering"]
+    orders = [_order(own[entry.claim.paper], entry) for entry in entries if entry.claim.kind == "ordering"]
+    if not orders:
+        return numbers
+    first, *rest = orders
+    return [*numbers, ("Orders of the ablations: ", *first, *(part for order in rest for part in ("; ", *order)), ".")]
+
+
+def _number(ledger: Ledger, entry: Judged) -> Cell:
+    """`DistilBERT 40% fewer parameters: 38.8 ✓. 66 M beside 110 M.`"""
+    told = fine_print(ledger, entry.claim)
+    small = f" {told[0].upper()}{told[1:]}." if told else ""
+    head = Strong(f"{ledger.paper.label} {_phrase(entry.claim)}:")
+    if entry.measured is None:
+        return (head, f" {entry.verdict}.", small)
+    weak = entry.tier not in ("exact", "checkpoint") and entry.claim.kind in ("retention", "quality")
+    found = f"{significant(entry.measured)} {mark(entry)}"
+    return (head, " ", Weak(found) if weak else found, ".", small)
+
+
+_WORDS = {
+    "parameters_ratio": "parameters", "size_ratio": "bytes", "speedup": "as fast", "latency_s": "a pass",
+}  # fmt: skip
+"""What a number of a metric is of, where its unit does not say it."""
+
+
+def _phrase(claim: Claim) -> str:
+    """`40% fewer parameters`, `7.5x as fast`, `97% of the score`"""
+    value, unit = f"{claim.value:g}", claim.unit
+    if claim.kind == "retention":
+        return f"{value}% of the score"
+    if unit == "points":
+        return f"{value} points"
+    if unit == "x smaller":
+        return f"{value}x smaller" + ("" if claim.split == "teacher" else f" ({claim.split.removeprefix('packed-')})")
+    if unit.startswith("%"):
+        return f"{value}{unit.replace('% ', '% ')}" + (f" {_WORDS[claim.metric]}" if "fewer" in unit else "")
+    word = _WORDS.get(claim.metric, "")
+    return f"{value}{'' if unit == 'x' else ' '}{unit} {word}".rstrip()
+
+
+def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:
+    """`DistilBERT, Table 4 ?`"""
+    where = re.match(r"Table \d+", entry.claim.source)
+    return (f"{ledger.paper.label}, {where[0] if where else 'notes'} ", Strong(mark(entry)))
+
+
+def found(entry: Judged) -> Cell:
+    """What was measured; weak where the runs are not the paper's."""
+    text = measured(entry)
+    return text if entry.tier in ("exact", "checkpoint", "") else Weak(text)
+
+
+def mark(entry: Judged) -> str:
+    """The sign of a verdict, or the verdict where it has none."""
+    return MARKS.get(entry.verdict, entry.verdict)
+
+
+def fine_print(ledger: Ledger, claim: Claim) -> str:
+    """The line with what was printed in place of the ids in braces; two of them with " / " between give their ratio."""
+    parts = []
+    for text, name, _, _ in Formatter().parse(claim.fine_print):
+        parts.append(text)
+        if name is not None:
+            parts.append(_filled([ledger.by_id[one] for one in name.split(" / ")]))
+    return "".join(parts)
+
+
+def _filled(claims: Sequence[Claim]) -> str:
+    if len(claims) == 1:
+        return f"{claims[0].number():g} {claims[0].unit}"
+    return f"{significant(claims[0].number() / claims[1].number(), 2)}x"

@@ -1,0 +1,188 @@
+"""What `bench claims` and `bench show` print: the ledger in counts and rows, and one thing on one screen."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from bench.claims.averages import recompute
+from bench.claims.claim import Claim, Kind, Ledger
+from bench.core.errors import SpecError
+from bench.judge.chance import QUALITY
+from bench.judge.rules import PLACES, VERDICTS, Judged, place
+from bench.judge.runs import Run, read_runs
+from bench.judge.scores import ScoreBook
+from bench.judge.series import SHAPE, Series, SeriesIndex
+from bench.judge.verdict import as_json, judge
+from bench.report.build import REAL, load_ledgers
+from bench.report.claims import measured, p_value, printed
+from bench.report.headlines import fine_print
+from bench.report.numbers import DASH, interval
+from bench.report.rows import Row, rows
+
+
+def read(results: Path) -> tuple[list[Ledger], SeriesIndex, list[Judged]]:
+    """The ledgers, the runs and the verdicts.  Raises: RecordError as `read_runs` does."""
+    ledgers, _ = load_ledgers()
+    index = SeriesIndex(read_runs([results], REAL) if results.exists() else [])
+    return ledgers, index, judge(ledgers, index)
+
+
+def judged_rows(
+    results: Path, papers: tuple[str, ...] = (), kind: str | None = None, verdict: str | None = None,
+    task: str | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
+    """One JSON-able row per claim, by paper and in ledger order; empty filters keep all.
+
+    `verdict` may also be a place beside the band (inside, above, below, across), where what was measured lies.
+    Raises: SpecError for a paper without a ledger, an unknown kind, verdict or task.
+    """
+    _known("--kind", kind, get_args(Kind))
+    _known("--verdict", verdict, (*VERDICTS, *PLACES))
+    ledgers, _, judged = read(results)
+    known = [ledger.paper.name for ledger in ledgers]
+    for name in papers:
+        if name not in known:
+            raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(known)}", fix="see bench list")
+    tasks = sorted({claim.task for ledger in ledgers for claim in ledger.claims if claim.task})
+    _known("--task", task, tuple(tasks))
+    chosen = [entry for entry in judged if not papers or entry.claim.paper in papers]
+    found = [
+        row | {"printed": printed(entry.claim), "place": _place(row)}
+        for row, entry in zip(as_json(chosen, ledgers), chosen, strict=True)
+    ]
+    return [row for row in found if kind in (None, row["kind"]) and verdict in (None, row["verdict"], row["place"])
+            and task in (None, row["task"])]  # fmt: skip
+
+
+def _place(row: Mapping[str, Any]) -> str | None:
+    """On which side of the band the measured interval lies; None where nothing was measured or there is no band."""
+    if row["band"] is None or row["measured"] is None:
+        return None
+    low, high = (row["measured"] if row[name] is None else row[name] for name in ("low", "high"))
+    return place(low, high, tuple(row["band"]))
+
+
+def _known(option: str, found: str | None, names: tuple[str, ...]) -> None:
+    if found is not None and found not in names:
+        raise SpecError(f"unknown {option}", found=found, expected=f"one of {', '.join(names)}")
+
+
+def tally(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How many claims of each paper and kind have each verdict; controls of ours are counted as none."""
+    numbers: Counter[tuple[str, str, str]] = Counter()
+    for row in found:
+        numbers[row["paper"], row["kind"], row["verdict"]] += row["transcription"] != "ours"
+    used = [verdict for verdict in VERDICTS if any(key[2] == verdict and n for key, n in numbers.items())]
+    groups = sorted({key[:2] for key in numbers})
+    return [
+        {"paper": paper, "kind": kind, "claims": sum(numbers[paper, kind, verdict] for verdict in VERDICTS)}
+        | {verdict: numbers[paper, kind, verdict] or "" for verdict in used}
+        for paper, kind in groups
+    ]  # fmt: skip
+
+
+def show(results: Path, name: str) -> list[tuple[str, str]]:
+    """(heading, text) lines about a claim, a run or a variant.
+
+    Raises: SpecError for a name that is none of them, with the closest ones.
+    """
+    ledgers, index, judged = read(results)
+    entry = next((entry for entry in judged if entry.claim.id == name), None)
+    if entry is not None:
+        owner = next(ledger for ledger in ledgers if ledger.paper.name == entry.claim.paper)
+        return _claim(owner, entry, index)
+    if name in index.by_id:
+        return _run(index.by_id[name], judged)
+    keys = [key for key in index.keys if key[1] == name]
+    own = [entry for entry in judged if entry.claim.variant == name and entry.claim.maker == entry.claim.paper]
+    if keys or own:
+        references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
+        key = keys[0] if keys else (own[0].claim.paper, name)
+        return _variant(key, [row for row in rows(ScoreBook(index), references)
+                              if (row.paper, row.suite.variant) == key], own)  # fmt: skip
+    names = [entry.claim.id for entry in judged] + list(index.by_id) + [key[1] for key in index.keys]
+    close = difflib.get_close_matches(name, names, 3, 0.5)
+    raise SpecError("no claim, run or variant has this name", found=name,
+                    expected=f"for example {', '.join(close)}" if close else "an id of bench claims, or a variant",
+                    fix="bench claims --paper PAPER lists ids")  # fmt: skip
+
+
+def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str, str]]:
+    claim = entry.claim
+    lines = [("claim", f"{claim.id}: {claim.says}"), ("printed", printed(claim)), *_source(ledger, claim)]
+    again = recompute(ledger, claim)
+    if again is not None:
+        fits = "fits" if again.fits else "does not fit"
+        lines.append(("recomputed", f"{again.recomputed:.2f} from its own cells, which {fits}"))
+    if claim.kind != "ordering":
+        low, high = ledger.printed_band(claim)
+        tolerance = ledger.tolerance(claim)
+        lines.append(("band", f"{low:.4g} to {high:.4g} {claim.unit} ({tolerance.why if tolerance else ''})"))
+    bounds = "" if entry.low is None or entry.high is None else f" [{entry.low:.4g}, {entry.high:.4g}]"
+    lines += [("measured", measured(entry) + bounds), ("verdict", f"{entry.verdict}, p {p_value(entry)}"),
+              ("why", entry.why)]  # fmt: skip
+    if claim.fine_print:
+        lines.append(("fine print", fine_print(ledger, claim)))
+    runs = [index.by_id[name] for name in entry.records if name in index.by_id]
+    return lines + [("run", _short(run)) for run in runs[:20]] + (
+        [("", f"and {len(runs) - 20} more")] if len(runs) > 20 else [])  # fmt: skip
+
+
+def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:
+    if claim.derived_from:
+        parts = [ledger.by_id[name] for name in claim.derived_from]
+        return [("made of", f"{part.id}: {printed(part)}, {part.source}") for part in parts]
+    told = [("source", f"{ledger.paper.title}, {claim.source} ({claim.transcription})")]
+    return told + [(name, text) for name, text in (("conditions", claim.conditions), ("device", claim.device)) if text]
+
+
+def _short(run: Run) -> str:
+    scores = [f"{metric} {entry.value:.4f} on {split}" for (metric, split), entry in run.measured.items()
+              if entry.value is not None and metric in QUALITY]  # fmt: skip
+    speed = run.value("speedup", "batch1-length128")
+    scores += [f"speed-up {speed:.2f}"] if speed and not scores else []
+    return f"{run.id} ({run.scale}, {run.variant}, {run.task}, seed {run.seed}): {', '.join(scores) or 'sizes'}"
+
+
+def _run(run: Run, judged: Sequence[Judged]) -> list[tuple[str, str]]:
+    lines = [("run", _short(run) if run.ok else f"{run.id}: failed"), ("status", "ok" if run.ok else run.reason),
+             ("tier", run.tier), ("started", run.started), ("machine", run.environment.machine),
+             ("code", f"{run.code.commit[:12]}{' with uncommitted changes' if run.code.dirty else ''}")]  # fmt: skip
+    budget = ", ".join(f"{name} {value}" for name, value in run.settings.budget.items() if value is not None)
+    lines += [("budget", budget or "the recipe's own"), ("teacher", run.teacher or DASH)]
+    if run.data is not None:
+        lines.append(("rows", ", ".join(f"{split} {number:,}" for split, number in sorted(run.data.rows.items()))))
+    lines += [("measured", f"{metric} {split}: {entry.value:.6g}") for (metric, split), entry in run.measured.items()
+              if entry.value is not None]  # fmt: skip
+    behind = [entry.claim.id for entry in judged if run.id in entry.records]
+    return [*lines, ("behind", f"{len(behind)} claims" + (f", among them {', '.join(behind[:3])}" if behind else ""))]
+
+
+def _variant(key: tuple[str, str], found: Sequence[Row], own: Sequence[Judged]) -> list[tuple[str, str]]:
+    numbers = Counter(entry.verdict for entry in own if entry.claim.is_printed)
+    told = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if verdict in numbers) or "none"
+    lines = [("variant", f"{key[1]} of {key[0]}"), ("claims", told)]
+    for row in found:
+        size = row.typical("parameters", "all")
+        lines.append(("suite", f"scale {row.scale}, {row.label}" + (f", {size / 1e6:.1f}M parameters" if size else "")))
+        lines += [("", _series(row, series)) for series in row.suite.best.values() if row.scale != SHAPE]
+        for machine in row.suite.machines():
+            ratio = row.speedup(machine, "batch1-length128")
+            lines += [("", f"speed-up at batch 1 on {machine}: {interval(ratio, 2, 'x')}")] if ratio else []
+    return lines if found else [*lines, ("runs", "none yet: bench run --variant NAME, or bench measure --variant NAME")]
+
+
+def _series(row: Row, series: Series) -> str:
+    scores = row.book.of_series(row.suite, series)
+    if scores is None:
+        return f"{series.task}: no score"
+    kept = scores.retention()
+    share = f", {interval(kept.estimate, factor=100)}% of its teacher's" if kept and kept.estimate else ""
+    guess = f"; at chance: {scores.at_chance}" if scores.at_chance else ""
+    average = scores.average()
+    return (f"{series.task}: {interval(average.estimate, factor=100)} {scores.entries[0].metrics[0]} over "
+            f"{len(series.runs)} seeds{share}{guess}")  # fmt: skip

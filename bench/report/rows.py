@@ -1,0 +1,149 @@
+"""A suite of runs on display: what it is called, and the numbers that every table and figure shows of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+
+from bench.claims.units import TASK_METRICS
+from bench.core.spec import RECORD_SCALES
+from bench.core.stats import Estimate
+from bench.judge.scores import ScoreBook, Scores
+from bench.judge.series import OF_ONE_TASK, SHAPE, Key, Suite
+from bench.judge.sizes import estimate
+from bench.report.page import Number, Outcome
+
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+"""The nine tasks that a GLUE average may hold, in the benchmark's order."""
+
+BATCHES = ("batch1-length128", "batch32-length128")
+"""The two conditions of the tables."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Row:
+    """One suite; `label` is the variant with what tells it from its other suites."""
+
+    suite: Suite
+    label: str
+    reference: bool
+    """Whether it is of the paper that is everybody's teacher."""
+    glue: Scores | None
+    """The primary scores on the GLUE tasks that it ran."""
+    book: ScoreBook = field(repr=False)
+
+    @property
+    def scale(self) -> str:
+        return self.suite.scale
+
+    @property
+    def paper(self) -> str:
+        return self.suite.paper
+
+    def where(self) -> dict[str, str]:
+        """The first cells of a table row about this suite."""
+        return {"scale": self.scale, "paper": self.paper, "variant": self.label}
+
+    def typical(self, metric: str, split: str | None = None) -> float | None:
+        """The median over runs of a measurement that hardly varies (size, parameters, FLOPs); the newest at shape."""
+        runs = sorted(self.suite.runs, key=lambda run: run.started)
+        values = [
+            entry.value
+            for run in runs
+            for (name, where), entry in run.measured.items()
+            if name == metric and split in (None, where) and entry.value is not None
+        ]
+        return (values[-1] if self.scale == SHAPE else median(values)) if values else None
+
+    @property
+    def size_bytes(self) -> float | None:
+        """Bytes of the weight files that were scored or timed."""
+        return self.typical("size_bytes", "artefact")
+
+    @property
+    def teacher_size(self) -> float | None:
+        """Parameters of the teacher, where its record is at hand."""
+        return next((s.teacher_size for s in self.suite.best.values() if s.teacher_size is not None), None)
+
+    @property
+    def guessed(self) -> bool:
+        """Whether the architecture is our stand-in for one that its paper does not give."""
+        return any(run.settings.hyper.get("guessed") for run in self.suite.runs)
+
+    def speedup(self, machine: str, split: str) -> Estimate | None:
+        """Speed-up over the own teacher (at shape, over the reference) on one machine, by the protocol that speaks."""
+        found = [timing for timing in self.suite.timings("speedup", split) if timing.machine == machine]
+        return estimate(found[0]) if found else None
+
+    def times(self, metric: str, split: str, machine: str) -> list[float]:
+        """The values of a time on one machine, one per run."""
+        found = [timing for timing in self.suite.timings(metric, split) if timing.machine == machine]
+        return found[0].values if found else []
+
+    def training_seconds(self, machine: str) -> tuple[float, int] | None:
+        """(median seconds of a run, runs) on one machine."""
+        values = self.times("training_seconds", "all", machine)
+        return (median(values), len(values)) if values else None
+
+    def outcomes(self) -> list[Outcome]:
+        """The runs of this row, as the sections of a paper see them."""
+        primary = {task: scores.entries[0].names()[0] for task in self.suite.series
+                   if task in TASK_METRICS and (scores := self.book.primary(self.suite, (task,)))}  # fmt: skip
+        return [
+            Outcome(self.scale, self.label, run.task, *primary.get(run.task, ("", "")), run.seed,
+                    run.environment.machine, {name: Number(m.value, m.samples) for name, m in run.measured.items()})
+            for run in self.suite.runs
+        ]  # fmt: skip
+
+
+def rows(book: ScoreBook, references: set[str]) -> list[Row]:
+    """One row per suite: by scale, the papers in `references` first, then by name, a variant's suites best first."""
+    found = []
+    for key in book.index.keys:
+        by_scale: dict[str, list[Suite]] = defaultdict(list)
+        for suite in book.index.suites(key):
+            by_scale[suite.scale].append(suite)
+        for suites in by_scale.values():
+            labels = _labels(key, suites)
+            found += [Row(suite, label, key[0] in references, book.primary(suite, GLUE), book)
+                      for suite, label in zip(suites, labels, strict=True)]  # fmt: skip
+    place = {scale: number for number, scale in enumerate(RECORD_SCALES)}
+    # Stable: the suites of one variant keep their order.
+    return sorted(found, key=lambda row: (place[row.scale], not row.reference, row.paper, row.suite.variant))
+
+
+def _labels(key: Key, suites: Sequence[Suite]) -> list[str]:
+    """The variant, with what tells each suite from the others in brackets."""
+    if len(suites) == 1:
+        return [_with(key[1], _changes(suites[0]))]
+    facts = [_facts(suite) for suite in suites]
+    differ = {name for one in facts for name in one if len({other.get(name) for other in facts}) > 1}
+    labels = []
+    for suite, one in zip(suites, facts, strict=True):
+        told = {name: value for name, value in one.items() if name in differ} | _changes(suite)
+        labels.append(_with(key[1], told))
+    return [f"{label} #{place}" if labels.count(label) > 1 else label for place, label in enumerate(labels, 1)]
+
+
+def _changes(suite: Suite) -> dict[str, str]:
+    """What `--set` changed."""
+    series = next(iter(suite.best.values()))
+    return {} if suite.scale == SHAPE else {name: str(value) for name, value in series.settings.changes.items()}
+
+
+def _facts(suite: Suite) -> dict[str, str]:
+    """What may tell the suites of one variant apart: budgets that all tasks share, sizes, data."""
+    series = next(iter(suite.best.values()))
+    budget = {name: f"{value:,}" if isinstance(value, int) else str(value)
+              for name, value in series.settings.budget.items()
+              if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
+    own, data = series.newest.value("parameters", "all"), series.newest.data
+    sizes = {"teacher": series.teacher_size, "parameters": own}
+    return budget | {name: f"{size / 1e6:.0f}M" for name, size in sizes.items() if size} | (
+        {"data": data.origin} if data else {})  # fmt: skip
+
+
+def _with(name: str, told: Mapping[str, str]) -> str:
+    return f"{name} ({', '.join(f'{key}={value}' for key, value in sorted(told.items()))})" if told else name

@@ -1,0 +1,226 @@
+"""reports/README.md, the first screen: what holds, what it costs, and what nobody has tested yet."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from bench.claims.claim import Ledger
+from bench.claims.units import UNITS
+from bench.core.stats import Estimate
+from bench.judge.rules import STRICT, VERDICTS, Judged, counts
+from bench.judge.series import SeriesIndex
+from bench.report import headlines, tradeoff
+from bench.report.claims import LEGEND, MARKS
+from bench.report.numbers import DASH, show, significant
+from bench.report.page import Block, Cell, Lines, Link, Note, Page, Section, Strong, Table, Text, Weak, plain
+from bench.report.systems import ONE, SystemView
+
+KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Orderings"}
+"""The kinds of claim that runs here can answer, as the tally names them."""
+
+
+def page(
+    ledgers: Sequence[Ledger], judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex,
+    broken: Mapping[str, str], beside: Sequence[str] = (), tolerances: str = "",
+) -> Page:  # fmt: skip
+    """The page; `beside` are machines whose speed-ups stand beside those of the machine that speaks."""
+    found = tradeoff.figure(views)
+    blocks: list[Block] = [Lines((sentence(judged, index), _conditions(views, beside)))]
+    rows = [_cells(view, index, beside) for view in views]
+    blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views), *([found] if found else [])]
+    told = headlines.lines(ledgers, judged)
+    blocks += [*([Lines(tuple(told))] if told else []), Note(_tally(judged)), Note(_links(tolerances))]
+    if broken:
+        reasons = [{"paper": name, "reason": reason} for name, reason in sorted(broken.items())]
+        blocks.append(Section("Papers that could not be read", (Table.of(reasons),)))
+    return Page("README.md", "No free lunch", tuple(blocks), (Table.of(rows, name="no-free-lunch"),))
+
+
+def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
+    """What holds, and what has not been tested at the paper's scale."""
+    printed = [entry for entry in judged if entry.claim.is_printed]
+    if not any(run.ok for run in index.runs):
+        return f"Nothing was run yet: none of {len(printed):,} claims is judged from a measurement."
+    held = [entry for entry in printed if entry.verdict == "reproduced"]
+    failed = sum(entry.verdict == "not reproduced" for entry in printed)
+    kinds = ", ".join(f"{number} {KINDS.get(kind, kind).lower().replace('flops', 'FLOPs')}"
+                      for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
+    told = f"Of {len(printed):,} claims {len(held)} are reproduced ({kinds or 'none'}), {failed} are not; "
+    scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
+    return told + ("some scores were tested at the paper's scale (grey: in small runs only)." if scored else
+                   "no score was tested at the paper's scale (grey: small runs).")  # fmt: skip
+
+
+def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
+    machines = Counter(view.timing.machine for view in views if view.timing)
+    if not machines:
+        return f"Printed → measured; speed was not measured. {LEGEND}."
+    main = machines.most_common(1)[0][0]
+    others = f", in brackets on {', '.join(beside)}" if beside else ""
+    return f"Printed → measured; speed at batch 1 on {main}{_session(views, main)}{others}. {LEGEND}."
+
+
+def _session(views: Sequence[SystemView], machine: str) -> str:
+    protocols = {view.timing.protocol for view in views if view.timing and view.timing.machine == machine}
+    return " (quick sessions)" if protocols == {"quick"} else ""
+
+
+def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> dict[str, Cell]:
+    return {
+        "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
+        "speed-up": _speed(view, index, beside), "score kept, %": _kept(view), "lost most": _lost(view),
+    }  # fmt: skip
+
+
+def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+    """Four columns, which fit a phone: the price stands beside the name, what is lost most beside what is kept."""
+    head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
+    kept = (*_parts(cells["score kept, %"]), " ", *_parts(cells["lost most"]))
+    return {"system and price": head, "size": cells["size"], "speed-up": cells["speed-up"],
+            "score kept, %; lost most": kept}  # fmt: skip
+
+
+def _parts(cell: Cell) -> tuple[Text, ...]:
+    return cell if isinstance(cell, tuple) else (cell,)
+
+
+def _size(view: SystemView) -> str:
+    """`40 → 38.8 % fewer ✓`"""
+    if view.size is None:
+        return f"{view.bytes_.value / 1e6:,.1f} MB" if view.bytes_ else DASH
+    claim, found = view.size.claim, view.size.measured
+    if found is None and view.own_size is not None:
+        found = UNITS[claim.unit].to_print(view.own_size.value)
+    unit = {"x smaller": "x", "% fewer": "% fewer"}.get(claim.unit, f" {claim.unit}")
+    return f"{claim.value:g} → {significant(found)}{unit}{_mark(view.size)}"
+
+
+def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> str:
+    """`1.6 → 2.1x ↑`; where the printed number is judged at another batch than 1, that is shown, as b32."""
+    if view.reference:
+        return "1x"
+    printed, found, where = view.printed("speed"), view.speedup and view.speedup.value, ""
+    claim = view.speed.claim if view.speed else None
+    if view.speed and claim and claim.split != ONE and view.speed.measured is not None:
+        found = UNITS[claim.unit].to_record(view.speed.measured)
+        where = f" b{claim.split.partition('-')[0].removeprefix('batch')}"
+    text = f"{show(printed, 1)} → " if printed else ""
+    text += f"{show(found, 1 if found < 1000 else 0)}x{_mark(view.speed)}{where}" if found else DASH
+    text += f" ({view.system.backend})" if view.system.backend and found else ""
+    return text + "".join(_elsewhere(view, index, machine) for machine in beside)
+
+
+def _elsewhere(view: SystemView, index: SeriesIndex, machine: str) -> str:
+    if view.timing is None or view.timing.machine == machine:
+        return ""
+    key = view.timing.suite.paper, view.timing.suite.variant
+    found = [one for one in index.timings(key, "speedup", view.timing.split) if one.machine == machine]
+    return f" ({show(found[0].values[0], 1)}x)" if found and found[0].values else ""
+
+
+def _kept(view: SystemView) -> Cell:
+    """`97 → 69.1 (5)`: grey, with the number of tasks, where it is no number of the paper's scale."""
+    if view.reference:
+        return "100"
+    printed, kept = view.printed("retention"), view.kept
+    if printed is None and kept is None:
+        return DASH
+    told = f"{show(None if printed is None else 100 * printed, 1)} → "
+    if kept is None or view.scores is None:
+        return told + DASH
+    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}"
+    return told + number if view.scores.tier in STRICT else (told, Weak(f"{number} ({len(view.scores.entries)})"))
+
+
+def _lost(view: SystemView) -> Cell:
+    """`cola → stsb`, or the one task where both agree."""
+    if view.reference:
+        return ""
+    weak = view.scores is not None and view.scores.tier not in STRICT
+    found: Text = Weak(view.worst_measured) if weak else view.worst_measured
+    if not view.worst_measured or view.worst_measured == view.worst_printed:
+        return view.worst_printed
+    return (f"{view.worst_printed} → ", found) if view.worst_printed else found
+
+
+def _price(view: SystemView) -> str:
+    hours = view.device_hours
+    device = view.cost.claim.device if view.cost else ""
+    return (f"{hours:,.0f} {device} h, " if hours else "") + view.system.needs
+
+
+def _mark(entry: Judged | None) -> str:
+    sign = MARKS.get(entry.verdict, "") if entry else ""
+    return f" {sign}" if sign else ""
+
+
+def _footnote(views: Sequence[SystemView]) -> list[Block]:
+    """What grey and the signs of the table stand for."""
+    small = [view.scores for view in views if view.scores and view.kept and view.scores.tier not in STRICT]
+    parts: list[Text] = []
+    if small:
+        sizes = sorted({size / 1e6 for scores in small if (size := scores.series[0].teacher_size)})
+        rows = sorted({data.rows.get("train") or 0 for scores in small for one in scores.series
+                       if (data := one.newest.data)})  # fmt: skip
+        told = f"teacher of {_span(sizes, 1)} M parameters, {_span(rows, 0)} rows a task (tasks run)"
+        parts += [Weak(f"Grey: {told}"), ". "]
+    alone: dict[str, dict[str, None]] = {}
+    for view in views:
+        if view.retention and view.retention.claim.task:
+            alone.setdefault(view.retention.claim.task, {})[view.ledger.paper.label] = None
+    parts += [f"{', '.join(names)}: printed on {task}. " for task, names in alone.items()]
+    batches = {view.speed.claim.split.partition("-")[0] for view in views
+               if view.speed and view.speed.measured is not None} - {ONE.partition("-")[0]}  # fmt: skip
+    parts += [f"b{batch.removeprefix('batch')}: batch {batch.removeprefix('batch')}. " for batch in sorted(batches)]
+    if any(view.guessed for view in views):
+        parts.append("‡ our stand-in.")
+    return [Note(tuple(parts))] if parts else []
+
+
+def _span(values: Sequence[float], digits: int) -> str:
+    if not values:
+        return "unknown"
+    low, high = show(values[0], digits), show(values[-1], digits)
+    return low if low == high else f"{low} to {high}"
+
+
+def _tally(judged: Sequence[Judged]) -> Cell:
+    """`Size: 83 reproduced, 6 not reproduced.`, kind after kind; scores stand as retention."""
+    parts: list[Text] = []
+    for kind, name in KINDS.items():
+        numbers = counts(entry for entry in judged if entry.claim.kind == kind)
+        if numbers:
+            told = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if verdict in numbers)
+            parts += [Strong(f"{name}:"), f" {told}. "]
+    return tuple(parts)
+
+
+def _links(tolerances: str) -> Cell:
+    return (
+        Strong("Choose:"), " ", Link("every row", "table.md"), ", bench choose. ",
+        Strong("Doubt:"), " ", Link("papers", "papers.md"), ", bench show. ",
+        Strong("Track:"), " ", Link("environments", "environments.md"), ", ", Link("budgets", "budgets.md"),
+        f". Tolerance bands {tolerances}.",
+    )  # fmt: skip
+
+
+def summary(judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex, where: str) -> list[str]:
+    """Four lines for the terminal: what was found, how fast this is, and what to type next."""
+    fastest = max((view for view in views if view.speedup and not view.guessed), default=None,
+                  key=lambda view: _value(view.speedup))  # fmt: skip
+    speed = "Speed was not measured: bench measure --quick takes a minute or two."
+    if fastest is not None and fastest.timing is not None:
+        speed = (f"On {fastest.timing.machine} the fastest is {fastest.system.name}: "
+                 f"{show(_value(fastest.speedup), 1)} times as fast as BERT-base.")  # fmt: skip
+    return [
+        sentence(judged, index),
+        speed,
+        f"Read {where} first; every row is in table.md beside it, every paper on a page of its own.",
+        f"Next: bench choose --max-mb 100, bench show {views[-1].system.variant}, or bench run --help for real data."
+        if views else "Next: bench list shows what there is to run.",
+    ]  # fmt: skip
+
+
+def _value(found: Estimate | None) -> float:
+    return found.value if found else 0.0

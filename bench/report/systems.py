@@ -1,0 +1,151 @@
+"""The systems that somebody might deploy, each with what was printed of it and what was measured here.
+
+The first screen, its figure and `bench choose` read their numbers from here, so that they name the same records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench.claims.claim import Claim, Ledger, System
+from bench.claims.units import UNITS
+from bench.core.stats import Estimate
+from bench.judge.rules import Judged
+from bench.judge.scores import ScoreBook, Scores
+from bench.judge.series import PAPER_SIZED, Key, Timing
+from bench.judge.sizes import estimate
+from bench.report.rows import GLUE
+
+ONE = "batch1-length128"
+"""The condition under which systems are compared: one example of 128 word pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """A number with the records behind it."""
+
+    value: float
+    records: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemView:
+    """One system."""
+
+    ledger: Ledger
+    system: System
+    size: Judged | None
+    speed: Judged | None
+    retention: Judged | None
+    cost: Judged | None
+    bytes_: Measured | None
+    """Bytes at paper size: of the weight files, or by arithmetic where no such file exists."""
+    own_size: Measured | None
+    """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
+    timing: Timing | None
+    """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
+    scores: Scores | None
+    """Its scores on most GLUE tasks that one suite of runs had."""
+    worst_printed: str
+    """The task on which it lost most by the paper's own table; empty where that prints none."""
+    guessed: bool
+
+    @property
+    def key(self) -> Key:
+        return self.ledger.paper.name, self.system.variant
+
+    @property
+    def reference(self) -> bool:
+        return self.ledger.paper.reference
+
+    @property
+    def speedup(self) -> Estimate | None:
+        return estimate(self.timing) if self.timing else None
+
+    @property
+    def kept(self) -> Estimate | None:
+        """The share of its own teachers' score, measured."""
+        summary = self.scores.retention() if self.scores else None
+        return summary.estimate if summary else None
+
+    @property
+    def worst_measured(self) -> str:
+        """The task on which it lost most in our runs, or empty."""
+        shares = {}
+        for entry, scores in zip(
+            *((self.scores.entries, self.scores.scores) if self.scores else ((), ())), strict=True
+        ):
+            taught = [score.teacher for score in scores if score.teacher]
+            if len(taught) == len(scores):
+                shares[entry.task] = sum(score.value for score in scores) / sum(taught)
+        return min(shares, key=lambda task: shares[task], default="") if len(shares) > 1 else ""
+
+    def printed(self, field: str) -> float | None:
+        """What was printed of a field (`size`, `speed`, `retention`, `cost`), in the unit of records."""
+        entry: Judged | None = getattr(self, field)
+        return None if entry is None else UNITS[entry.claim.unit].to_record(entry.claim.number())
+
+    @property
+    def device_hours(self) -> float | None:
+        """The printed training time over all devices."""
+        seconds = self.printed("cost")
+        return None if seconds is None else seconds / 3600 * self.system.devices
+
+    @property
+    def records(self) -> tuple[str, ...]:
+        """Every record behind its measured numbers."""
+        timed = (run.id for run in self.timing.runs) if self.timing else ()
+        sized = (*(self.bytes_.records if self.bytes_ else ()), *(self.own_size.records if self.own_size else ()))
+        judged = (name for entry in (self.size, self.speed) if entry for name in entry.records)
+        return tuple(sorted({*timed, *sized, *judged, *(self.scores.records if self.scores else ())}))
+
+
+def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook) -> list[SystemView]:
+    """All systems: the reference first, then by the date of their paper."""
+    verdicts = {entry.claim.id: entry for entry in judged}
+    ordered = sorted(ledgers, key=lambda ledger: (not ledger.paper.reference, not ledger.paper.arxiv,
+                                                  ledger.paper.arxiv, ledger.paper.name))  # fmt: skip
+    return [_view(ledger, system, verdicts, book) for ledger in ordered for system in ledger.systems]
+
+
+def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: ScoreBook) -> SystemView:
+    key = ledger.paper.name, system.variant
+    timed = key
+    if system.timed_as:
+        paper, _, variant = system.timed_as.partition("/")
+        timed = paper, variant
+    split = f"{ONE}-{system.backend}" if system.backend else ONE
+    timings = [one for one in book.index.timings(timed, "speedup", split) if one.suite.scale in PAPER_SIZED]
+    size = verdicts.get(system.size)
+    runs = [run for run in book.index.counted(key, "parameters", "all") if run.scale in PAPER_SIZED]
+    guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))
+    return SystemView(
+        ledger, system, size, verdicts.get(system.speed), verdicts.get(system.retention), verdicts.get(system.cost),
+        _bytes(book, key), _own(book, key, size.claim) if size and guessed else None,
+        timings[0] if timings else None, book.widest(key, GLUE), _worst_printed(ledger, system.variant), guessed,
+    )  # fmt: skip
+
+
+def _bytes(book: ScoreBook, key: Key) -> Measured | None:
+    for split in ("packed", "artefact"):
+        runs = [run for run in book.index.counted(key, "size_bytes", split) if run.scale in PAPER_SIZED]
+        if runs:
+            return Measured(runs[0].value("size_bytes", split) or 0.0, (runs[0].id,))
+    return None
+
+
+def _own(book: ScoreBook, key: Key, claim: Claim) -> Measured | None:
+    """What our stand-in has of a claim's quantity."""
+    runs = [run for run in book.index.counted(key, claim.metric, claim.split) if run.scale in PAPER_SIZED]
+    return Measured(runs[0].value(claim.metric, claim.split) or 0.0, (runs[0].id,)) if runs else None
+
+
+def _worst_printed(ledger: Ledger, variant: str) -> str:
+    """The task with the smallest share in the first table that prints several of a variant's tasks."""
+    by_table: dict[str, list[Claim]] = {}
+    for claim in ledger.claims:
+        if claim.derived_from and claim.variant == variant and claim.task:
+            by_table.setdefault(claim.table, []).append(claim)
+    several = next((found for found in by_table.values() if len({claim.task for claim in found}) > 1), [])
+    return min(several, key=lambda claim: claim.number()).task if several else ""

@@ -1,0 +1,134 @@
+"""`bench show` and `bench choose`: one thing on one screen, what fits, and what is wrong in one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from test_cli import bench
+
+from bench.core.errors import SpecError
+from bench.report.choose import Answer, Bounds, Choice, choose, row
+from bench.report.listing import judged_rows, show, tally
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+
+
+def told(name: str) -> dict[str, str]:
+    """The first line under each heading."""
+    found: dict[str, str] = {}
+    for heading, text in show(RESULTS, name):
+        found.setdefault(heading, text)
+    return found
+
+
+def test_a_claim_is_shown_with_source_band_verdict_and_runs() -> None:
+    found = told("tinybert.headline.smaller")
+    assert found["printed"] == "7.5 x smaller" and "abstract" in found["source"]
+    assert found["band"].startswith("7.212 to 7.812") and found["verdict"].startswith("reproduced")
+    assert "Measured 7.6" in found["why"] and "shape" in found["run"]
+    assert found["fine print"].startswith("14.5 M beside 109 M")
+
+
+def test_a_retention_shows_the_two_numbers_it_is_made_of() -> None:
+    lines = [text for heading, text in show(RESULTS, "distilbert.t1.distilbert.sst2.retention") if heading == "made of"]
+    assert len(lines) == 2 and lines[0].startswith("distilbert.t1.distilbert.sst2: 91.3 %")
+
+
+def test_a_printed_average_is_recomputed() -> None:
+    assert "does not fit" in told("distilbert.t1.bert.score")["recomputed"]
+
+
+def test_a_run_and_a_variant_are_shown() -> None:
+    run = next(heading_text[1].split()[0] for heading_text in show(RESULTS, "tinybert.headline.smaller")
+               if heading_text[0] == "run")  # fmt: skip
+    found = told(run)
+    assert found["tier"] and found["status"] == "ok" and "claims" in found["behind"]
+    variant = told("distilbert")
+    assert variant["variant"] == "distilbert of distilbert" and "reproduced" in variant["claims"] and "suite" in variant
+    assert "none yet" in told("adabert")["runs"]
+
+
+@pytest.mark.parametrize(
+    ("name", "close"), [("disilbert", "distilbert"), ("tinybert.headline.smallr", "headline.smaller")]
+)
+def test_an_unknown_name_brings_the_closest_ones(name: str, close: str) -> None:
+    with pytest.raises(SpecError, match=f"no claim, run or variant.*found {name}.*{close}"):
+        show(RESULTS, name)
+
+
+def test_counts_come_first_and_rows_when_filtered(tmp_path: Path) -> None:
+    rows = judged_rows(RESULTS)
+    counted = tally(rows)
+    assert sum(line["claims"] for line in counted) == sum(row["transcription"] != "ours" for row in rows)
+    assert {line["paper"] for line in counted} == {row["paper"] for row in rows}
+    assert {row["task"] for row in judged_rows(RESULTS, task="cola", kind="retention")} == {"cola"}
+    with pytest.raises(SpecError, match="unknown --task; found coal"):
+        judged_rows(RESULTS, task="coal")
+    out = bench("claims", "--paper", "lowresource", cwd=tmp_path).stdout
+    assert "rows with --kind" in out and "lowresource.w1" not in out
+
+
+def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() -> None:
+    answer = choose(RESULTS, Bounds(max_mb=100))
+    kept = [one.retention or 0 for one in answer.fitting]
+    assert kept == sorted(kept, reverse=True) and all((one.megabytes or 0) <= 100 for one in answer.fitting)
+    assert {one.speedup_by for one in answer.fitting} <= {"measured", "printed", "by definition"}
+    names = [one.view.system.name for one in choose(RESULTS, Bounds()).fitting]
+    assert len(names) == 11 and names[0] == "BERT-base"
+
+
+def test_where_nothing_fits_the_nearest_is_told() -> None:
+    answer = choose(RESULTS, Bounds(max_mb=55, min_retention=99.9))
+    assert not answer.fitting and answer.nearest is not None
+    others = [one.misses(Bounds(max_mb=55, min_retention=99.9)) for one in choose(RESULTS, Bounds()).fitting]
+    assert answer.nearest.misses(Bounds(max_mb=55, min_retention=99.9)) == min(others)
+    assert choose(RESULTS, Bounds(max_mb=1e-9, min_retention=500)).nearest is not None
+
+
+def test_a_system_without_a_number_misses_every_bound_on_it() -> None:
+    answer: Answer = choose(RESULTS, Bounds())
+    unknown: Choice = next(one for one in answer.fitting if one.retention is None)
+    assert unknown.misses(Bounds(min_retention=1)) == math.inf and row(unknown)["score kept"] == "unknown"
+
+
+@pytest.mark.parametrize("bounds", [Bounds(max_mb=0), Bounds(min_speedup=-1), Bounds(min_retention=math.nan),
+                                    Bounds(max_mb=math.inf)])  # fmt: skip
+def test_a_bound_that_is_none_is_refused(bounds: Bounds) -> None:
+    with pytest.raises(SpecError, match="is no bound"):
+        choose(RESULTS, bounds)
+
+
+@pytest.mark.parametrize(("arguments", "told"), [
+    (("choose", "--max-mb", "small"), "max-mb"),
+    (("choose", "--max-mb", "-3"), "--max-mb is no bound"),
+    (("choose", "--machine", "mine"), "nothing was timed on this machine"),
+    (("show", "distilbrt"), "no claim, run or variant has this name"),
+    (("show", "../../etc"), "no claim, run or variant has this name"),
+    (("report", "--results", "nowhere"), "the results are not a folder"),
+    (("report", "--results", "empty"), "there are no records"),
+    (("report", "--scale", "huge"), "unknown --scale"),
+    (("report", "--scale", "../x"), "unknown --scale"),
+    (("claims", "--paper", "../bert"), "unknown paper"),
+    (("claims", "--kind", "weight"), "unknown --kind"),
+    (("export", "../x", "out"), "no record has this id"),
+    (("schema", "model"), "unknown schema"),
+])  # fmt: skip
+def test_wrong_input_is_one_line_and_exit_2_and_writes_nothing(
+    arguments: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "empty").mkdir()
+    before = sorted(tmp_path.rglob("*"))
+    out = bench(*arguments, cwd=tmp_path)
+    assert out.returncode == 2 and out.stdout == ""
+    assert out.stderr.count("\n") == 1 and told in out.stderr and "Traceback" not in out.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_outside_a_checkout_the_commands_work_on_what_is_there(tmp_path: Path) -> None:
+    assert bench("report", cwd=tmp_path).returncode == 2
+    answer = bench("choose", "--json", cwd=tmp_path)
+    assert answer.returncode == 0 and json.loads(answer.stdout)["nearest"] is None
+    assert json.loads(bench("schema", "record", cwd=tmp_path).stdout)["title"] == "Record"
