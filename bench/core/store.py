@@ -70,7 +70,7 @@ def check_writable(results: Path) -> None:
         pass
 
 
-def read_record(path: Path) -> Record:
+def read_record(path: Path | str) -> Record:
     """One record. Raises RecordError, naming the file, when it is not JSON or not of a known format."""
     try:
         with open(path, "rb", buffering=0) as file:
@@ -102,7 +102,7 @@ def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Itera
         raise RecordError("the results are not a folder", where=results, found=found, fix="give --results FOLDER")
     for scale in scales:
         for path in sorted(_files(str(results / scale)), key=_order):
-            yield read_record(Path(path))
+            yield read_record(path)
 
 
 def _order(path: str) -> list[str]:
@@ -127,7 +127,7 @@ def _files(folder: str) -> Iterator[str]:
                 yield entry.path
 
 
-def _explained(path: Path, content: bytes, error: ValidationError) -> RecordError:
+def _explained(path: Path | str, content: bytes, error: ValidationError) -> RecordError:
     fix = "restore it from git, or move it out of the results folder"
     try:
         found = json.loads(content)

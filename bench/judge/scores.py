@@ -20,6 +20,9 @@ from bench.judge.chance import Chance, degenerate_run
 from bench.judge.runs import Run
 from bench.judge.series import TIERS, Key, Rank, Series, SeriesIndex, Suite
 
+Names = tuple[tuple[str, str], ...]
+"""(metric, split) of every number that enters a score."""
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
@@ -181,6 +184,7 @@ class ScoreBook:
     def __init__(self, index: SeriesIndex) -> None:
         self.index = index
         self.chance = Chance(index.runs)
+        self._seeds: dict[tuple[Series, Names], tuple[Score, ...]] = {}
         self._found: dict[tuple[Key, tuple[Entry, ...]], list[Scores] | Missing] = {}
 
     def of(self, key: Key, entries: tuple[Entry, ...]) -> list[Scores] | Missing:
@@ -211,7 +215,7 @@ class ScoreBook:
 
     def scores(self, suite: Suite, entries: tuple[Entry, ...], series: Sequence[Series]) -> Scores:
         """The scores of these series of a suite, one for each entry."""
-        scores = tuple(self._by_seed(one, entry) for one, entry in zip(series, entries, strict=True))
+        scores = tuple(self._by_seed(one, entry.names()) for one, entry in zip(series, entries, strict=True))
         worst = max(series, key=lambda one: TIERS.index(one.tier))
         at_chance = self._at_chance(entries, series)
         # Made-up data and guesses speak only where there is nothing else; then the weakest of the series decides.
@@ -236,19 +240,23 @@ class ScoreBook:
         found = [self.primary(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
         return max((one for one in found if one), key=lambda one: (len(one.entries), one.rank), default=None)
 
-    def _by_seed(self, series: Series, entry: Entry) -> tuple[Score, ...]:
-        return tuple(
-            Score(seed, _mean(run, entry.names()), self._teacher_score(run, entry), _degenerate(run, entry), run)
-            for seed, run in series.runs.items()
-            if _has(run, entry.names())
-        )
+    def _by_seed(self, series: Series, names: Names) -> tuple[Score, ...]:
+        """The mean over these metrics of each seed that has them all."""
+        if (series, names) not in self._seeds:
+            splits = sorted({split for _, split in names})
+            self._seeds[series, names] = tuple(
+                Score(seed, _mean(run, names), self._teacher_score(run, names), _degenerate(run, splits), run)
+                for seed, run in series.runs.items()
+                if _has(run, names)
+            )
+        return self._seeds[series, names]
 
-    def _teacher_score(self, run: Run, entry: Entry) -> float | None:
+    def _teacher_score(self, run: Run, names: Names) -> float | None:
         """The own teacher's mean: from its record, or else, for the primary score alone, from the link to it."""
-        teacher, names = self.index.teacher(run), entry.names()
+        teacher = self.index.teacher(run)
         if teacher is not None and _has(teacher, names):
             return _mean(teacher, names)
-        primary = TASK_METRICS[entry.task][0], TASK_SPLITS[entry.task][0]
+        primary = TASK_METRICS[run.task][0], TASK_SPLITS[run.task][0]
         return run.teacher_score if names == (primary,) else None
 
     def _at_chance(self, entries: Sequence[Entry], series: Sequence[Series]) -> str:
@@ -275,14 +283,14 @@ def _primary(series: Series) -> Entry | None:
     return Entry(task=series.task, metrics=(metric,), splits=(splits[0],)) if splits else None
 
 
-def _has(run: Run, names: Sequence[tuple[str, str]]) -> bool:
+def _has(run: Run, names: Names) -> bool:
     return all(name in run.measured for name in names)
 
 
-def _mean(run: Run, names: Sequence[tuple[str, str]]) -> float:
+def _mean(run: Run, names: Names) -> float:
     return math.fsum(run.measured[name].value or 0.0 for name in names) / len(names)
 
 
-def _degenerate(run: Run, entry: Entry) -> str:
-    """Why the run guesses on the splits of an entry, or empty."""
-    return next((why for split in entry.splits if (why := degenerate_run(run, split))), "")
+def _degenerate(run: Run, splits: Sequence[str]) -> str:
+    """Why the run guesses on one of these splits, or empty."""
+    return next((why for split in splits if (why := degenerate_run(run, split))), "")

@@ -25,12 +25,11 @@ from bench.judge.series import SeriesIndex
 from bench.judge.sizes import judge_physical
 
 
-def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | SeriesIndex) -> list[Judged]:
+def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Judged]:
     """One verdict per claim, in ledger order.
 
     Raises: ClaimError where two ledgers share a claim id.
     """
-    index = runs if isinstance(runs, SeriesIndex) else SeriesIndex(runs)
     seen: dict[str, str] = {}
     for ledger in ledgers:
         for claim in ledger.claims:
@@ -38,7 +37,7 @@ def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | SeriesIndex) -> list[
                 raise ClaimError("a double id", where=f"{ledger.file}: claim {claim.id}: id", found=seen[claim.id],
                                  expected="an id of its own")  # fmt: skip
             seen[claim.id] = ledger.file
-    book = ScoreBook(index)
+    book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
     return correct(
         [_with_misprint(ledger, _judge(ledger, claim, book)) for ledger in ledgers for claim in ledger.claims]
     )

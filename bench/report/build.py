@@ -102,8 +102,8 @@ def make(asked: Request) -> Report:
 def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequence[str] = ()) -> Report:
     """All files of a report; a pure function of what it is given."""
     ledgers = sorted(asked.ledgers, key=lambda ledger: ledger.paper.name)
-    judged = judge(ledgers, index)
     book = ScoreBook(index)
+    judged = judge(ledgers, book)
     every = rows(book, {ledger.paper.name for ledger in ledgers if ledger.paper.reference})
     views = systems(ledgers, judged, book)
     bands = tolerance_digest(ledgers)

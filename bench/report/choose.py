@@ -10,7 +10,6 @@ from typing import Any
 
 from bench.core.errors import SpecError
 from bench.judge.rules import STRICT
-from bench.judge.scores import ScoreBook
 from bench.judge.series import PAPER_SIZED, SeriesIndex
 from bench.judge.sizes import estimate
 from bench.report.listing import read
@@ -80,8 +79,8 @@ def choose(results: Path, bounds: Bounds) -> Answer:
                         ("--min-retention", bounds.min_retention)):  # fmt: skip
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SpecError(f"{name} is no bound", found=value, expected="a number above 0")
-    ledgers, index, judged = read(results)
-    views = systems(ledgers, judged, ScoreBook(index))
+    ledgers, book, judged = read(results)
+    index, views = book.index, systems(ledgers, judged, book)
     timed = {one.machine for view in views if view.timing
              for one in index.timings(_timed_key(view), "speedup", view.timing.split)}  # fmt: skip
     if bounds.machine and bounds.machine not in timed:

@@ -24,11 +24,11 @@ from bench.report.numbers import DASH, interval
 from bench.report.rows import Row, rows
 
 
-def read(results: Path) -> tuple[list[Ledger], SeriesIndex, list[Judged]]:
-    """The ledgers, the runs and the verdicts.  Raises: RecordError as `read_runs` does."""
+def read(results: Path) -> tuple[list[Ledger], ScoreBook, list[Judged]]:
+    """The ledgers, the scores of all runs and the verdicts.  Raises: RecordError as `read_runs` does."""
     ledgers, _ = load_ledgers()
-    index = SeriesIndex(read_runs([results], REAL) if results.exists() else [])
-    return ledgers, index, judge(ledgers, index)
+    book = ScoreBook(SeriesIndex(read_runs([results], REAL) if results.exists() else []))
+    return ledgers, book, judge(ledgers, book)
 
 
 def judged_rows(
@@ -90,7 +90,8 @@ def show(results: Path, name: str) -> list[tuple[str, str]]:
 
     Raises: SpecError for a name that is none of them, with the closest ones.
     """
-    ledgers, index, judged = read(results)
+    ledgers, book, judged = read(results)
+    index = book.index
     entry = next((entry for entry in judged if entry.claim.id == name), None)
     if entry is not None:
         owner = next(ledger for ledger in ledgers if ledger.paper.name == entry.claim.paper)
@@ -102,7 +103,7 @@ def show(results: Path, name: str) -> list[tuple[str, str]]:
     if keys or own:
         references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
         key = keys[0] if keys else (own[0].claim.paper, name)
-        return _variant(key, [row for row in rows(ScoreBook(index), references)
+        return _variant(key, [row for row in rows(book, references)
                               if (row.paper, row.suite.variant) == key], own)  # fmt: skip
     names = [entry.claim.id for entry in judged] + list(index.by_id) + [key[1] for key in index.keys]
     close = difflib.get_close_matches(name, names, 3, 0.5)

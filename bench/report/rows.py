@@ -46,15 +46,10 @@ class Row:
         """The first cells of a table row about this suite."""
         return {"scale": self.scale, "paper": self.paper, "variant": self.label}
 
-    def typical(self, metric: str, split: str | None = None) -> float | None:
+    def typical(self, metric: str, split: str) -> float | None:
         """The median over runs of a measurement that hardly varies (size, parameters, FLOPs); the newest at shape."""
         runs = sorted(self.suite.runs, key=lambda run: run.started)
-        values = [
-            entry.value
-            for run in runs
-            for (name, where), entry in run.measured.items()
-            if name == metric and split in (None, where) and entry.value is not None
-        ]
+        values = [value for run in runs if (value := run.value(metric, split)) is not None]
         return (values[-1] if self.scale == SHAPE else median(values)) if values else None
 
     @property

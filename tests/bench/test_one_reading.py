@@ -37,7 +37,8 @@ def read() -> Read:
     ledgers, broken = load_ledgers()
     assert not broken
     index = SeriesIndex(read_runs([RESULTS], REAL))
-    book, judged = ScoreBook(index), judge(ledgers, index)
+    book = ScoreBook(index)
+    judged = judge(ledgers, book)
     return Read(ledgers, index, book, judged, rows(book, {"bert"}), systems(ledgers, judged, book))
 
 
