@@ -23,11 +23,12 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt $(REFERENCE)
 	@touch $@
 
+# What this machine makes goes to folders that git ignores; its report shows it beside the committed machines.
 reproduce: install
 	$(BIN)/bench run smoke
-	$(BIN)/bench measure --quick
-	$(BIN)/bench report --scale smoke
-	$(BIN)/bench report
+	$(BIN)/bench measure --quick --results results/local
+	@$(BIN)/bench report --scale smoke > /dev/null
+	@$(BIN)/bench report --results results --results results/local --reports reports/local
 
 lint: install
 	$(BIN)/ruff check .
@@ -45,4 +46,4 @@ bench: install
 	done
 
 clean:
-	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis results/smoke reports/smoke
+	rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .hypothesis results/smoke results/local reports/smoke reports/local

@@ -1,4 +1,4 @@
-"""Pausing Python's garbage collector where it would only cost time."""
+"""Pausing Python's search for cyclic references where it would only cost time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_collection() -> Iterator[None]:
-    """No search for cycles inside: for timed calls, and for work that makes many objects and no garbage."""
+    """No search for cycles inside: for timed calls, and for work that makes many objects and drops none."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

@@ -22,12 +22,12 @@ FEWEST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Meeting:
-    """All variants of an ordering on some tasks under one budget, with the seeds that ran on every side."""
+class Comparison:
+    """All variants of an ordering on some tasks under one budget, with the seeds that ran all of them."""
 
     order: tuple[str, ...]
     tasks: tuple[str, ...]
-    sides: tuple[Scores, ...]
+    compared: tuple[Scores, ...]
     """The worst variant first."""
     seeds: tuple[int, ...]
     tier: str
@@ -35,26 +35,26 @@ class Meeting:
 
     @property
     def scale(self) -> str:
-        return self.sides[0].scale
+        return self.compared[0].scale
 
     @property
     def records(self) -> tuple[str, ...]:
-        return tuple(sorted({score.run.id for side in self.sides for scores in side.scores for score in scores
+        return tuple(sorted({score.run.id for one in self.compared for scores in one.scores for score in scores
                              if score.seed in self.seeds}))  # fmt: skip
 
     @property
     def trained(self) -> tuple[int, ...]:
-        """The seeds that look degenerate on no side."""
-        return tuple(sorted(set(self.seeds).intersection(*(side.by_seed() for side in self.sides))))
+        """The seeds that look degenerate on no variant."""
+        return tuple(sorted(set(self.seeds).intersection(*(one.by_seed() for one in self.compared))))
 
     @property
     def at_chance(self) -> list[str]:
         """The variants that guess."""
-        return [variant for variant, side in zip(self.order, self.sides, strict=True) if side.at_chance]
+        return [variant for variant, one in zip(self.order, self.compared, strict=True) if one.at_chance]
 
 
 @dataclass(frozen=True, slots=True)
-class NoMeeting:
+class NoComparison:
     """Why there is none."""
 
     verdict: str
@@ -77,41 +77,41 @@ class Step:
 
 def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
     """The verdict of an ordering."""
-    meeting = find_meeting(book, claim)
-    if isinstance(meeting, NoMeeting):
-        return Judged(claim, meeting.verdict, why=meeting.why)
-    verdict, p, why = _weigh(meeting)
+    comparison = find_comparison(book, claim)
+    if isinstance(comparison, NoComparison):
+        return Judged(claim, comparison.verdict, why=comparison.why)
+    verdict, p, why = _weigh(comparison)
     if verdict == "not reproduced" and claim.transcription == "recalled":
         verdict, why = "inconclusive", f"{why} The ordering is only recalled, which does not suffice to call it wrong."
-    found = steps(meeting, meeting.trained) if meeting.trained else []
+    found = steps(comparison, comparison.trained) if comparison.trained else []
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
-    return Judged(claim, verdict, smallest and smallest.points.value, low, high, meeting.tier, meeting.scale,
-                  len(meeting.trained), p, None, why, meeting.records)  # fmt: skip
+    return Judged(claim, verdict, smallest and smallest.points.value, low, high, comparison.tier, comparison.scale,
+                  len(comparison.trained), p, None, why, comparison.records)  # fmt: skip
 
 
-def find_meeting(book: ScoreBook, claim: Claim) -> Meeting | NoMeeting:
-    """The best evidence on which all variants met; tasks with FEWEST common seeds or more are enough."""
+def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:
+    """The best evidence in which all variants can be compared; tasks with FEWEST common seeds or more are enough."""
     keys = [(claim.maker, variant) for variant in claim.order]
     tasks = {entry.task for entry in claim.tasks}
     absent = [variant for key, variant in zip(keys, claim.order, strict=True) if not tasks & {*book.index.tasks(key)}]
     if absent:
-        return NoMeeting("not run", f"Not run: no finished run of {', '.join(absent)} on a task of the ordering.")
-    met: dict[tuple[object, ...], dict[Entry, list[Scores]]] = {}
+        return NoComparison("not run", f"Not run: no finished run of {', '.join(absent)} on a task of the ordering.")
+    by_suites: dict[tuple[object, ...], dict[Entry, list[Scores]]] = {}
     for entry in claim.tasks:
-        for suites, sides in _meetings(book, keys, entry).items():
-            met.setdefault(suites, {})[entry] = sides
-    if not met:
+        for suites, compared in _comparable(book, keys, entry).items():
+            by_suites.setdefault(suites, {})[entry] = compared
+    if not by_suites:
         every = [one for key in keys for task in tasks for one in book.index.series(key, task)]
         if all(series.made_up for series in every):
-            why = "All sides ran on made-up data only, where an ordering of quality says nothing."
-            return NoMeeting("not comparable: made-up data", why)
+            why = "All variants ran on made-up data only, where an ordering of quality says nothing."
+            return NoComparison("not comparable: made-up data", why)
         why = "The variants did not run on one task with the same seeds, data and budget."
-        return NoMeeting("not comparable: budget", why)
-    return max((_meeting(book, claim, found) for found in met.values()), key=lambda meeting: meeting.rank)
+        return NoComparison("not comparable: budget", why)
+    return max((_comparison(book, claim, found) for found in by_suites.values()), key=lambda one: one.rank)
 
 
-def _meetings(book: ScoreBook, keys: Sequence[Key], entry: Entry) -> dict[tuple[object, ...], list[Scores]]:
+def _comparable(book: ScoreBook, keys: Sequence[Key], entry: Entry) -> dict[tuple[object, ...], list[Scores]]:
     """What the variants' suites share -> their scores on one task, of series that may be compared."""
     per_variant: list[dict[tuple[object, ...], Scores]] = []
     for key in keys:
@@ -123,10 +123,10 @@ def _meetings(book: ScoreBook, keys: Sequence[Key], entry: Entry) -> dict[tuple[
         per_variant.append(found)
     best: dict[tuple[object, ...], list[Scores]] = {}
     for rivals in sorted(set.intersection(*(set(found) for found in per_variant)), key=repr):
-        sides = [found[rivals] for found in per_variant]
-        shared = sides[0].suite.rivals
-        if _common(sides) and (shared not in best or _preferred(sides) > _preferred(best[shared])):
-            best[shared] = sides
+        compared = [found[rivals] for found in per_variant]
+        shared = compared[0].suite.rivals
+        if _common(compared) and (shared not in best or _preferred(compared) > _preferred(best[shared])):
+            best[shared] = compared
     return best
 
 
@@ -134,43 +134,43 @@ def _scored(series: Series, entry: Entry) -> bool:
     return any(name in run.measured for run in series.runs.values() for name in entry.names())
 
 
-def _preferred(sides: Sequence[Scores]) -> Rank:
-    """No side that guesses, then enough seeds, then as series are preferred: the larger budget before more seeds."""
-    guess = any(side.at_chance for side in sides)
-    return not guess, min(len(_common(sides)), FEWEST), min(side.series[0].rank for side in sides)
+def _preferred(compared: Sequence[Scores]) -> Rank:
+    """No variant that guesses, then enough seeds, then as series are preferred."""
+    guess = any(one.at_chance for one in compared)
+    return not guess, min(len(_common(compared)), FEWEST), min(one.series[0].rank for one in compared)
 
 
-def _common(sides: Sequence[Scores]) -> list[int]:
-    """The seeds that ran all tasks on every side."""
-    return sorted(set.intersection(*({score.seed for score in scores} for side in sides for scores in side.scores)))
+def _common(compared: Sequence[Scores]) -> list[int]:
+    """The seeds with which every variant ran all tasks."""
+    return sorted(set.intersection(*({score.seed for score in scores} for one in compared for scores in one.scores)))
 
 
-def _meeting(book: ScoreBook, claim: Claim, found: Mapping[Entry, list[Scores]]) -> Meeting:
-    """Tasks on which no side guesses, if there are any; of those the ones with enough seeds, or else with the most."""
-    able = {entry: sides for entry, sides in found.items() if not any(side.at_chance for side in sides)} or found
-    most = max(len(_common(sides)) for sides in able.values())
-    chosen = {entry: sides for entry, sides in able.items() if len(_common(sides)) >= min(most, FEWEST)}
+def _comparison(book: ScoreBook, claim: Claim, found: Mapping[Entry, list[Scores]]) -> Comparison:
+    """The tasks on which no variant guesses, if there are any; of those the ones with enough seeds, or the most."""
+    able = {entry: scores for entry, scores in found.items() if not any(one.at_chance for one in scores)} or found
+    most = max(len(_common(scores)) for scores in able.values())
+    chosen = {entry: scores for entry, scores in able.items() if len(_common(scores)) >= min(most, FEWEST)}
     entries = tuple(chosen)
-    sides = tuple(
+    compared = tuple(
         book.scores(chosen[entries[0]][place].suite, entries, [chosen[entry][place].series[0] for entry in entries])
         for place in range(len(claim.order))
     )
-    worst = max((side.tier for side in sides), key=TIERS.index)
+    worst = max((one.tier for one in compared), key=TIERS.index)
     if len(chosen) < len(claim.tasks):
         worst = max(worst, "reduced", key=TIERS.index)  # fewer tasks than the paper's
-    rank = (able is not found or not any(side.at_chance for side in sides), min(len(_common(sides)), FEWEST),
-            -TIERS.index(worst), len(chosen), min(side.rank for side in sides))  # fmt: skip
+    rank = (able is not found or not any(one.at_chance for one in compared), min(len(_common(compared)), FEWEST),
+            -TIERS.index(worst), len(chosen), min(one.rank for one in compared))  # fmt: skip
     tasks = tuple(dict.fromkeys(entry.task for entry in entries))
-    return Meeting(claim.order, tasks, sides, tuple(_common(sides)), worst, rank)
+    return Comparison(claim.order, tasks, compared, tuple(_common(compared)), worst, rank)
 
 
-def steps(meeting: Meeting, seeds: Sequence[int], cut: int = 0) -> list[Step]:
+def steps(comparison: Comparison, seeds: Sequence[int], cut: int = 0) -> list[Step]:
     """Each adjacent pair of the order, in points, paired by seed; `cut` seeds at each end are trimmed.
 
     Raises: ValueError without a seed.
     """
     found = []
-    for (worse, low), (better, high) in pairwise(zip(meeting.order, meeting.sides, strict=True)):
+    for (worse, low), (better, high) in pairwise(zip(comparison.order, comparison.compared, strict=True)):
         differences = [100 * (high.score_of(seed) - low.score_of(seed)) for seed in seeds]
         # Two scores that differ by less than one dev example have not been told apart.
         least = 100 * high.example
@@ -179,24 +179,24 @@ def steps(meeting: Meeting, seeds: Sequence[int], cut: int = 0) -> list[Step]:
     return found
 
 
-def _weigh(meeting: Meeting) -> tuple[str, float | None, str]:
+def _weigh(comparison: Comparison) -> tuple[str, float | None, str]:
     """(verdict, p, why)"""
-    trained, lost = meeting.trained, len(meeting.seeds) - len(meeting.trained)
-    over = f"over {', '.join(meeting.tasks)} with {_seeds(len(trained))}"
-    if meeting.at_chance:
-        return "inconclusive: at chance", None, (f"No better than guessing on {', '.join(meeting.tasks)}: "
-                                                 f"{', '.join(meeting.at_chance)}.")  # fmt: skip
+    trained, lost = comparison.trained, len(comparison.seeds) - len(comparison.trained)
+    over = f"over {', '.join(comparison.tasks)} with {_seeds(len(trained))}"
+    if comparison.at_chance:
+        return "inconclusive: at chance", None, (f"No better than guessing on {', '.join(comparison.tasks)}: "
+                                                 f"{', '.join(comparison.at_chance)}.")  # fmt: skip
     if len(trained) < FEWEST:
         left_out = f" ({lost} more look degenerate)" if lost else ""
-        told = f"Only {_seeds(len(trained))}{left_out} on {', '.join(meeting.tasks)}"
+        told = f"Only {_seeds(len(trained))}{left_out} on {', '.join(comparison.tasks)}"
         return "inconclusive", None, f"{told}: an ordering takes {FEWEST}, {FEWEST - len(trained)} more."
-    strict = meeting.tier in STRICT
-    found = steps(meeting, trained)
+    strict = comparison.tier in STRICT
+    found = steps(comparison, trained)
     verdict, p, why = _verdict(found, strict, over, lost)
     if not lost:
         return verdict, p, f"{why}."
     # Seeds that guessed must not decide: with all of them counted every step keeps its direction, or nothing is said.
-    every = steps(meeting, meeting.seeds, lost)
+    every = steps(comparison, comparison.seeds, lost)
     alike = all(_sign(step) == _sign(again) for step, again in zip(found, every, strict=True))
     if verdict == "inconclusive":
         return verdict, p, f"{why} ({lost} more seeds look degenerate)."

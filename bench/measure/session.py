@@ -1,4 +1,4 @@
-"""A timing session: one child process per model, and rounds in which all of them take their turn.
+"""A timing session: one child process per model, and rounds in which all of them take their turns.
 
 Every round times every model within a short while, so that the machine's drift falls on all alike; a ratio is taken
 within the round. Two processes of one model differ by a few percent for as long as they live (where their memory
@@ -38,7 +38,7 @@ WIDE = 0.10
 """An A/A interval wider than this share, or as far from 1, means that the session was too noisy to tell much."""
 
 ROOM_BYTES = 2**30
-"""Memory that one process of a paper-sized model is given, on average; what does not fit waits for a later sitting."""
+"""Memory that one process of a paper-sized model is given, on average; what does not fit waits for a later session."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Worker:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """A session's answer: facts per subject, and timings per subject and shape."""
+    """What one session or several say: facts per subject, and timings per subject and shape."""
 
     facts: Mapping[Subject, Mapping[str, Any]]
     timings: tuple[Timing, ...]
@@ -169,21 +169,21 @@ def measure(
     reference: Subject, subjects: Sequence[Subject], batches: Sequence[int], length: int, threads: int, effort: Effort,
     say: Callable[[str], None] = lambda text: None,
 ) -> Measured:  # fmt: skip
-    """Time the subjects against the reference, all in one session, at every batch size.
+    """Time the subjects against the reference, in one session, at every batch size.
 
-    Where they do not all fit in memory, in several sittings, each with the reference and its twin in it; the
+    Where they do not all fit in memory, in several sessions, each with the reference and its twin in it; the
     reference's own timings are those of the first.
     Raises SpecError, DeviceError and ModelError as the children do; nothing is measured then.
     """
     rest = [subject for subject in dict.fromkeys(subjects) if subject != reference]
-    sat = [_sit([reference, *lot], batches, length, threads, effort, say) for lot in lots(rest, _room())]
-    facts = {subject: found for sitting in reversed(sat) for subject, found in sitting.facts.items()}
-    later = [timing for sitting in sat[1:] for timing in sitting.timings if timing.subject != reference]
-    return Measured(facts, (*sat[0].timings, *later))
+    found = [_session([reference, *some], batches, length, threads, effort, say) for some in fitting(rest, _room())]
+    facts = {subject: told for one in reversed(found) for subject, told in one.facts.items()}
+    later = [timing for one in found[1:] for timing in one.timings if timing.subject != reference]
+    return Measured(facts, (*found[0].timings, *later))
 
 
-def lots(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
-    """The subjects in lots of at most as many processes as have room beside the reference and its twin."""
+def fitting(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
+    """The subjects in groups of at most as many processes as have room beside the reference and its twin."""
     size = max(1, room - 2)
     return [subjects[start : start + size] for start in range(0, len(subjects), size)] or [()]
 
@@ -193,11 +193,11 @@ def _room() -> int:
     return min(psutil.virtual_memory().available, environment.memory_bytes()) // ROOM_BYTES
 
 
-def _sit(
+def _session(
     chosen: Sequence[Subject], batches: Sequence[int], length: int, threads: int, effort: Effort,
     say: Callable[[str], None],
 ) -> Measured:  # fmt: skip
-    """Time the subjects, the first of which is the reference, in one interleaved sitting."""
+    """Time the subjects, the first of which is the reference, in one session."""
     names = {str(place): subject for place, subject in enumerate(chosen)}
     told: list[_Told] = []
 

@@ -77,7 +77,7 @@ class Model:
         }  # fmt: skip
 
     def time(self, order: dict[str, Any]) -> dict[str, Any]:
-        """Seconds of each of so many calls, garbage collection kept out of them."""
+        """Seconds of each of so many calls, Python's gc switched off."""
         if self.call is None:
             raise SpecError("the model was not warmed before it was timed")
         gc.disable()

@@ -87,7 +87,7 @@ def stale(asked: Request) -> list[Path]:
 
 def make(asked: Request) -> Report:
     """The report.  Raises: RecordError for an unreadable record, or a folder that is missing or has none."""
-    # Many objects and no garbage: looking for cycles among all runs again and again would double the time.
+    # Looking for cycles among all runs again and again would double the time.
     with no_collection(), Drawing() as drawing:
         found = [read_runs([folder], asked.scales) for folder in asked.results]
         if not any(found):
@@ -124,7 +124,7 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
         files[asked.reports / f"{one.name}.tex"] = formats.latex(one)
     files |= {asked.reports / name: text for name, text in drawing.drawn().items()}
     readme = (asked.reports / "README.md").as_posix()
-    return Report(files, tuple(screen.summary(judged, views, index, readme)))
+    return Report(files, tuple(screen.summary(judged, views, index, readme, beside)))
 
 
 def _rendered(page: Page, bands: str) -> str:

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 
 from bench.claims.claim import Ledger
 from bench.claims.units import UNITS
-from bench.core.stats import Estimate
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
 from bench.report import headlines, tradeoff
@@ -112,11 +111,17 @@ def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> str:
 
 
 def _elsewhere(view: SystemView, index: SeriesIndex, machine: str) -> str:
-    if view.timing is None or view.timing.machine == machine:
-        return ""
+    found = _on(view, index, machine)
+    return f" ({show(found, 1)}x)" if found and view.timing and view.timing.machine != machine else ""
+
+
+def _on(view: SystemView, index: SeriesIndex, machine: str) -> float | None:
+    """The speed-up on one machine."""
+    if view.timing is None:
+        return None
     key = view.timing.suite.paper, view.timing.suite.variant
     found = [one for one in index.timings(key, "speedup", view.timing.split) if one.machine == machine]
-    return f" ({show(found[0].values[0], 1)}x)" if found and found[0].values else ""
+    return found[0].values[0] if found and found[0].values else None
 
 
 def _kept(view: SystemView) -> Cell:
@@ -205,14 +210,17 @@ def _links(tolerances: str) -> Cell:
     )  # fmt: skip
 
 
-def summary(judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex, where: str) -> list[str]:
-    """Four lines for the terminal: what was found, how fast this is, and what to type next."""
-    fastest = max((view for view in views if view.speedup and not view.guessed), default=None,
-                  key=lambda view: _value(view.speedup))  # fmt: skip
+def summary(
+    judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex, where: str, beside: Sequence[str] = (),
+) -> list[str]:  # fmt: skip
+    """Four lines for the terminal: what was found, how fast this is (on the machine beside), what to type next."""
+    timed = [(found, view.system.name, machine) for view in views if view.timing and not view.guessed
+             for machine in beside or (view.timing.machine,) if (found := _on(view, index, machine))]  # fmt: skip
     speed = "Speed was not measured: bench measure --quick takes a minute or two."
-    if fastest is not None and fastest.timing is not None:
-        speed = (f"On {fastest.timing.machine} the fastest is {fastest.system.name}: "
-                 f"{show(_value(fastest.speedup), 1)} times as fast as BERT-base.")  # fmt: skip
+    if timed:
+        found, name, machine = max(timed)
+        reference = next((view.system.name for view in views if view.reference), "the reference")
+        speed = f"On {machine} the fastest is {name}: {show(found, 1)} times as fast as {reference}."
     return [
         sentence(judged, index),
         speed,
@@ -220,7 +228,3 @@ def summary(judged: Sequence[Judged], views: Sequence[SystemView], index: Series
         f"Next: bench choose --max-mb 100, bench show {views[-1].system.variant}, or bench run --help for real data."
         if views else "Next: bench list shows what there is to run.",
     ]  # fmt: skip
-
-
-def _value(found: Estimate | None) -> float:
-    return found.value if found else 0.0

@@ -52,7 +52,7 @@ class Request:
 
 
 def run(request: Request) -> list[Record]:
-    """Measure what was asked, one session per number of threads; one record per variant and session.
+    """Measure what was asked, in a session per number of threads; one record per variant and session.
 
     Raises SpecError for an unknown variant or backend, DeviceError for a backend that cannot run here: before that,
     nothing is written.

@@ -33,7 +33,7 @@ from bench.measure.session import (
     Timing,
     Worker,
     calls_per_turn,
-    lots,
+    fitting,
     measure,
     ratio_of,
     repeat,
@@ -218,19 +218,19 @@ def test_what_makes_no_sense_is_refused_before_anything_runs() -> None:
         Request(threads=(1, 4096))
 
 
-def test_what_does_not_fit_in_memory_at_once_sits_down_later() -> None:
-    assert lots("abcdef", 9) == ["abcdef"] and lots("abcdef", 5) == ["abc", "def"]
-    assert lots("abc", 1) == ["a", "b", "c"], "one at a time, however little there is"
-    assert lots("", 5) == [()], "the reference is timed alone, too"
+def test_what_does_not_fit_in_memory_at_once_has_a_later_session() -> None:
+    assert fitting("abcdef", 9) == ["abcdef"] and fitting("abcdef", 5) == ["abc", "def"]
+    assert fitting("abc", 1) == ["a", "b", "c"], "one at a time, however little there is"
+    assert fitting("", 5) == [()], "the reference is timed alone, too"
 
 
-def test_every_sitting_has_the_reference_and_facts_of_all_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_session_has_the_reference_and_facts_of_all_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bench.measure.session._room", lambda: 3)
     reference, one, other = (Subject("lowresource", name) for name in ("bilstm", "cnn", "cbow-ffn"))
     found = measure(reference, [one, other], (1,), 8, 1, Effort(copies=2, rounds=2, turn_s=0.001, warm_calls=1))
     assert [timing.subject for timing in found.timings] == [reference, one, other] and set(found.facts) == {
         reference, one, other}  # fmt: skip
-    assert found.timings[1].floor != found.timings[2].floor, "each sitting has an A/A pair of its own"
+    assert found.timings[1].floor != found.timings[2].floor, "each session has an A/A pair of its own"
 
 
 @pytest.mark.parametrize(("low", "value", "high", "noisy"), [(0.97, 1.0, 1.03, False), (0.94, 1.0, 1.06, True),
