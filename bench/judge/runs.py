@@ -95,6 +95,11 @@ class Run:
         return None if entry is None else entry.value
 
     @property
+    def timed(self) -> bool:
+        """Whether it says how long the model takes; a shape known by arithmetic alone does not."""
+        return any(metric == "latency_s" for metric, _ in self.measured)
+
+    @property
     def made_up(self) -> bool:
         """Whether the run's data is synthetic: its scores say nothing about the paper's."""
         return self.scale == "smoke" or (self.data is not None and self.data.source.startswith("synthetic"))

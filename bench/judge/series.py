@@ -116,7 +116,7 @@ class Suite:
 
     def machines(self) -> list[str]:
         """The machines on which it was timed, or else ran; sorted."""
-        timed = {run.environment.machine for run in self.runs for metric, _ in run.measured if metric == "latency_s"}
+        timed = {run.environment.machine for run in self.runs if run.timed}
         return sorted(timed or {run.environment.machine for run in self.runs})
 
 
@@ -234,7 +234,7 @@ class SeriesIndex:
         newest: dict[str, tuple[str, str]] = {}
         for run in self.runs:
             machine = run.environment.machine
-            full[machine] |= {run.key} if run.ok and run.protocol == "full" else set()
+            full[machine] |= {run.key} if run.ok and run.protocol == "full" and run.timed else set()
             newest[machine] = max(newest.get(machine, ("", "")), _age(run))
         return sorted(full, key=lambda machine: (len(full[machine]), newest[machine]), reverse=True)
 

@@ -16,7 +16,7 @@ MARKS = {
 }  # fmt: skip
 """A verdict in one sign; what was not tested has none."""
 
-LEGEND = "✓ holds, ↑ better, ✗ does not hold, ? open, no sign: not tested"
+LEGEND = "✓ holds, ↑ better, ✗ not here, ? open, no sign: not tested"
 
 
 def printed(claim: Claim) -> str:

@@ -97,5 +97,5 @@ def fine_print(ledger: Ledger, claim: Claim) -> str:
 
 def _filled(claims: Sequence[Claim]) -> str:
     if len(claims) == 1:
-        return f"{claims[0].number():g} {claims[0].unit}"
+        return f"{claims[0].number():g}{'' if claims[0].unit in ('x', '%') else ' '}{claims[0].unit}"
     return f"{significant(claims[0].number() / claims[1].number(), 2)}x"
