@@ -97,7 +97,7 @@ class Run:
     @property
     def timed(self) -> bool:
         """Whether it says how long the model takes; a shape known by arithmetic alone does not."""
-        return any(metric == "latency_s" for metric, _ in self.measured)
+        return any(metric in ("latency_s", "speedup") for metric, _ in self.measured)
 
     @property
     def made_up(self) -> bool:

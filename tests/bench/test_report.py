@@ -204,7 +204,7 @@ def test_a_paper_page_has_headlines_first_every_claim_and_the_teacher_beside_eac
     assert page.index("## Headlines") < page.index("## Verdicts") < page.index("## Scores")
     found = [claim.id for claim in claims if row(page, claim.id)]
     assert len(found) == 6
-    assert column(page, "fine print", "DistilBERT is 60% faster") == "as the score of 91.3 % is; a share of 1.5x"
+    assert column(page, "fine print", "DistilBERT is 60% faster") == "as the score of 91.3% is; a share of 1.5x"
     assert column(page, "printed", "distilbert.speed") == "60 % faster"
     assert "distilbert-no-ce &lt; distilbert-no-mlm" in page
     assert column(page, "n", "small", "distilbert", "rte") == "5"

@@ -1,4 +1,4 @@
-"""Verdicts on claims whose truth is known: the fast form of tests/benchmarks/verdict_simulation.py, with fixed draws."""
+"""Verdicts on claims whose truth is known: tests/benchmarks/verdict_simulation.py in short, with fixed draws."""
 
 from __future__ import annotations
 
