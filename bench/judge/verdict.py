@@ -138,8 +138,8 @@ def _not_comparable(claim: Claim, scores: Scores) -> Judged:
         return _open(claim, "not comparable: budget", why, scores)
     size = scores.series[0].teacher_size or scores.series[0].newest.value("parameters", "all")
     told = f" of {size / 1e6:.1f} million parameters" if size else ""
-    why = (f"The runs are of scale {scores.scale}, from another encoder{told}: its scores are not the paper's. What "
-           "carries over, the share of the own teacher's score, is judged as retention.")  # fmt: skip
+    why = (f"Runs of scale {scores.scale} start from another encoder{told}; what carries over, the share of its own "
+           "teacher's score, is judged as retention.")  # fmt: skip
     return _open(claim, "not comparable: another teacher", why, scores)
 
 

@@ -24,7 +24,8 @@ def printed(claim: Claim) -> str:
     if claim.value is None:
         return ("" if claim.is_printed else "not printed: ") + " < ".join(claim.order)
     number = significant(claim.value, 4) if claim.derived_from else f"{claim.value:g}"
-    return f"{number} {claim.unit}" + ("" if claim.metric_stated else " (metric not stated)")
+    unit = "% of the teacher's" if claim.unit == "% of" else claim.unit
+    return f"{number} {unit}" + ("" if claim.metric_stated else " (metric not stated)")
 
 
 def measured(entry: Judged) -> str:
@@ -34,21 +35,44 @@ def measured(entry: Judged) -> str:
     return f"{significant(entry.measured)} {'points' if entry.claim.kind == 'ordering' else entry.claim.unit}"
 
 
-def claim_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
-    """One row per claim, in ledger order."""
+def measured_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
+    """One row per claim that was measured, in ledger order."""
+    return [
+        _said(entry.claim) | {"measured": with_interval(entry), "runs": _runs(entry),
+                              "verdict": Strong(entry.verdict), "why": entry.why}
+        for entry in judged if entry.measured is not None
+    ]  # fmt: skip
+
+
+def open_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
+    """One row per claim without a measurement, in ledger order; " repeats the reason above."""
     rows: list[dict[str, Cell]] = []
+    above = ("", "")
     for entry in judged:
-        claim = entry.claim
-        bounds = DASH
-        if entry.low is not None and entry.high is not None:
-            bounds = f"[{significant(entry.low)}, {significant(entry.high)}]"
-        told = "" if claim.transcription == "seen" else f" ({claim.transcription})"
-        rows.append({
-            "claim": claim.id, "says": claim.says, "printed": printed(claim), "source": f"{claim.source}{told}",
-            "measured": measured(entry), "95% interval": bounds, "seeds": str(entry.seeds or DASH),
-            "tier": entry.tier or DASH, "p": p_value(entry), "verdict": Strong(entry.verdict), "why": entry.why,
-        })  # fmt: skip
+        if entry.measured is None:
+            now = entry.verdict, entry.why
+            why = '"' if now == above else entry.why
+            rows.append(_said(entry.claim) | {"verdict": Strong(entry.verdict), "why": why})
+            above = now
     return rows
+
+
+def _said(claim: Claim) -> dict[str, Cell]:
+    told = "" if claim.transcription == "seen" else f", {claim.transcription}"
+    return {"claim": f"{claim.id}: {claim.says}", "printed": f"{printed(claim)} ({claim.source}{told})"}
+
+
+def with_interval(entry: Judged) -> str:
+    """`102 % faster [97.1, 108]`"""
+    if entry.low is None or entry.high is None:
+        return measured(entry)
+    return f"{measured(entry)} [{significant(entry.low)}, {significant(entry.high)}]"
+
+
+def _runs(entry: Judged) -> str:
+    """`3 seeds, reduced, p 0.03 (0.2)`"""
+    seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}, " if entry.seeds else ""
+    return f"{seeds}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")
 
 
 def p_value(entry: Judged) -> str:

@@ -9,7 +9,7 @@ from string import Formatter
 from bench.claims.claim import Claim, Ledger
 from bench.judge.rules import Judged
 from bench.report.claims import MARKS, measured, printed
-from bench.report.numbers import significant
+from bench.report.numbers import DASH, significant
 from bench.report.page import Cell, Section, Strong, Table, Text, Weak
 
 
@@ -77,7 +77,7 @@ def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:
 def found(entry: Judged) -> Cell:
     """What was measured; weak where the runs are not the paper's."""
     text = measured(entry)
-    return text if entry.tier in ("exact", "checkpoint", "") else Weak(text)
+    return text if text == DASH or entry.tier in ("exact", "checkpoint", "") else Weak(text)
 
 
 def mark(entry: Judged) -> str:

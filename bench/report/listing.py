@@ -18,7 +18,7 @@ from bench.judge.scores import ScoreBook
 from bench.judge.series import SHAPE, Series, SeriesIndex
 from bench.judge.verdict import as_json, judge
 from bench.report.build import REAL, load_ledgers
-from bench.report.claims import measured, p_value, printed
+from bench.report.claims import p_value, printed, with_interval
 from bench.report.headlines import fine_print
 from bench.report.numbers import DASH, interval
 from bench.report.rows import Row, rows
@@ -123,9 +123,8 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str,
         low, high = ledger.printed_band(claim)
         tolerance = ledger.tolerance(claim)
         lines.append(("band", f"{low:.4g} to {high:.4g} {claim.unit} ({tolerance.why if tolerance else ''})"))
-    bounds = "" if entry.low is None or entry.high is None else f" [{entry.low:.4g}, {entry.high:.4g}]"
-    lines += [("measured", measured(entry) + bounds), ("verdict", f"{entry.verdict}, p {p_value(entry)}"),
-              ("why", entry.why)]  # fmt: skip
+    told = "" if entry.p is None else f", p {p_value(entry)}"
+    lines += [("measured", with_interval(entry)), ("verdict", entry.verdict + told), ("why", entry.why)]
     if claim.fine_print:
         lines.append(("fine print", fine_print(ledger, claim)))
     runs = [index.by_id[name] for name in entry.records if name in index.by_id]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bench.core.stats import Estimate, mean_of, ratio_of
+from bench.core.stats import Estimate, mean_of, ratio_of  # for the sections that papers bring
 
 __all__ = ["DASH", "Estimate", "interval", "mean_of", "millions", "percent", "ratio_of", "show", "significant"]
 

@@ -15,12 +15,16 @@ from bench.core.stats import deviation
 from bench.judge.rules import Judged, counts
 from bench.judge.series import SHAPE, Series
 from bench.report import headlines
-from bench.report.claims import claim_rows, folded
+from bench.report.claims import folded, measured_rows, open_rows
 from bench.report.numbers import DASH, interval, percent, show, significant
 from bench.report.page import Block, Cell, Link, Note, Page, Section, Table
 from bench.report.rows import BATCHES, Row
 from bench.report.table import kept, speed
 
+_VERDICTS = (
+    "In brackets behind what was measured stands the 95% interval; behind the p value, what Holm's correction makes of "
+    'it. The sign " repeats the reason above.'
+)
 _SCORES = (
     "Percent, a line per variant, task and series of runs; of several series the first speaks elsewhere: larger "
     "budgets come before more seeds. † marks seeds that look degenerate; mean and share leave them out. The spread is "
@@ -46,7 +50,8 @@ def page(
     tally = counts(judged)
     told = ", ".join(f"{number} {name}" for name, number in tally.items()) or "none"
     parts: list[Block] = [_head(ledger, reports), *headlines.section(ledger, judged)]
-    parts += [Section("Verdicts", (Note(f"{sum(tally.values())} claims: {told}."), *_claims(judged, papers)))]
+    about = Note(f"{sum(tally.values())} claims: {told}. {_VERDICTS}")
+    parts += [Section("Verdicts", (about, *_claims(judged, papers)))]
     parts += [*_recomputed(ledger), Section("Sources and conditions", (_conditions(judged),))]
     parts += [Section("Scores", tuple(_scores(rows))), *more]
     timed = [line for row in rows for line in _speeds(row)]
@@ -84,12 +89,13 @@ def link(text: str, target: Path, reports: Path) -> str | Link:
 
 
 def _claims(judged: Sequence[Judged], papers: set[str]) -> list[Block]:
-    """Claims by kind; those that no run of ours could answer, in one line a printed table."""
+    """Claims by kind, the measured ones first; those that no run of ours could answer, in one line a printed table."""
     answerable, other = folded(judged, papers)
     parts: list[Block] = []
     for kind in sorted({entry.claim.kind for entry in answerable}):
-        rows = claim_rows([entry for entry in answerable if entry.claim.kind == kind])
-        parts.append(Section(kind.capitalize(), (Table.of(rows, (), ("measured", "95% interval", "seeds", "p")),), 3))
+        own = [entry for entry in answerable if entry.claim.kind == kind]
+        shown = tuple(Table.of(rows) for rows in (measured_rows(own), open_rows(own)) if rows)
+        parts.append(Section(kind.capitalize(), shown, 3))
     if other:
         table = Table.of(other, (), ("claims",))
         parts.append(Section("Printed numbers that no run here can answer", (table,), 3))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged, counts
 from bench.judge.scores import Scores
+from bench.judge.series import SCALE_ORDER
 from bench.report import curves
 from bench.report.numbers import DASH, interval, millions, show
 from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table
@@ -45,39 +46,69 @@ def page(rows: Sequence[Row], judged: Sequence[Judged]) -> Page:
     """The page."""
     blocks: list[Block] = [Note(("Every variant that ran, measured by the same code as its teacher. Back to ",
                                  Link("the first screen", "README.md"), "."))]  # fmt: skip
-    if rows:
-        blocks += [*_overview(rows, _attributed(rows, judged)), Section("Fine print", (Bullets(FINE_PRINT),))]
-    else:
-        blocks.append(Note("No records yet: nothing was run."))
+    if not rows:
+        return Page("table.md", "Every row", (*blocks, Note("No records yet: nothing was run.")))
+    letters = _letters(rows)
+    lines = _lines(rows, letters, _attributed(rows, judged))
+    for scale in sorted({row.scale for row in rows}, key=SCALE_ORDER.index):
+        own = [line for line in lines if line["scale"] == scale]
+        blocks.append(_physical(scale, own))
+        blocks += _scored(scale, own)
+    if letters:
+        lists = Bullets(tuple(f"{letter}: {', '.join(tasks)}" for tasks, letter in letters.items()))
+        blocks.append(Section("Task lists", (lists,)))
     swept = curves.sweep(rows)
     if swept is not None:
         told = Note("How the speed-ups change with the batch size, at paper size with random weights.")
         blocks.append(Section("Speed over batch sizes", (told, swept)))
-    return Page("table.md", "Every row", tuple(blocks))
+    blocks.append(Section("Fine print", (Bullets(FINE_PRINT),)))
+    return Page("table.md", "Every row", tuple(blocks), (Table.of(lines, _WHOLE, RIGHT, name="table"),))
 
 
-def _overview(rows: Sequence[Row], verdicts: Mapping[Row, Mapping[str, int]]) -> list[Block]:
-    """The table, and the task lists that its letters stand for."""
-    letters: dict[tuple[str, ...], str] = {}
+_WHERE = ("paper", "variant")
+_PHYSICAL = ("params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32", "machine",
+             "training, s per run")  # fmt: skip
+_SCORED = ("GLUE score", "retention (%)", "teacher (M)", "tasks", "seeds", "tier")
+_WHOLE = (*_WHERE, "scale", *_PHYSICAL, *_SCORED, "verdicts")
+"""The columns of the CSV and LaTeX files; the page shows them in tables that fit a screen."""
+
+_TITLES = {"shape": "paper size, random weights", "full": "paper size, trained", "small": "small runs",
+           "smoke": "made-up data"}  # fmt: skip
+
+
+def _physical(scale: str, lines: Sequence[Mapping[str, Cell]]) -> Section:
+    columns = [column for column in _PHYSICAL if any(line[column] != DASH for line in lines)]
+    return Section(f"Size and speed: {_TITLES[scale]}", (Table.of(lines, (*_WHERE, *columns), RIGHT),))
+
+
+def _scored(scale: str, lines: Sequence[Mapping[str, Cell]]) -> list[Section]:
+    own = [line for line in lines if line["GLUE score"] not in (DASH, '"')]
+    return [Section(f"Scores: {_TITLES[scale]}", (Table.of(own, (*_WHERE, *_SCORED), RIGHT),))] if own else []
+
+
+def _tasks(row: Row) -> tuple[str, ...]:
+    return tuple(f"{e.task} ({e.metrics[0]}, {e.splits[0]})" for e in (row.glue.entries if row.glue else ()))
+
+
+def _letters(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
+    """Task list -> the letter that stands for it."""
+    lists = dict.fromkeys(tasks for row in rows if (tasks := _tasks(row)))
+    return {tasks: _letter(place) for place, tasks in enumerate(lists)}
+
+
+def _lines(
+    rows: Sequence[Row], letters: Mapping[tuple[str, ...], str], verdicts: Mapping[Row, Mapping[str, int]]
+) -> list[dict[str, Cell]]:
+    """A line per row and machine; where the machine alone differs, " repeats the line above."""
     lines: list[dict[str, Cell]] = []
     for row in rows:
-        entries = row.glue.entries if row.glue else ()
-        tasks = tuple(f"{e.task} ({e.metrics[0]}, {e.splits[0]})" for e in entries)
-        if tasks:
-            letters.setdefault(tasks, _letter(len(letters)))
-        shared = _quality(row, letters.get(tasks, ""))
+        shared = _quality(row, letters.get(_tasks(row), ""))
         for place, machine in enumerate(row.suite.machines()):
             fixed = shared if place == 0 else dict.fromkeys(shared, '"')
             names = row.where() | {"variant": row.label + " ‡" * row.guessed}
             told = '"' if place else _counts(verdicts.get(row, {}))
             lines.append(names | fixed | _times(row, machine) | {"verdicts": told})
-    columns = [
-        "paper", "variant", "scale", "params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32",
-        "machine", "GLUE score", "retention (%)", "teacher (M)", "tasks", "seeds", "training, s per run", "tier",
-        "verdicts",
-    ]  # fmt: skip
-    lists = Bullets(tuple(f"{letter}: {', '.join(tasks)}" for tasks, letter in letters.items()))
-    return [Table.of(lines, columns, RIGHT, name="table"), *([Note("Task lists:"), lists] if letters else [])]
+    return lines
 
 
 def _letter(place: int) -> str:
@@ -146,7 +177,7 @@ def _times(row: Row, machine: str) -> dict[str, Cell]:
     first, second = (speed(row, machine, batch) for batch in BATCHES)
     kernels = row.speedup(machine, f"{BATCHES[0]}-int8")
     if kernels:
-        first += f"; int8 {interval(kernels, 2, 'x')}"
+        first = f"{'' if first == DASH else f'{first}; '}int8 {times(kernels)}"
     return {
         "speed-up, batch 1": first,
         "speed-up, batch 32": second,
@@ -159,7 +190,12 @@ def speed(row: Row, machine: str, split: str) -> str:
     """`1.93x [1.90, 1.96]`; the reference, which is compared with nothing, is 1 by definition."""
     found = row.speedup(machine, split)
     compared = any(metric == "speedup" for run in row.suite.runs for metric, _ in run.measured)
-    return interval(found, 2, "x") if found else ("1 (reference)" if row.reference and not compared else DASH)
+    return times(found) if found else ("1 (reference)" if row.reference and not compared else DASH)
+
+
+def times(found: Estimate) -> str:
+    """`1.93x [1.90, 1.96]`; decimals tell nothing of a ratio beyond a hundred."""
+    return interval(found, 2 if found.value < 100 else 0, "x")
 
 
 def _counts(numbers: Mapping[str, int]) -> str:

@@ -139,7 +139,7 @@ RECIPE = Recipe(
         "qbert-w3": "3 bits in every layer",
         "qbert-w2": "2 bits in every layer",
         "qbert-mp23-rev": "3 bits for the least sensitive half (the paper's control)",
-        "qbert-mp23-random": "3 bits for a half drawn by lot (our control)",
+        "qbert-mp23-random": "3 bits for a half drawn at random (our control)",
         "directq-w4": "4 bits, one group a matrix: the baseline",
         "directq-w3": "3 bits, one group a matrix",
         "directq-w2": "2 bits, one group a matrix",

@@ -56,21 +56,32 @@ def plain(cell: str) -> str:
 
 
 def row(page: str, *starts: str) -> list[str]:
-    """The cells of the first table row whose first cells are these."""
+    """The cells of the first table row whose first cells are these; of a claim's cell its id is enough."""
     for line in page.splitlines():
-        cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if line.startswith("|") and cells[: len(starts)] == list(starts):
-            return cells
+        if line.startswith("|") and _begins(_cells(line), starts):
+            return _cells(line)
     raise AssertionError(f"no row {starts}")
 
 
 def column(page: str, name: str, *starts: str) -> str:
-    """A cell of that row, by the name of its column in the nearest head above."""
+    """A cell of that row of the first table with a column of this name."""
     head: list[str] = []
     for line in page.splitlines():
-        cells = [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-        if line.startswith("|") and name in cells:
+        cells = _cells(line)
+        if not line.startswith("|"):
+            head = []
+        elif name in cells:
             head = cells
-        if head and line.startswith("|") and cells[: len(starts)] == list(starts):
+        elif head and _begins(cells, starts):
             return cells[head.index(name)]
     raise AssertionError(f"no column {name} in a row {starts}")
+
+
+def _cells(line: str) -> list[str]:
+    return [plain(cell) for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def _begins(cells: list[str], starts: tuple[str, ...]) -> bool:
+    return len(cells) >= len(starts) and all(
+        cell == start or cell.startswith(f"{start}: ") for cell, start in zip(cells, starts, strict=False)
+    )
