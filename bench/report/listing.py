@@ -185,4 +185,4 @@ def _series(row: Row, series: Series) -> str:
     guess = f"; at chance: {scores.at_chance}" if scores.at_chance else ""
     average = scores.average()
     return (f"{series.task}: {interval(average.estimate, factor=100)} {scores.entries[0].metrics[0]} over "
-            f"{len(series.runs)} seeds{share}{guess}")  # fmt: skip
+            f"{len(series.runs)} seed{'s' * (len(series.runs) != 1)}{share}{guess}")  # fmt: skip

@@ -28,16 +28,20 @@ def page(ledgers: Sequence[Ledger], judged: Sequence[Judged], tolerances: str) -
     tallies = {ledger.paper.name: counts(entry for entry in judged if entry.claim.paper == ledger.paper.name)
                for ledger in ledgers}  # fmt: skip
     names = [name for name in VERDICTS if any(name in numbers for numbers in tallies.values())]
+    labels = [ledger.paper.label for ledger in ledgers]
     rows: list[Mapping[str, Cell]] = [
-        {"paper": Link(ledger.paper.label, f"{ledger.paper.name}.md"), "claims": str(sum(numbers.values()))}
-        | {name: str(numbers.get(name, "")) for name in names}
-        for ledger in ledgers
-        for numbers in [tallies[ledger.paper.name]]
+        {"verdict": name} | {ledger.paper.label: _count(tallies[ledger.paper.name], name) for ledger in ledgers}
+        for name in ("claims", *names)
     ]
-    back = Note(("Doubt a number? Open its paper, or type bench show ID. Back to ",
+    links = [part for ledger in ledgers for part in (Link(ledger.paper.label, f"{ledger.paper.name}.md"), ", ")][:-1]
+    back = Note(("Doubt a number? Open its paper (", *links, "), or type bench show ID. Back to ",
                  Link("the first screen", "README.md"), "."))  # fmt: skip
-    table = Table.of(rows, ("paper", "claims", *names), ("claims", *names))
+    table = Table.of(rows, ("verdict", *labels), labels)
     rules = (Bullets(RULES), Note(f"Tolerance bands {tolerances}."))
     return Page("papers.md", "Papers and their verdicts", (
         back, table, Section("How a number becomes a verdict", rules),
     ))  # fmt: skip
+
+
+def _count(numbers: Mapping[str, int], name: str) -> str:
+    return str(sum(numbers.values()) if name == "claims" else numbers.get(name, ""))

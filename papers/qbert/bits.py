@@ -26,8 +26,8 @@ def mixed(
 ) -> tuple[int, ...]:
     """Bits of each layer: `high` for the `more` layers of largest omega (half of them by default), `low` for the rest.
 
-    `reversed` gives them to the layers of smallest omega (the paper's control MP-rev), `random` to layers drawn by
-    lot (ours). Of equal layers the earlier one counts as larger.
+    `reversed` gives them to the layers of smallest omega (the paper's control MP-rev), `random` to layers drawn
+    at random (ours). Of equal layers the earlier one counts as larger.
     Raises SpecError for an omega that is no number, impossible bits, or more layers than there are.
     """
     layers = len(omega)

@@ -60,7 +60,7 @@ class Quantiser(Settings):
     momentum: float = Field(default=0.99, ge=0, lt=1)
     """Share of the old value in the moving range of an activation."""
     range: Literal["minmax", "percentile"] = "minmax"
-    """What a weight's range is: all of the group, or without the tails on both sides."""
+    """What a weight's range is: all of the group, or without its two tails."""
     tail: float = Field(default=0.1, ge=0, lt=50)
     """Percent of a group cut off on each side when the range is a percentile (an option of the released code)."""
     zero: Zero = "exact"

@@ -62,8 +62,8 @@ class _ScoresMSE(torch.autograd.Function):
 def attention(student: Attended, teacher: Attended) -> Tensor:
     """Mean over heads and places of (S_student - S_teacher)^2, scores before the softmax (equation 7).
 
-    Where a key is padding both sides count as 0; such places stay in the denominator, padded queries count in full.
-    Both sides have the same number of heads and see the same padding.
+    Where a key is padding both models count as 0; such places stay in the denominator, padded queries count in full.
+    Both models have the same number of heads and see the same padding.
     """
     assert student.query.shape[:3] == teacher.query.shape[:3], (student.query.shape, teacher.query.shape)
     return _ScoresMSE.apply(  # pyright: ignore[reportReturnType]

@@ -93,7 +93,7 @@ def labelled(draw: Draw, label: int) -> tuple[Statement, Statement]:
 
 
 def balanced(draw: Draw) -> tuple[tuple[Statement, Statement], tuple[Statement, Statement]]:
-    """(entailed, not entailed), one quantifier on both sides: no single word tells which is which."""
+    """(entailed, not entailed), one quantifier in both: no single word tells which is which."""
     quantifier = draw.uniform(("all", "some", "some", "no"))
     style = draw.uniform(("direction", "direction", "predicate", "noun"))
     if style == "direction":
