@@ -28,7 +28,10 @@ def cells(ledger: Ledger, claim: Claim) -> dict[tuple[str, str, str], Claim]:
 
 
 def recompute(ledger: Ledger, claim: Claim) -> Recomputed | None:
-    """The average from the paper's own cells; None where the claim is no average, or its cells are not printed."""
+    """The average from the paper's own cells; None where the claim is no average, or its cells are not printed.
+
+    A task with several metrics or splits enters with their mean. Units: as printed.
+    """
     if claim.metric != AVERAGE or claim.derive != "none" or not claim.recompute or claim.kind == "ordering":
         return None
     known = cells(ledger, claim)

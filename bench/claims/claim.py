@@ -33,6 +33,7 @@ class Tolerance(Part):
     why: Text
 
     def width(self, value: float) -> float:
+        """How far the band reaches each way from a value, both in the unit of records."""
         return self.absolute + self.relative * abs(value)
 
 
@@ -138,6 +139,7 @@ class Claim(Part):
 
     @property
     def on_test_server(self) -> bool:
+        """Whether any of its numbers is from the GLUE test server."""
         splits = {self.split, *(split for entry in self.tasks for split in entry.splits)}
         return any(split.startswith(TEST_SERVER) for split in splits)
 
@@ -192,10 +194,11 @@ class Ledger(Part):
 
     @cached_property
     def by_id(self) -> Mapping[str, Claim]:
+        """id -> claim; of two of one id the later, which `bench.claims.meaning.check` refuses."""
         return {claim.id: claim for claim in self.claims}
 
     def tolerance(self, claim: Claim) -> Tolerance | None:
-        """The claim's own, else that of its metric on its task (`accuracy@rte`), else that of its metric.
+        """The claim's own, else that of its metric on its task (`accuracy@rte`), else that of its metric, else None.
 
         A derived claim or a retention looks for its own name (`difference_to`, `retention`) instead of its metric's.
         """
@@ -207,7 +210,10 @@ class Ledger(Part):
         return claim.tolerance or self.tolerances.get(f"{name}@{claim.task}") or self.tolerances.get(name)
 
     def band(self, claim: Claim) -> tuple[float, float]:
-        """Lowest and highest value that counts as the printed one, in the unit of records."""
+        """Lowest and highest value that counts as the printed one, in the unit of records.
+
+        Raises: ClaimError for an ordering, AssertionError for a claim without a tolerance (no ledger that was loaded).
+        """
         tolerance = self.tolerance(claim)
         assert tolerance is not None, "checked when the ledger was loaded"
         value = UNITS[claim.unit].to_record(claim.number())
@@ -215,6 +221,7 @@ class Ledger(Part):
         return value - width, value + width
 
     def printed_band(self, claim: Claim) -> tuple[float, float]:
-        """The band in the unit as printed."""
+        """The band in the unit as printed. Raises: as `band`."""
+        # Sorted again: where a larger printed value is a smaller one in records, the ends change places.
         low, high = sorted(map(UNITS[claim.unit].to_print, self.band(claim)))
         return low, high

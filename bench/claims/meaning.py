@@ -25,7 +25,7 @@ Mistake = tuple[str, str, object, str]
 
 
 def check(ledger: Ledger) -> None:
-    """Raises: ClaimError for the first mistake."""
+    """Refuse a ledger that cannot be judged. Raises: ClaimError for the first mistake."""
     seen: set[str] = set()
     for name, entries in ledger.averages.items():
         for mistake in _tasks(name, ledger):
@@ -174,7 +174,10 @@ def _average(claim: Claim, ledger: Ledger) -> Iterator[Mistake]:
 
 
 def placeholders(text: str) -> list[str]:
-    """What stands between braces in a line of fine print: a claim's id, or two of them with " / " between."""
+    """What stands between braces in a line of fine print: a claim's id, or two of them with " / " between.
+
+    Raises: ValueError for a brace without its other half.
+    """
     return [name for _, name, _, _ in Formatter().parse(text) if name is not None]
 
 

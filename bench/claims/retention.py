@@ -17,7 +17,7 @@ def retentions(claims: Sequence[Claim], teachers: Mapping[str, str]) -> list[Cla
     """One claim per printed score of a student whose teacher's score stands in the same table.
 
     `teachers` maps a claim's id to the teacher of its table: a variant, or the common part of its row's ids where a
-    table has several rows of one variant. The share is in percent, unrounded. A score that no run here can give has
+    table has several rows of one variant. Units: percent, unrounded. A score that no run here can give has
     none, and nor has one of a teacher that scored 0 or less.
     """
     found = []

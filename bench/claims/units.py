@@ -136,5 +136,5 @@ SPEED_AND_SIZE = ("size", "flops", "speed", "cost")
 
 
 def quality(metric: str) -> bool:
-    """Whether a metric says how well predictions fit labels."""
+    """Whether a metric says how well predictions fit labels. Raises: KeyError for an unknown one."""
     return "quality" in METRICS[metric].kinds

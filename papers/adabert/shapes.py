@@ -19,6 +19,7 @@ def uniform(operation: str, cells: int = MAX_CELLS) -> Genotype:
     """The same operation on every edge, each node reading both inputs of its cell.
 
     Which states the edges read changes neither size nor FLOPs.
+    Raises: ModelError for an operation or a number of cells that the search space does not hold.
     """
     return Genotype(tuple(tuple(Edge(i, operation) for i in range(KEPT)) for _ in range(NODES)), cells)
 

@@ -51,7 +51,7 @@ class Edge:
 class Genotype:
     """What the search finds: the edges into each node, the same in every cell, and the number of cells K.
 
-    Raises ModelError for anything that the search space does not hold.
+    Raises: ModelError for anything that the search space does not hold.
     """
 
     nodes: tuple[tuple[Edge, ...], ...]
@@ -95,7 +95,7 @@ def config(genotype: Genotype, pair: bool = False) -> AdaBertConfig:
 
 
 def genotype(config: AdaBertConfig) -> Genotype:
-    """The genotype that a config holds. Raises ModelError when it holds none or an impossible one."""
+    """The genotype that a config holds. Raises: ModelError when it holds none or an impossible one."""
     nodes = tuple(tuple(Edge(int(source), str(name)) for source, name in edges) for edges in config.nodes or ())
     return Genotype(nodes, config.num_hidden_layers)
 
@@ -103,7 +103,8 @@ def genotype(config: AdaBertConfig) -> Genotype:
 def flops(config: AdaBertConfig, batch: int, length: int) -> int:
     """FLOPs of one forward pass in closed form, counted as `bench.models.flops` does: convolutions and classifier.
 
-    The embeddings are looked up, and both weighted sums are sums; neither is a matrix product.
+    The embeddings are looked up, and both weighted sums are sums; neither is a matrix product. A multiply-add is two.
+    Raises: ModelError as `genotype` does.
     """
     found = genotype(config)
     names = [edge.operation for edges in found.nodes for edge in edges]
@@ -125,6 +126,7 @@ class TokenBatchNorm(nn.Module):
         if not self.training:
             return self.norm(x) * mask
         tokens = mask[:, 0]
+        # The norm sees one row per token, [tokens of the batch, H]; the results go back to their places among zeros.
         normed = self.norm(x.transpose(1, 2)[tokens])
         rows = normed.new_zeros(*tokens.shape, x.shape[1])
         rows[tokens] = normed
@@ -132,11 +134,14 @@ class TokenBatchNorm(nn.Module):
 
 
 class Convolution(nn.Module):
-    """ReLU, a full (not depth-wise) convolution over tokens without bias, batch normalisation. Shapes: as the norm."""
+    """ReLU, a full (not depth-wise) convolution over tokens without bias, batch normalisation: the code's order.
+
+    Shapes: as the norm.
+    """
 
     def __init__(self, hidden: int, width: int, dilation: int) -> None:
         super().__init__()
-        padding = dilation * (width - 1) // 2
+        padding = dilation * (width - 1) // 2  # half the reach of the kernel, so that L stays
         self.conv = nn.Conv1d(hidden, hidden, width, padding=padding, dilation=dilation, bias=False)
         self.norm = TokenBatchNorm(hidden)
 
@@ -158,6 +163,7 @@ class Pool(nn.Module):
 
 def average_pool(x: Tensor, mask: Tensor) -> Tensor:
     """The mean over those of three neighbours that are tokens. Shapes: as the norm; x is zero outside the mask."""
+    # Both divide by three: the quotient is the sum over the tokens divided by their number. Without a token both are 0.
     total = F.avg_pool1d(x, POOL, stride=1, padding=POOL // 2)
     share = F.avg_pool1d(mask.to(x.dtype), POOL, stride=1, padding=POOL // 2)
     return total / share.clamp(min=1 / POOL)
@@ -170,21 +176,21 @@ def max_pool(x: Tensor, mask: Tensor) -> Tensor:
 
 
 class Identity(nn.Module):
-    """The state itself."""
+    """The state itself. Shapes: as the norm."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return x
 
 
 class Zero(nn.Module):
-    """Nothing: the edge is there, and adds zero."""
+    """Nothing: the edge is there, and adds zero. Shapes: as the norm."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return torch.zeros_like(x)
 
 
 def operation(name: str, hidden: int) -> nn.Module:
-    """A candidate operation by its name in OPERATIONS, with `forward(x, mask)`."""
+    """A candidate operation by its name in OPERATIONS, with `forward(x, mask)`. Raises: KeyError for another name."""
     if name in CONVOLUTIONS:
         return Convolution(hidden, *CONVOLUTIONS[name])
     if name in ("average-pool", "max-pool"):
@@ -199,7 +205,10 @@ def weighted_sum(states: Sequence[Tensor], scores: Tensor) -> Tensor:
 
 
 class Cell(nn.Module):
-    """Three nodes, each the sum of its edges; the output is a learned mixture of the nodes. Shapes: [B, H, L]."""
+    """Three nodes, each the sum of its edges; the output is a learned mixture of the nodes.
+
+    Shapes: both inputs and the output [B, H, L], mask [B, 1, L] of booleans.
+    """
 
     def __init__(self, nodes: tuple[tuple[Edge, ...], ...], hidden: int) -> None:
         super().__init__()
@@ -224,6 +233,7 @@ class AdaBertForSequenceClassification(PreTrainedModel):
 
     The embeddings are tables of width 128: words and positions, into which the search's projection of BERT's tables is
     folded. Special tokens are tokens like any other.
+    Raises: ModelError for a config whose genotype is missing or impossible.
     """
 
     config_class = AdaBertConfig
@@ -248,7 +258,11 @@ class AdaBertForSequenceClassification(PreTrainedModel):
         token_type_ids: Tensor | None = None,
         output_hidden_states: bool = False,
     ) -> SequenceClassifierOutput:
-        """Shapes: inputs [B, L]; logits [B, C], hidden_states K+1 tensors [B, L, H], the embeddings first."""
+        """The logits of a batch, and the states behind them where asked for.
+
+        Shapes: inputs [B, L]; logits [B, C], hidden_states K+1 tensors [B, L, H], the embeddings first.
+        Raises: AssertionError for a pair task without token types.
+        """
         tokens = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
         sentences = [(input_ids, tokens)]
         if self.config.pair:
@@ -259,6 +273,7 @@ class AdaBertForSequenceClassification(PreTrainedModel):
         mask = torch.stack([among for _, among in sentences]).any(0)[:, None]
         means = [mean_over_tokens(state, among[:, None]) for state, (_, among) in zip(embedded, sentences, strict=True)]
         states, pooled = [torch.stack(embedded).mean(0)], [torch.stack(means).mean(0)]
+        # The first cell reads the two sentences of a pair, or a single one twice.
         earlier, previous = embedded[0], embedded[-1]
         for cell in self.cells:
             earlier, previous = previous, cell(earlier, previous, mask)
@@ -277,6 +292,7 @@ class AdaBertForSequenceClassification(PreTrainedModel):
 
 def split_pair(ids: Tensor, tokens: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Two sentences in one row as (ids, mask) each, both beginning at the first place. Shapes: all [B, L]."""
+    # The second sentence moves left by the length of the first; what that pushes round to the end is masked out.
     begins = (tokens & ~second).sum(1, keepdim=True)
     length = ids.shape[1]
     places = (torch.arange(length, device=ids.device) + begins) % length
@@ -284,5 +300,5 @@ def split_pair(ids: Tensor, tokens: Tensor, second: Tensor) -> list[tuple[Tensor
 
 
 def mean_over_tokens(x: Tensor, mask: Tensor) -> Tensor:
-    """Shapes: x [B, H, L] that is zero outside the mask [B, 1, L]; [B, H] out."""
+    """The mean state of a row's tokens. Shapes: x [B, H, L] that is zero outside the mask [B, 1, L]; [B, H] out."""
     return x.sum(2) / mask.sum(2).clamp(min=1)

@@ -64,8 +64,11 @@ class Hyper(Settings):
 
 
 def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
-    """MRPC and WNLI get 5 epochs in the reference runs, SQuAD 5e-5 in the paper, CoNLL-2003 what Q-BERT's commands give
-    it (5 epochs, 5e-5, warm-up 0.4); narrow encoders larger steps (D2)."""
+    """The settings of the reference runs at full scale; larger steps for narrow encoders elsewhere (D2).
+
+    At full scale MRPC and WNLI get 5 epochs as in the reference runs, SQuAD 5e-5 as in the paper, CoNLL-2003 what
+    Q-BERT's commands give it (5 epochs, 5e-5, warm-up 0.4; D7).
+    """
     epochs = 5 if task in ("mrpc", "wnli", "conll2003") else 3
     length, windows = WINDOWS[scale] if task == "squad" else (256 if task == "imdb" else 128, None)
     if scale == "smoke":
@@ -82,7 +85,10 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
 
 
 def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The pre-trained encoder that was given, with its masked-LM head where it has one."""
+    """The pre-trained encoder that was given, with its masked-LM head where it has one.
+
+    Raises: ModelError for a model that is no BERT, of an unknown class, or whose weights do not fit its config.
+    """
     assert ctx.checkpoint is not None, "planned for a given encoder"
     if ctx.checkpoint.config.model_type != "bert":
         raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
@@ -97,7 +103,7 @@ def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
-    """A little BERT of our own, by masked LM on the corpus (smoke scale)."""
+    """A little BERT of our own, by masked LM on the corpus (smoke scale; ours, see D1)."""
     settings = hyper.pretrain
     assert settings is not None, "smoke scale pre-trains its own encoder"
     vocabulary = ctx.vocabulary
@@ -114,7 +120,7 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
                       tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
 
     def loss(model, batch):
-        lm = parts(model)
+        lm = parts(model)  # hidden states [B, L, H]; only the masked ones are projected on the vocabulary
         return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
 
     ctx.fit(model, loss, batches, settings.training)
@@ -122,7 +128,11 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned."""
+    """Plain fine-tuning on the task; an encoder that was given fine-tuned is used as it is, labels aligned.
+
+    Raises: ModelError for a fine-tuned model whose label names, or number of outputs, are not the task's.
+    Source: Devlin et al. 2019, arXiv 1810.04805v2, appendix A.3.
+    """
     if isinstance(state.model, tuple(load.BERT_HEADS.values())):
         return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
     encoder_config = state.model.config

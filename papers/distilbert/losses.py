@@ -14,7 +14,8 @@ from bench.train.losses import soft_targets_plain
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """Mean over positions of 1 - cos(student, teacher): directions of the hidden states, not their lengths.
 
-    Shapes: both [P, H], the last hidden states at the attended positions.
+    Shapes: both [P, H], the last hidden states at the P attended positions.
+    Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3 (L_cos).
     """
     return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
 
@@ -23,6 +24,6 @@ def soft_spans(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     """T^2 * KL(softmax(teacher / T) || softmax(student / T)) over the tokens, mean of start and end and of the batch.
 
     Shapes: both [B, L, 2] in fp32; a token that has no probability in both counts nothing.
-    Source: the official code's second distillation; the paper prints no formula.
+    Source: the official code's second distillation, see D8; the paper prints no formula.
     """
     return soft_targets_plain(student.transpose(1, 2).flatten(0, 1), teacher.transpose(1, 2).flatten(0, 1), temperature)

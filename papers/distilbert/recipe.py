@@ -116,7 +116,10 @@ _OFF = {
 
 
 def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
-    """The paper's settings at full scale; declared fractions of them elsewhere (README, D5)."""
+    """The paper's settings at full scale; declared fractions of them elsewhere (README, D5).
+
+    Raises: SpecError for the second distillation of another task than SQuAD.
+    """
     if variant == "distilbert-d" and task != "squad":
         raise SpecError("the second distillation is of SQuAD", where=variant, found=task, expected="squad",
                         fix="add --task squad")  # fmt: skip
@@ -153,12 +156,16 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
 
 
 def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The pre-trained teacher as a masked LM; a head is trained where it came without one."""
+    """The pre-trained teacher as a masked LM; a head is trained where it came without one (ours, see D3)."""
     return State({"teacher": with_lm_head(ctx.teacher(), hyper.head, ctx)})
 
 
 def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Half the teacher's layers, from the teacher or random."""
+    """Half the teacher's layers, from the teacher or random.
+
+    Raises: ModelError for a teacher whose layers cannot be halved.
+    Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3; D2 for the head.
+    """
     teacher = state.models["teacher"]
     assert isinstance(teacher, BertForMaskedLM), "prepare_teacher leaves a masked LM"
     student = DistilBertForMaskedLM(config(teacher.config))
@@ -168,7 +175,10 @@ def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Masked-LM pre-training of the student with the triple loss; task-free."""
+    """Masked-LM pre-training of the student with the triple loss; task-free.
+
+    Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3; the draw of masked positions is the official code's.
+    """
     settings, vocabulary = hyper.general, ctx.vocabulary
     corpus = ctx.corpus(settings.corpus_tokens, settings.max_length, settings.min_length)
     words = state.model.config.vocab_size
@@ -184,7 +194,11 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def triple_loss(teacher: nn.Module, settings: Distillation):
-    """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed."""
+    """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed.
+
+    The teacher is put into eval mode and frozen. Raises: AssertionError for a teacher that is no masked LM.
+    Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3; weights and T are the official code's, positions see D1.
+    """
     lm_teacher = parts(Frozen(teacher).model)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
@@ -199,6 +213,7 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
         with torch.no_grad():
             teacher_hidden = lm_teacher.hidden(batch)
         if settings.weight_ce:
+            # Only the P chosen positions, as [P, H]: the loss projects them on the vocabulary chunk by chunk.
             chosen = attended if settings.positions == "attended" else batch["labels"] >= 0
             with torch.no_grad():
                 prepared = lm_teacher.transform(teacher_hidden[chosen])
@@ -213,13 +228,16 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
 
 
 def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The authors' released student instead of our own pre-training."""
+    """The authors' released student instead of our own pre-training.
+
+    Raises: ModelError when its weights do not fit its config.
+    """
     assert ctx.released is not None, "planned for a released checkpoint"
     return State({"model": load.load(ctx.released.folder, DistilBertForMaskedLM)})
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE."""
+    """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE (settings: D4)."""
     model = _with_head(state.model, ctx)
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
     return State({"model": model})
@@ -236,12 +254,16 @@ def _with_head(student: PreTrainedModel, ctx: Context) -> PreTrainedModel:
 
 
 def distil_second(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Fine-tuning on SQuAD with the fine-tuned BERT's start and end probabilities as soft targets beside the labels."""
+    """Fine-tuning on SQuAD with the fine-tuned BERT's start and end probabilities as soft targets beside the labels.
+
+    Source: the official code's second distillation, see D8.
+    """
     settings = hyper.second
     assert settings is not None, "planned for the second distillation"
     model, rows = _with_head(state.model, ctx), ctx.train_rows(hyper.max_length, hyper.windows)
     logits = ctx.teacher_logits(rows)
 
+    # Logits are kept as [N, 2 L] of the longest window: start and end of one token after those of the one before.
     def with_teacher(batch: Batch, _: np.random.Generator) -> Batch:
         chosen = logits[batch["example_id"].numpy()].reshape(len(batch["example_id"]), -1, 2)
         return {**batch, "teacher_logits": torch.from_numpy(chosen[:, : batch["input_ids"].shape[1]])}

@@ -12,12 +12,15 @@ from papers.distilbert.student import config
 
 
 def build() -> DistilBertForSequenceClassification:
-    """Half the layers of BERT-base (Sanh et al. 2019, arXiv 1910.01108v4, section 3)."""
+    """The student at paper size: half the layers of BERT-base (Sanh et al. 2019, arXiv 1910.01108v4, section 3)."""
     return DistilBertForSequenceClassification(config(BertConfig()))
 
 
 def flops(batch: int, length: int) -> int:
-    """FLOPs of the classifier; its pre-classifier is one dense layer on the first token, as BERT's pooler is."""
+    """FLOPs of one forward pass of the classifier on [B, L].
+
+    Its pre-classifier is one dense layer on the first token, as BERT's pooler is.
+    """
     student = config(BertConfig())
     sizes = student.n_layers, student.dim, student.hidden_dim, student.n_heads
     return encoder_formula(*sizes, batch, length, labels=student.num_labels or 0)

@@ -15,7 +15,7 @@ TWELVE = (0, 2, 4, 7, 9, 11)
 def teacher_layers(layers: int) -> tuple[int, ...]:
     """Which teacher layers (from 0) initialise the student: the official list for 12, else every second.
 
-    Raises ModelError for a teacher whose layers cannot be halved.
+    Raises: ModelError for a teacher whose layers cannot be halved.
     """
     if layers == 12:
         return TWELVE
@@ -26,7 +26,10 @@ def teacher_layers(layers: int) -> tuple[int, ...]:
 
 
 def config(teacher: BertConfig) -> DistilBertConfig:
-    """Half the layers, the rest as in the teacher; dropout 0.1, classifier dropout 0.2 as published."""
+    """Half the layers, the rest as in the teacher; dropout 0.1, classifier dropout 0.2 as published.
+
+    Raises: ModelError as `teacher_layers` does. Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3.
+    """
     return DistilBertConfig(
         vocab_size=teacher.vocab_size,
         max_position_embeddings=teacher.max_position_embeddings,
@@ -61,7 +64,8 @@ _LAYER = {
 def copy_layers(student: DistilBertForMaskedLM, teacher: BertForMaskedLM, copy_transform: bool = True) -> None:
     """Initialise the student from every second teacher layer, the embeddings and the masked-LM head.
 
-    `copy_transform` also copies the head's transform and its LayerNorm (a switch of the official script).
+    `copy_transform` also copies the head's transform and its LayerNorm (a switch of the official script; D2).
+    Raises: ModelError as `teacher_layers` does, RuntimeError for a student of other widths than the teacher.
     """
     for name in _EMBEDDINGS:
         _copy(student.distilbert.embeddings.get_submodule(name), teacher.bert.embeddings.get_submodule(name))

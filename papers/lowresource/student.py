@@ -83,12 +83,16 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
-        """Shapes: inputs [B, L], every row with a token at its beginning; logits [B, C]."""
+        """The logits of a batch. Shapes: inputs [B, L], every row with a token at its beginning; logits [B, C].
+
+        Raises: RuntimeError for a row without a token.
+        """
         x = self.dropout(self.word_embeddings(input_ids))
         if attention_mask is None:
             states = self.lstm(x)[0]
         else:
             lengths = attention_mask.sum(1).cpu()
+            # Packed, so that the backward direction starts at a row's last token; at padding the maximum sees -inf.
             packed = self.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[0]
             states = pad_packed_sequence(packed, batch_first=True, padding_value=-torch.inf)[0]
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(states.amax(1))))
@@ -110,7 +114,7 @@ class CbowFfnForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
-        """Shapes: inputs [B, L]; logits [B, C]."""
+        """The logits of a batch. Shapes: inputs [B, L]; logits [B, C]."""
         mask = token_mask(input_ids, attention_mask)[..., None]
         mean = (self.word_embeddings(input_ids) * mask).sum(1) / mask.sum(1).clamp(min=1)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(F.relu(self.ffn(mean)))))
@@ -137,11 +141,12 @@ class CnnForSequenceClassification(PreTrainedModel):
         self.post_init()
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> SequenceClassifierOutput:
-        """Shapes: inputs [B, L]; logits [B, C]."""
+        """The logits of a batch. Shapes: inputs [B, L]; logits [B, C]."""
         mask = token_mask(input_ids, attention_mask)[:, None]
         x = self.word_embeddings(input_ids).transpose(1, 2) * mask
         highest = []
         for convolution, width in zip(self.convolutions, self.config.widths, strict=True):
+            # [B, 1, L + width - 1]: 1 where the window of that place holds a token. After ReLU a 0 hides the others.
             inside = F.max_pool1d(F.pad(mask.to(x.dtype), (width - 1, width - 1)), width, stride=1)
             highest.append((F.relu(convolution(x)) * inside).amax(2))
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(torch.cat(highest, 1))))
@@ -151,7 +156,7 @@ class CnnForSequenceClassification(PreTrainedModel):
 
 
 def bilstm_flops(config: BiLstmConfig, batch: int, length: int) -> int:
-    """Each layer has two directions of four gates, each gate fed by the input and by its own state."""
+    """FLOPs of the BiLSTM: a layer has two directions of four gates, each fed by the input and by its own state."""
     hidden, taken, products = config.hidden_size, config.embedding_size, 0
     for _ in range(config.num_hidden_layers):
         products += 2 * 4 * hidden * (taken + hidden)
@@ -160,12 +165,12 @@ def bilstm_flops(config: BiLstmConfig, batch: int, length: int) -> int:
 
 
 def cbow_ffn_flops(config: CbowFfnConfig, batch: int, length: int) -> int:
-    """Two small products per row: the length does not matter."""
+    """FLOPs of the average with its layer: two small products per row; the length does not matter."""
     return 2 * batch * config.hidden_size * (config.embedding_size + (config.num_labels or 0))
 
 
 def cnn_flops(config: CnnConfig, batch: int, length: int) -> int:
-    """A filter of width k sees L + k - 1 windows."""
+    """FLOPs of the convolutional network: a filter of width k sees L + k - 1 windows."""
     windows = sum((length + width - 1) * width for width in config.widths)
     labels = len(config.widths) * (config.num_labels or 0)
     return 2 * batch * config.filters * (windows * config.embedding_size + labels)

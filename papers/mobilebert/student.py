@@ -21,7 +21,10 @@ from bench.core.errors import ModelError
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """What a model is made of; a default is that of MobileBERT in Table 1, with both operational optimisations."""
+    """What a model is made of; a default is that of MobileBERT in Table 1, with both operational optimisations.
+
+    Raises: ModelError where the heads do not divide the width inside a layer.
+    """
 
     vocab_size: int = 30522
     """V, rows of the word table."""
@@ -96,7 +99,10 @@ TEACHER = replace(
 
 
 class NoNorm(nn.Module):
-    """An elementwise scale and shift in the place of LayerNorm (section 3.3), in one kernel."""
+    """An elementwise scale and shift in the place of LayerNorm (section 3.3), in one kernel.
+
+    Shapes: [..., width] in and out.
+    """
 
     def __init__(self, width: int):
         super().__init__()
@@ -108,7 +114,7 @@ class NoNorm(nn.Module):
 
 
 def norm(config: Architecture, width: int) -> nn.Module:
-    """The normalisation that the config asks for."""
+    """The normalisation that the config asks for, over the last dimension (section 3.3)."""
     return NoNorm(width) if config.normalization == "none" else nn.LayerNorm(width, config.layer_norm_eps)
 
 
@@ -116,7 +122,10 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, 
 
 
 class Projection(nn.Module):
-    """A dense layer and a normalisation, with a residual between the two where one is given."""
+    """A dense layer and a normalisation, with a residual between the two where one is given.
+
+    Shapes: [B, L, inputs] -> [B, L, outputs], residual [B, L, outputs].
+    """
 
     def __init__(self, config: Architecture, inputs: int, outputs: int, dropout: float = 0.0):
         super().__init__()
@@ -133,7 +142,7 @@ class Embeddings(nn.Module):
     """Narrow word vectors, brought to the stream's width together with their neighbours, plus positions and types.
 
     The word vector of padding is zero, so that a token before padding sees what the last token sees: nothing.
-    Shapes: ids [B, L] -> [B, L, H].
+    Shapes: ids [B, L] -> [B, L, H]. Source: section 3.4.
     """
 
     def __init__(self, config: Architecture):
@@ -182,7 +191,10 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """One of the stacked feed-forward networks, with its residual."""
+    """One of the stacked feed-forward networks (section 3.2), with its residual.
+
+    Shapes: [B, L, width inside a layer] in and out.
+    """
 
     def __init__(self, config: Architecture):
         super().__init__()
@@ -195,7 +207,10 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """Narrow, attend, the feed-forward networks, widen and add to the stream (section 3.1, Figure 1c)."""
+    """Narrow, attend, the feed-forward networks, widen and add to the stream (section 3.1, Figure 1c).
+
+    Shapes: stream [B, L, H] in and out; mask [B, 1, 1, L], true where a token is.
+    """
 
     def __init__(self, config: Architecture):
         super().__init__()
@@ -210,6 +225,7 @@ class Layer(nn.Module):
 
     def forward(self, stream: Tensor, mask: Tensor | None) -> Tensor:
         narrow = self.narrow(stream)
+        # Keys and queries read what values read, but in the released model, where they share a bottleneck of their own.
         valued = narrow if self.attention_input == "bottleneck" else stream
         matched = valued if self.narrow_matched is None else self.narrow_matched(stream)
         hidden = self.attended(self.attention(matched, valued, mask), narrow)
@@ -289,6 +305,7 @@ def flops(config: Architecture, batch: int, length: int) -> int:
     narrowings = 2 if config.attention_input == "shared" else 1
     embedding = config.embedding_size * (3 if config.trigram_input else 1) * stream
     bottlenecks = (narrowings + 1) * stream * inside  # narrow and widen
+    # Per token: query and key, value, output; then its scores with L keys, and the mixture of L values.
     attention = (2 * matched + valued + inside) * inside + 2 * length * inside
     feed_forward = config.num_feedforward_networks * 2 * inside * config.intermediate_size
     layers = config.num_hidden_layers * (bottlenecks + attention + feed_forward)

@@ -69,6 +69,7 @@ class Sensitivity:
 
     @property
     def values(self) -> tuple[float, ...]:
+        """The eigenvalue of each subset."""
         return tuple(one.value for one in self.found)
 
     @property
@@ -78,6 +79,7 @@ class Sensitivity:
 
     @property
     def mean(self) -> float:
+        """Over the subsets, signs kept."""
         return float(np.mean(self.values))
 
     @property
@@ -125,7 +127,10 @@ def _prepared(model: Bert, layers: Sequence[int]) -> Iterator[dict[int, list[nn.
 
 
 class BlockProducts:
-    """Products of the Hessian's diagonal blocks with vectors; the loss is the mean over the rows of all batches."""
+    """Products of the Hessian's diagonal blocks with vectors; the loss is the mean over the rows of all batches.
+
+    Raises: DataError without batches; when it is called, TrainError for a loss that is not finite.
+    """
 
     def __init__(
         self, model: nn.Module, loss: Loss, batches: Sequence[Batch], blocks: Mapping[int, list[nn.Parameter]]
@@ -143,6 +148,7 @@ class BlockProducts:
             gradients = self._gradients(batch, sorted(vectors))
             for layer, vector in vectors.items():
                 parameters = self.blocks[layer]
+                # H v is the gradient of (gradient . v); the graph stays, for the other layers and the next product.
                 parts = [v.view_as(p) for v, p in zip(vector.split([p.numel() for p in parameters]), parameters,
                                                       strict=True)]  # fmt: skip
                 products = torch.autograd.grad(gradients[layer], parameters, parts, retain_graph=True,
@@ -186,7 +192,7 @@ class _Lanczos:
         along = torch.dot(self.vector, product)
         rest = product - along * self.vector - (self.beside[-1] if self.beside else 0.0) * self.before
         if self.basis is not None:
-            for _ in range(2):
+            for _ in range(2):  # rounding lets old directions back in, and one pass leaves a rest
                 for other in self.basis:
                     rest = rest - torch.dot(other, rest) * other
         self.diagonal.append(float(along))
@@ -208,7 +214,7 @@ class _Lanczos:
         values, vectors = np.linalg.eigh(matrix)
         order = np.argsort(-np.abs(values), kind="stable")
         values, vectors = values[order], vectors[:, order]
-        residuals = np.abs(vectors[-1]) * self.beside[-1]
+        residuals = np.abs(vectors[-1]) * self.beside[-1]  # all that H v leaves outside the basis
         gaps = np.abs(values[:, None] - values[None, :]) + np.diag(np.full(size, np.inf))
         gap = gaps.min(1) if size > 1 else np.zeros(1)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -227,7 +233,7 @@ class _Lanczos:
         if len(values) <= max(count, 2):
             return False
         fine = bounds <= tolerance * np.abs(values)
-        opposite = np.flatnonzero(values * values[0] < 0)[:1]
+        opposite = np.flatnonzero(values * values[0] < 0)[:1]  # the largest of the other sign, if there is one
         open_end = ~fine[opposite] & (np.abs(values[opposite]) + residuals[opposite] > np.abs(values[count - 1]))
         return bool(fine[:count].all() and not open_end.any())
 
@@ -238,8 +244,9 @@ def top_eigenvalues(
 ) -> dict[int, TopEigenvalue]:  # fmt: skip
     """Layer -> the eigenvalue of largest magnitude of its block of the Hessian of the mean loss over all rows.
 
-    All layers search side by side, each by Lanczos from its own random start; a layer that has converged drops out.
-    Raises ModelError for weights that are not fp32, TrainError for a loss that is not finite.
+    All layers search at once, each by Lanczos (D7) from its own random start; a layer that has converged drops out.
+    Raises: SpecError for a layer that is not there, DataError without batches, ModelError for weights below fp32,
+    TrainError for a loss that is not finite.
     """
     layers = range(len(model.bert.encoder.layer)) if layers is None else layers
     out: dict[int, TopEigenvalue] = {}
@@ -270,7 +277,10 @@ def _start(parameters: Sequence[nn.Parameter], seed: int, layer: int) -> Tensor:
 def sensitivity(
     model: Bert, loss: Loss, rows: Encoded, pad_id: int, sensing: Sensing, seed: int = 0
 ) -> tuple[Sensitivity, ...]:
-    """Each layer's top eigenvalues over `repeats` random subsets of the rows; their `omega` is the sensitivity."""
+    """Each layer's top eigenvalues over `repeats` random subsets of the rows; their `omega` is the sensitivity.
+
+    Raises: ModelError and TrainError as `top_eigenvalues` does.
+    """
     device = next(model.parameters()).device
     found: dict[int, list[TopEigenvalue]] = {}
     for repeat in range(sensing.repeats):
@@ -315,7 +325,8 @@ def top_vectors(
 ) -> tuple[np.ndarray, Tensor]:  # fmt: skip
     """The `count` eigenvalues of largest magnitude of a layer's block, and their unit vectors [count, parameters].
 
-    Holds one vector of the block's size per product. Raises SpecError when the block has fewer directions than that.
+    Holds one vector of the block's size per product. Raises: SpecError when the block or `max_steps` allow fewer
+    vectors than that; else as `top_eigenvalues`.
     """
     with _prepared(model, [layer]) as blocks:
         products = BlockProducts(model, loss, batches, blocks)
@@ -353,7 +364,7 @@ def landscape(
     """The mean loss over all rows on a square grid around one layer's parameters; the model is left as it was.
 
     Shapes: `directions` [2, parameters of the layer], as `top_vectors` gives them.
-    Raises SpecError for fewer than 2 points, a radius that is no length, or directions of another size.
+    Raises: SpecError for fewer than 2 points, a radius that is no length, or directions of another size.
     """
     parameters = list(model.bert.encoder.layer[layer].parameters())
     sizes = [parameter.numel() for parameter in parameters]

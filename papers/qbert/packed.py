@@ -61,14 +61,20 @@ class PackedSize:
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
-    """Codes (uint8, below 2^bits) as a stream of `bits` each, highest bit first; the last byte is filled with zeros."""
+    """Codes (uint8, below 2^bits) as a stream of `bits` each, highest bit first; the last byte is filled with zeros.
+
+    Shapes: any in, [bytes] out. Raises: SpecError for impossible bits.
+    """
     check_bits(bits, "packed codes")
-    spread = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, 8 - bits :]
+    spread = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, 8 - bits :]  # [codes, bits] of 0 and 1
     return np.packbits(spread)
 
 
 def unpack(stream: np.ndarray, bits: int, count: int) -> np.ndarray:
-    """The `count` codes of a stream. Raises ModelError when the stream is not as long as they take."""
+    """The `count` codes of a stream, as uint8 [count].
+
+    Raises: ModelError when the stream is not as long as they take, SpecError for impossible bits.
+    """
     check_bits(bits, "packed codes")
     if stream.dtype != np.uint8 or stream.shape != (stream_bytes(count, bits),):
         raise ModelError("packed codes have a wrong size", found=f"{stream.dtype} {list(stream.shape)}",
@@ -84,7 +90,10 @@ def stream_bytes(count: int, bits: int) -> int:
 
 
 def formula_bytes(config: BertConfig, scheme: Scheme) -> int:
-    """The paper's size of a BERT: parameters times bits, without ranges, pooler and head."""
+    """The paper's size of a BERT in bytes: parameters times bits, without ranges, pooler and head.
+
+    Raises: SpecError when the scheme has another number of layers. Source: see `papers.qbert.sizes`.
+    """
     rows = (config.vocab_size, config.max_position_embeddings, config.type_vocab_size)
     bits = sum(n * config.hidden_size * getattr(scheme, table) for n, table in zip(rows, TABLES, strict=True))
     return encoder_bytes(Bits(scheme.layers), config) + -(-bits // 8)
@@ -93,7 +102,8 @@ def formula_bytes(config: BertConfig, scheme: Scheme) -> int:
 def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
     """Write a quantised model, rounded as `scheme` says, as `packed.safetensors` in a folder, whole or not at all.
 
-    Raises ModelError when the model is not quantised, has weights that are not finite, or activations without a range.
+    Raises: ModelError when the model is not quantised as the scheme says, has weights that are not finite, or
+    activations without a range; SpecError when the scheme does not fit the config, or the file cannot be written.
     """
     weights = quantized_weights(model)
     tensors: dict[str, Tensor] = {}
@@ -107,6 +117,7 @@ def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
         raise ModelError("the activations have no range yet", expected="a model that was trained or calibrated",
                          fix="run it on data in training mode first")  # fmt: skip
     for name, (weight, rounding) in weights.items():
+        # Codes lie in the order of the matrix's own values, whatever the groups; one scale and zero point per group.
         to = rounding.grid_of(weight)
         codes = to.codes(rounding.grouped(weight.detach())).to(torch.uint8).cpu().numpy()
         tensors[name + CODES] = torch.from_numpy(pack(codes, rounding.bits))
@@ -125,7 +136,7 @@ def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
 
 
 def _plain(config: BertConfig, architecture: str) -> BertConfig:
-    """The config without a scheme, of a plain BERT. Raises ValueError for another architecture."""
+    """The config without a scheme, of a plain BERT. Raises: ValueError for another architecture."""
     if architecture not in ARCHITECTURES:
         raise ValueError(f"{architecture} is none of {', '.join(ARCHITECTURES)}")
     content = config.to_dict()
@@ -166,7 +177,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
 
 
 def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
-    """What a packed file holds, after every check. Raises ModelError for the first thing that is wrong."""
+    """What a packed file holds, after every check. Raises: ModelError for the first thing that is wrong."""
     path = folder / FILE
     if not path.is_file():
         raise ModelError("there is no packed model", where=folder, expected=FILE, fix="give the folder of an export")
@@ -238,7 +249,8 @@ def load(folder: Path) -> Bert:
     """A plain BERT in eval mode with the values of a packed file as fp32.
 
     Where the scheme rounds activations, the matrices whose outputs it rounds do so; all else is the plain class.
-    Raises ModelError, in one line, for anything that is missing, of another shape, or changed.
+    Raises: ModelError, in one line, for anything that is missing, of another shape, or changed; SpecError where its
+    scheme is impossible or does not fit its config.
     """
     tensors, config, scheme = _read(folder)
     model = _model(config)
@@ -251,7 +263,10 @@ def load(folder: Path) -> Bert:
 
 
 def load_plain(folder: Path) -> Bert:
-    """The same weights in the plain class throughout: activations are floats, for a kernel that rounds its own."""
+    """The same weights in the plain class throughout: activations are floats, for a kernel that rounds its own.
+
+    Raises: ModelError and SpecError as `load` does.
+    """
     tensors, config, scheme = _read(folder)
     model = _model(config)
     state = _values(model, tensors, config, scheme)
@@ -277,7 +292,7 @@ def _weight(tensors: Mapping[str, Tensor], name: str, rounding: Rounding, shape:
 
 
 def size(folder: Path) -> PackedSize:
-    """The bytes of a packed file. Raises ModelError as `load` does."""
+    """The bytes of a packed file. Raises: ModelError and SpecError as `load` does."""
     tensors, config, scheme = _read(folder)
     parts = {"codes": 0, "ranges": 0, "floats": 0}
     for name, tensor in tensors.items():

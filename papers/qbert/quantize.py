@@ -72,7 +72,7 @@ class Quantiser(Settings):
 class Scheme(Quantiser):
     """A quantiser and the bits of each layer: all that there is to know of how a model is rounded.
 
-    Raises SpecError for bits other than 1 to 8 and 32, and for no layers.
+    Raises: SpecError for bits other than 1 to 8 and 32, and for no layers.
     """
 
     layers: tuple[int, ...]
@@ -90,7 +90,7 @@ class Scheme(Quantiser):
 
 
 def check_bits(bits: int, where: object) -> int:
-    """The same bits. Raises SpecError unless they are 1 to 8, or 32 for none of it."""
+    """The same bits. Raises: SpecError unless they are 1 to 8, or 32 for none of it."""
     if not (1 <= bits <= MOST_BITS or bits == FLOAT_BITS):
         raise SpecError("so many bits cannot be quantised to", where=where, found=bits,
                         expected=f"1 to {MOST_BITS}, or {FLOAT_BITS} to leave it as it is")  # fmt: skip
@@ -118,13 +118,15 @@ class Grid:
 def grid(low: Tensor, high: Tensor, bits: int, zero: Zero = "exact") -> Grid:
     """The grid of 2^bits points between two ends; a range of no width keeps its one value exactly.
 
+    Shapes: `low` and `high` alike, as the values of a group are to be broadcast. A `rounded` zero is D2.
     Source: arXiv 1909.05840v2, section 3 (as described in notes on it): steps of (high - low) / (2^k - 1) from low.
     """
     top = 2**bits - 1
-    scale = high / top - low / top
+    scale = high / top - low / top  # divided first: the difference of two finite ends may overflow
     tiny = torch.finfo(torch.float32).tiny
     wide = scale > tiny
     scale = scale.clamp_min(tiny)  # of a constant range: all codes are its value, and nothing is divided by zero
+    # Low becomes a whole number of steps, so that 0 is on the grid; the ends move by half a step at most.
     if zero == "rounded":
         low = torch.where(wide, torch.round(low / scale) * scale, low)
         high = torch.where(wide, low + scale * top, low)
@@ -148,7 +150,10 @@ class _Round(torch.autograd.Function):
 
 
 def rounded(values: Tensor, to: Grid, clamped: bool = True) -> Tensor:
-    """Values on the grid, with a straight-through gradient that is zero outside the range where `clamped`."""
+    """Values on the grid, with a straight-through gradient that is zero outside the range where `clamped` (D6).
+
+    Shapes: `values` as `Rounding.grouped` gives them, or any with a grid of scalars; the same shape out.
+    """
     return _Round.apply(values, to, clamped)  # pyright: ignore[reportReturnType]
 
 
@@ -165,14 +170,17 @@ class Rounding:
     identity: bool = False
 
     def check(self, weight: Tensor, where: object) -> None:
-        """Raises SpecError when the groups do not divide what they cut."""
+        """Refuse a weight that cannot be cut so. Raises: SpecError when the groups do not divide what they cut."""
         size = weight.shape[0 if self.axis == "output" else 1]
         if self.bits != FLOAT_BITS and size % self.groups:
             raise SpecError("the groups do not divide the matrix", where=where, found=f"{self.groups} groups",
                             expected=f"a divisor of its {size} {self.axis}s")  # fmt: skip
 
     def grouped(self, values: Tensor) -> Tensor:
-        """Values [..., rows, columns] in a shape over which the ranges broadcast."""
+        """Values in a shape over which the ranges broadcast.
+
+        Shapes: [rows, columns] -> [G, rows / G * columns]; over input features [..., columns] -> [N, G, columns / G].
+        """
         if self.axis == "output":
             return values.reshape(self.groups, -1)
         return values.reshape(-1, self.groups, values.shape[-1] // self.groups)
@@ -197,6 +205,7 @@ class Rounding:
         flat = weight if self.axis == "output" else weight.t()
         flat = flat.reshape(self.groups, -1)
         size = flat.shape[1]
+        # As many at each end, and at least one value left; the k-th smallest saves sorting the group.
         cut = min(int(size * self.tail / 100), (size - 1) // 2)
         return flat.kthvalue(cut + 1, dim=1).values, flat.kthvalue(size - cut, dim=1).values
 
@@ -215,8 +224,9 @@ class Rounding:
 class MovingRange(nn.Module):
     """Rounds a tensor to a range that follows its smallest and largest values while the model trains.
 
-    A range of width zero at zero means none yet: the first batch sets it. Raises ModelError when the model answers
-    before it has seen a batch in training mode.
+    A range of width zero at zero means none yet: the first batch sets it. Shapes: any in and out, one range for all.
+    Raises: ModelError when the model answers before it has seen a batch in training mode.
+    Source: the released code; of activations the paper gives no more than their bits (D5).
     """
 
     def __init__(self, bits: int, momentum: float, zero: Zero = "exact", identity: bool = False):
@@ -232,7 +242,7 @@ class MovingRange(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         if self.training:
             self._follow(values.detach())
-        elif not self._known:
+        elif not self._known:  # looked at once: reading a buffer waits for the device
             if not bool((self.low != 0) | (self.high != 0)):
                 raise ModelError("the activations have no range yet", expected="a model that was trained or calibrated",
                                  fix="run it on data in training mode first")  # fmt: skip
@@ -247,7 +257,10 @@ class MovingRange(nn.Module):
 
 
 class QuantizedLinear(nn.Linear):
-    """A linear layer whose weight, and output where asked, is rounded at each use; it takes over the parameters."""
+    """A linear layer whose weight, and output where asked, is rounded at each use; it takes over the parameters.
+
+    Shapes: as nn.Linear, weight [outputs, inputs].
+    """
 
     def __init__(self, linear: nn.Linear, rounding: Rounding, output: MovingRange | None):
         super().__init__(linear.in_features, linear.out_features, linear.bias is not None, device="meta")
@@ -260,7 +273,10 @@ class QuantizedLinear(nn.Linear):
 
 
 class QuantizedEmbedding(nn.Embedding):
-    """A table whose rows are rounded as they are looked up; the ranges are those of the whole table."""
+    """A table whose rows are rounded as they are looked up; the ranges are those of the whole table (D4).
+
+    Shapes: ids [B, L] -> [B, L, H].
+    """
 
     def __init__(self, table: nn.Embedding, rounding: Rounding):
         super().__init__(table.num_embeddings, table.embedding_dim, table.padding_idx, device="meta")
@@ -279,7 +295,7 @@ def quantize(model: AnyBert, scheme: Scheme) -> AnyBert:
 
     Biases, LayerNorms, pooler and task head stay as they are. Parameters keep their names; the only new entries of
     the state are the ranges of activations.
-    Raises ModelError for a model that is quantised already; SpecError when the scheme has another number of layers
+    Raises: ModelError for a model that is quantised already; SpecError when the scheme has another number of layers
     or its groups do not divide a matrix. Then the model is as it was.
     """
     new: list[tuple[nn.Module, str, nn.Module]] = []
@@ -304,7 +320,7 @@ def quantize(model: AnyBert, scheme: Scheme) -> AnyBert:
         rounding = Rounding(getattr(scheme, name), scheme.embedding_groups, "input", scheme.zero, tail, identity)
         rounding.check(table.weight, f"{name} embeddings")
         new.append((model.bert.embeddings, f"{name}_embeddings", QuantizedEmbedding(table, rounding)))
-    for parent, name, module in new:
+    for parent, name, module in new:  # only now, when nothing can fail any more
         owner, _, last = name.rpartition(".")
         setattr(parent.get_submodule(owner), last, module)
     return model

@@ -30,12 +30,12 @@ TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "q
 
 
 def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
-    """See `papers.qbert.settings`."""
+    """Refuse what cannot run; see `papers.qbert.settings`. Raises: SpecError."""
     settings.check(variant, chosen, teacher)
 
 
 def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The fine-tuned BERT: Q-BERT has no other student."""
+    """The fine-tuned BERT: Q-BERT has no other student. Raises: ModelError for one that is not of this task."""
     teacher, outputs = ctx.fine_tuned_teacher(), ctx.task.outputs
     wanted = load.BERT_HEADS[ctx.task.kind]
     if not isinstance(teacher, wanted) or teacher.config.num_labels != outputs:
@@ -46,7 +46,11 @@ def start_from_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
-    """How much the loss bends in each layer, over random parts of the training rows."""
+    """How much the loss bends in each layer, over random parts of the training rows.
+
+    Leaves as facts, per layer: its omega, the eigenvalue of each part, and their relative residuals.
+    Raises: ModelError and TrainError as `sensitivity` does. Source: arXiv 1909.05840v2, section 3.1; D7 and D10.
+    """
     model = moved(state.model, ctx.device)
     assert isinstance(model, Bert)
     rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
@@ -69,7 +73,10 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Training of the rounded model on the task's own loss, from the fine-tuned weights."""
+    """Training of the rounded model on the task's own loss, from the fine-tuned weights.
+
+    Raises: SpecError where the bits or groups do not fit the model. Schedules: D11.
+    """
     float_model = state.model
     assert isinstance(float_model, Bert)
     layers = len(float_model.bert.encoder.layer)
@@ -80,6 +87,7 @@ def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
         model = from_float(float_model, _scheme(hyper, bits))
         fine_tune_on_task(model, hyper.max_length, hyper.training, ctx, hyper.windows)
         return State({"model": model}, told)
+    # Progressive: before each pass one more layer is rounded, and the weights go on from where the last pass left them.
     model = float_model
     done: set[int] = set()
     for layer in _by_damage(float_model, state.facts, hyper, bits):

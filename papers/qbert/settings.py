@@ -103,7 +103,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
 
 
 def assigned(chosen: Assignment, omega: Sequence[float], seed: int = 0) -> tuple[int, ...]:
-    """The bits of each layer, given the layers' sensitivities. Raises SpecError for what is impossible."""
+    """The bits of each layer, given the layers' sensitivities. Raises: SpecError for what is impossible."""
     if chosen.low is None:
         return uniform(chosen.high, len(omega))
     return mixed(omega, chosen.high, chosen.low, chosen.more, chosen.order, seed)
@@ -115,7 +115,10 @@ def is_mixture(variant: str) -> bool:
 
 
 def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None) -> None:
-    """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that do not fit."""
+    """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that do not fit.
+
+    Raises: SpecError for the first of them.
+    """
     bits, mixture = chosen.bits, is_mixture(variant)
     if mixture != (bits.low is not None):
         raise SpecError("bits.low does not go with the variant", where=variant, found=bits.low,

@@ -35,7 +35,7 @@ CASED = BertConfig(vocab_size=28996)
 class Bits:
     """Bits of each layer's weights and of the embeddings, and the groups that a matrix is cut into.
 
-    Raises SpecError for bits outside 1 to 32 and for no groups.
+    Raises: SpecError for bits outside 1 to 32 and for no groups.
     """
 
     layers: tuple[int, ...]
@@ -49,7 +49,7 @@ class Bits:
 
 
 def uniform(bits: int, embeddings: int = 8, groups: int = 128) -> Bits:
-    """The same bits in each of 12 layers."""
+    """The same bits in each of 12 layers. Raises: SpecError as `Bits` does."""
     return Bits((bits,) * UNCASED.num_hidden_layers, embeddings, groups)
 
 
@@ -58,13 +58,14 @@ def mixed(high: int, low: int, of: int = 2) -> Bits:
     come to; those for MNLI and CoNLL-2003 come to no number of whole layers, a third is the closest.
 
     Which layers get more is found by sensitivity and changes no size; here the first ones stand for them.
+    Raises: SpecError as `Bits` does.
     """
     layers = UNCASED.num_hidden_layers
     return Bits((high,) * (layers // of) + (low,) * (layers - layers // of))
 
 
 def encoder_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
-    """Bytes of the encoder's layers at their bits. Raises SpecError when there are not as many as the BERT has."""
+    """Bytes of the encoder's layers at their bits. Raises: SpecError when there are not as many as the BERT has."""
     layers = bert.num_hidden_layers
     if len(bits.layers) != layers:
         raise SpecError("the bits do not fit the model", found=f"{len(bits.layers)} layers", expected=layers)
@@ -77,7 +78,7 @@ def embedding_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
 
 
 def packed_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
-    """Bytes of encoder and embeddings together: the paper's column Size."""
+    """Bytes of encoder and embeddings together: the paper's column Size. Raises: SpecError as `encoder_bytes`."""
     return encoder_bytes(bits, bert) + embedding_bytes(bits, bert)
 
 

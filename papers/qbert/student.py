@@ -32,24 +32,24 @@ class _Quantized:
 
 @load.register
 class QBertForSequenceClassification(_Quantized, BertForSequenceClassification):
-    """One answer per row."""
+    """One answer per row: logits [B, C]."""
 
 
 @load.register
 class QBertForQuestionAnswering(_Quantized, BertForQuestionAnswering):
-    """Answers that are spans."""
+    """Answers that are spans: start and end logits, [B, L] each."""
 
 
 @load.register
 class QBertForTokenClassification(_Quantized, BertForTokenClassification):
-    """A tag for every word."""
+    """A tag for every word: logits [B, L, C], of which those of a word's first piece count."""
 
 
 QBert = QBertForSequenceClassification | QBertForQuestionAnswering | QBertForTokenClassification
 
 
 def _scheme(config: BertConfig) -> Scheme:
-    """The scheme that a config holds. Raises ModelError where it holds none."""
+    """The scheme that a config holds. Raises: ModelError where it holds none."""
     content = getattr(config, "qbert", None)
     if content is None:
         raise ModelError("the config is not that of a Q-BERT", expected="a scheme under `qbert`",
@@ -58,7 +58,11 @@ def _scheme(config: BertConfig) -> Scheme:
 
 
 def from_float(model: Bert, scheme: Scheme) -> QBert:
-    """A Q-BERT with a copy of a BERT's weights; activations have no range until it has trained."""
+    """A Q-BERT with a copy of a BERT's weights, and of its ranges of activations where it is a Q-BERT itself.
+
+    Activations that came without a range have none until the model trains.
+    Raises: SpecError where the scheme does not fit the model.
+    """
     config = copy.deepcopy(model.config)
     config.qbert = scheme.model_dump(mode="json")
     made = next(student for student in get_args(QBert) if isinstance(model, student.__bases__[1]))(config)

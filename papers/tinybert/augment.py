@@ -99,13 +99,16 @@ class Augmenter:
         """The augmented rows, a shard of `shard_rows` original rows at a time, from shard number `first` on.
 
         Each original row is followed by its variants. Candidates of a text that comes again are kept until then.
+        Source: arXiv 1909.10351v5, Algorithm 1; pairs see D19, seeds D21.
         """
+        # How often each text is still to come: when none is left, its candidates are let go.
         uses = Counter(text for column in texts.columns for text in column)
         known: Known = {}
         digests = self._row_seeds(texts)
         for number, start in enumerate(range(0, len(texts), shard_rows)):
             places = range(start, min(start + shard_rows, len(texts)))
             here = Counter(column[i] for column in texts.columns for i in places)
+            # Shards below `first` are only counted: their rows need no candidates, and no later row needs them.
             if number >= first and self.settings.augmentation:
                 new = [text for text in here if text not in known]
                 known.update(zip(new, self.candidates.find(new), strict=True))
@@ -127,7 +130,7 @@ class Augmenter:
             return
         rng = np.random.default_rng(int.from_bytes(digest, "little"))
         released = self.settings.pairs == "released"
-        base = row
+        base = row  # what stands beside a variant; only `released` ever changes it
         for column, text in enumerate(row):
             if released and column:
                 yield place, base  # the released code writes each column's text before its variants
@@ -157,11 +160,13 @@ def variants(
     """Up to N distinct variants of a text, none of them the text itself, each with as many words as it.
 
     In each round each word that has candidates is replaced with probability p by one of them, drawn evenly.
+    Source: arXiv 1909.10351v5, Algorithm 1; what counts as new is D20.
     """
     if not candidates:
         return []
     places = list(candidates)
     counts = np.array([len(candidates[place]) for place in places])
+    # All draws at once, [rounds, places]: a round that gives nothing new takes as many random numbers as any other.
     shape = (settings.augmentation, len(places))
     replaced = rng.random(shape) < settings.probability
     chosen = (rng.random(shape) * counts).astype(np.int64)
@@ -185,7 +190,10 @@ def _shard(texts: TracedTexts, rows: list[tuple[int, tuple[str, ...]]]) -> Trace
 
 
 def word_vectors_identity(settings: Augmentation) -> str:
-    """The sha256 of the word-vector file, checked; empty where none is named. Raises DataError, SpecError."""
+    """The sha256 of the word-vector file, checked; empty where none is named.
+
+    Raises: DataError where the file is missing or another one, SpecError for a sha256 without a file.
+    """
     if not settings.word_vectors:
         if settings.word_vectors_sha256:
             raise SpecError("a sha256 without a file", where="word_vectors", found="no file", expected="a path",
@@ -197,7 +205,8 @@ def word_vectors_identity(settings: Augmentation) -> str:
 def check_word_vectors(settings: Augmentation) -> None:
     """Refuse, before anything runs, a file of word vectors that is not the one said or cannot be read.
 
-    Raises DataError, SpecError.
+    Raises: DataError for a file that is missing, another one or malformed; SpecError where only one of file and
+    sha256 is named.
     """
     if not settings.word_vectors:
         word_vectors_identity(settings)
@@ -222,8 +231,9 @@ def augmenter(
 ) -> Augmenter:  # fmt: skip
     """An augmenter with a pre-trained (not fine-tuned) masked LM, which is put into eval mode and frozen.
 
-    `batch_tokens` are padded tokens per forward pass; they change rounding only. Raises DataError, SpecError for a
-    bad word-vector file.
+    `batch_tokens` are padded tokens per forward pass; they change rounding only.
+    Raises: DataError and SpecError for a bad word-vector file, DeviceError for a bf16 that the device only emulates.
+    Source: arXiv 1909.10351v5, Algorithm 1; word vectors see D16, precision D23.
     """
     word_vectors_identity(settings)
     splitter = Splitter(tokenizer)

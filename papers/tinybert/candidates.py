@@ -73,7 +73,7 @@ class Splitter:
 
 
 def replaceable(word: str, skip_stop_words: bool, letters_only: bool) -> bool:
-    """Whether a word may be replaced; letters are a to z, as in the released code."""
+    """Whether a word may be replaced; letters are a to z, as in the released code (D17)."""
     lower = word.lower()
     if letters_only and not re.fullmatch("[a-z]+", lower):
         return False
@@ -90,7 +90,10 @@ class _Masked:
 
 
 class MaskedWords:
-    """The guesses of a masked LM for masked words."""
+    """The guesses of a masked LM for masked words.
+
+    Raises: AssertionError for a model that is no masked LM.
+    """
 
     def __init__(self, model: nn.Module, tokenizer: Any, device: torch.device, *,
                  precision: Literal["fp32", "bf16"] = "fp32", batch_tokens: int | None = None):  # fmt: skip
@@ -113,8 +116,8 @@ class MaskedWords:
         """For each sentence and each of its asked word places: the words among the `count` likeliest pieces.
 
         The model reads [CLS] masked sentence [SEP] sentence [SEP], cut to what it takes; a word beyond the cut has
-        no candidates. Candidates come in the order of their ids, so that rounding cannot reorder them. Places must
-        be words of one piece.
+        no candidates. Candidates come in the order of their ids, so that rounding cannot reorder them.
+        Raises: AssertionError for a place that is no word of one piece.
         """
         requests: list[_Masked] = []
         owners: list[tuple[int, int]] = []
@@ -135,6 +138,7 @@ class MaskedWords:
         return place < len(self._allowed) and self._allowed[place]
 
     def _requests(self, sentence: Sentence, places: Sequence[int]) -> Iterator[_Masked | None]:
+        # The place of a word's first piece in the row: [CLS] stands at 0. A row is cut at its end.
         flat = [piece for pieces in sentence.pieces for piece in pieces]
         starts = np.cumsum([1, *(len(pieces) for pieces in sentence.pieces)])
         ids = np.array([self._ids.cls, *flat, self._ids.sep, *flat, self._ids.sep])[: self._limit]
@@ -168,6 +172,7 @@ class MaskedWords:
 
     @torch.inference_mode()
     def _likeliest(self, batch: Batch, places: Tensor, count: int) -> np.ndarray:
+        # Of the states [P, L, H] only those at the masks are projected, [P, H]: that keeps [P, L, V] from being made.
         rows = torch.arange(len(places), device=self._device)
         logits = self._logits(self._hidden(batch)[rows, places].float())
         return logits.topk(min(count, logits.shape[1]), dim=1).indices.cpu().numpy()

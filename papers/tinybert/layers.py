@@ -23,14 +23,15 @@ def layer_loss(
     """L_attn + L_hidn + L_embd as a loss for `fit`; a term of weight 0 is not computed.
 
     `layers` are the teacher's layers (from 1) that the student's copy, in order. The teacher runs first and keeps
-    those only; each term is made as soon as its student layer is done, and the teacher's side of it let go.
-    Raises SpecError where every weight is 0.
+    those only; each term is made as soon as its student layer is done, and what it took of the teacher is let go.
+    Raises: SpecError where every weight is 0.
+    Source: arXiv 1909.10351v5, equation 11; padding see D5, the teacher's dropout D2.
     """
     if not (settings.attention or settings.hidden or settings.embedding):
         raise SpecError("nothing to copy", where="intermediate layers", found="attention, hidden and embedding all 0",
                         fix="give one of them a weight")  # fmt: skip
     teacher = Frozen(teacher).model.train(settings.teacher_dropout)
-    copied = {0: 0} if settings.embedding else {}
+    copied = {0: 0} if settings.embedding else {}  # student layer -> teacher layer; 0 is the embedding output
     if settings.attention or settings.hidden:
         copied |= {m: g for m, g in enumerate(layers, 1)}
 
@@ -40,9 +41,11 @@ def layer_loss(
             theirs = trace(teacher, batch, sorted(set(copied.values())))
         terms: dict[str, Tensor] = {}
 
+        # One entry per kind of loss, summed over the layers, so that a log shows three numbers and not one per layer.
         def add(name: str, weight: float, value: Tensor) -> None:
             terms[name] = terms.get(name, 0.0) + weight * value
 
+        # Called while the student still runs: popping frees a teacher layer's states before the next one is compared.
         def see(layer: int, state: Tensor, attended: Attended | None) -> None:
             state_t, attended_t = theirs.hidden.pop(copied[layer]), theirs.attended.pop(copied[layer], None)
             if layer == 0:

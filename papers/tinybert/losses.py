@@ -23,6 +23,7 @@ class _ScoresMSE(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, teacher_query, teacher_key, keep, scaling, teacher_scaling):
+        # Shapes: queries and keys [B, A, L, D], the two models' D may differ; keep [B or 1, 1, L, L], or None.
         rows, heads, length, _ = query.shape
         step = max(1, CHUNK.get(query.device.type, 2**24) // (heads * length * length))
         grad_query = torch.empty(query.shape, device=query.device) if ctx.needs_input_grad[0] else None
@@ -34,6 +35,7 @@ class _ScoresMSE(torch.autograd.Function):
                 part = slice(start, start + step)
                 q, k = query[part].float().flatten(0, 1), key[part].float().flatten(0, 1)
                 t = teacher_query[part].float().flatten(0, 1), teacher_key[part].float().flatten(0, 1)
+                # scaling * Q K^T - teacher_scaling * Q_t K_t^T, in the buffer of the teacher's scores
                 difference = torch.bmm(t[0], t[1].mT)
                 difference.baddbmm_(q, k.mT, beta=-teacher_scaling, alpha=scaling)
                 if keep is not None:
@@ -41,6 +43,7 @@ class _ScoresMSE(torch.autograd.Function):
                     shaped.mul_(keep if len(keep) == 1 else keep[part])  # finite, so a product is a `where`
                 flat = difference.view(-1)
                 total += torch.dot(flat, flat)
+                # With S = scaling Q K^T and loss mean(D^2): dQ = 2 scaling / count * D K, and dK the same of D^T Q.
                 if grad_query is not None:
                     grad_query[part] = torch.bmm(difference, k).mul_(factor).view_as(grad_query[part])
                 if grad_key is not None:
@@ -63,7 +66,9 @@ def attention(student: Attended, teacher: Attended) -> Tensor:
     """Mean over heads and places of (S_student - S_teacher)^2, scores before the softmax (equation 7).
 
     Where a key is padding both models count as 0; such places stay in the denominator, padded queries count in full.
-    Both models have the same number of heads and see the same padding.
+    Shapes: queries and keys [B, A, L, D]; B, A, L and the padding are the same in both models, D is each one's own.
+    Raises: AssertionError for other numbers of rows, heads or tokens.
+    Source: arXiv 1909.10351v5, equation 7; padding see D5.
     """
     assert student.query.shape[:3] == teacher.query.shape[:3], (student.query.shape, teacher.query.shape)
     return _ScoresMSE.apply(  # pyright: ignore[reportReturnType]
@@ -73,7 +78,7 @@ def attention(student: Attended, teacher: Attended) -> Tensor:
 
 
 def attention_plain(student: Attended, teacher: Attended) -> Tensor:
-    """The same from whole score matrices; a `where` before squaring keeps the lowest float out of it."""
+    """The same from whole score matrices [B, A, L, L]; a `where` before squaring keeps the lowest float out of it."""
 
     def finite(side: Attended) -> Tensor:
         scores = side.scores()
@@ -97,6 +102,7 @@ class _ProjectedMSE(torch.autograd.Function):
             difference -= teacher.reshape(difference.shape)
             flat = difference.view(-1)
             loss = torch.dot(flat, flat) / difference.numel()
+            # From here on the gradient of the projected states; both products take it in the precision of autocast.
             difference *= 2.0 / difference.numel()
             rounded = difference.to(low)
             grad_student = (rounded @ matrix).to(student.dtype).view_as(student) if ctx.needs_input_grad[0] else None
@@ -116,6 +122,7 @@ def hidden(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
     """Mean over positions and units of (W h_student - h_teacher)^2 (equations 8 and 9); padding counts.
 
     Shapes: `student` [B, L, H_s], `teacher` [B, L, H_t], `projection` from H_s to H_t.
+    Source: arXiv 1909.10351v5, equations 8 and 9; padding see D5, the projections D1.
     """
     return _ProjectedMSE.apply(  # pyright: ignore[reportReturnType]
         student, projection.weight, projection.bias, teacher.detach()
@@ -123,7 +130,7 @@ def hidden(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
 
 
 def hidden_plain(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
-    """The same by plain operations."""
+    """The same by plain operations, shapes as in `hidden`."""
     return F.mse_loss(projection(student).float(), teacher.float())
 
 
@@ -132,7 +139,8 @@ def soft_cross_entropy(
 ) -> Tensor:
     """Mean over examples of -sum_c softmax(teacher / T)_c log softmax(student / T)_c, without T^2 (equation 10).
 
-    Shapes: both [B, C]. The released code takes the mean over classes, too: 1 / C of this.
+    Shapes: both [B, C]. The released code takes the mean over classes, too: 1 / C of this (D3).
+    Source: arXiv 1909.10351v5, equation 10.
     """
     log_s = F.log_softmax(student.float() / temperature, -1)
     value = -(torch.softmax(teacher.float() / temperature, -1) * log_s).sum(-1).mean()
@@ -146,6 +154,8 @@ def prediction(
     """The loss of the prediction layer: soft cross-entropy, or squared error where the task is a score.
 
     `target` says whose scores a regression copies: the `teacher`'s (the paper), or the `gold` ones (released code).
+    Shapes: `student` and `teacher_logits` of the batch [B, C], C = 1 for a score; `labels` of the batch [B].
+    Source: arXiv 1909.10351v5, equation 10; D3 for the mean and the score.
     """
     if not regression:
         return soft_cross_entropy(student, batch["teacher_logits"], temperature, mean_over_classes)

@@ -51,7 +51,10 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
 
 
 def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: Checkpoint | None) -> None:
-    """Refuse, before anything runs, bad word vectors, and a teacher that the student cannot copy."""
+    """Refuse, before anything runs, bad word vectors, and a teacher that the student cannot copy.
+
+    Raises: DataError and SpecError as `check_word_vectors` does, ModelError for the teacher.
+    """
     if chosen.augmentation.use and variant not in WITHOUT_AUGMENTATION:
         check_word_vectors(chosen.augmentation)
     if teacher is None:
@@ -72,7 +75,10 @@ def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None, released: C
 
 
 def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The student with random weights, in the paper's ratios to the teacher."""
+    """The student with random weights, in the paper's ratios to the teacher.
+
+    Raises: ModelError where the teacher's layers do not divide. Source: arXiv 1909.10351v5, Table 1; D9 and D10.
+    """
     teacher = ctx.teacher().config
     assert isinstance(teacher, BertConfig), "the reference leaves a BERT"
     shape = hyper.student
@@ -81,7 +87,10 @@ def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The authors' general student instead of our own general distillation; its projections are new."""
+    """The authors' general student instead of our own general distillation; its projections are new (D13).
+
+    Raises: ModelError when its weights do not fit its config.
+    """
     assert ctx.released is not None, "planned for a released checkpoint"
     teacher = ctx.teacher().config
     encoder = load.load(ctx.released.folder, BertModel)
@@ -102,7 +111,11 @@ def _projected(config: BertConfig, teacher: BertConfig, hyper: Hyper) -> TinyBer
 
 
 def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The layers of the pre-trained teacher, on plain text; no masked words, no prediction loss; task-free."""
+    """The layers of the pre-trained teacher, on plain text; no masked words, no prediction loss; task-free.
+
+    Raises: ModelError for a teacher that cannot teach this student.
+    Source: arXiv 1909.10351v5, section 4.2 for the settings; D4 and D8.
+    """
     general = hyper.general
     pairs = ctx.sentence_pairs(general.corpus_tokens, general.max_length, general.short_probability)
     _copy_layers(state.model, ctx.teacher(), general.losses, pairs, general.training, hyper, ctx)
@@ -110,7 +123,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def pretrain_student(state: State, hyper: Hyper, ctx: Context) -> State:
-    """BERT_TINY: the student pre-trained by masked LM, without a teacher; task-free."""
+    """BERT_TINY (Table 7): the student pre-trained by masked LM, without a teacher; task-free. Ours, see D11."""
     chosen, words = hyper.pretrain, ctx.vocabulary
     student = state.model
     assert isinstance(student, TinyBertForDistillation)
@@ -130,14 +143,18 @@ def pretrain_student(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def distil_intermediate(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Task distillation, first phase: the layers of the fine-tuned teacher."""
+    """Task distillation, first phase: the layers of the fine-tuned teacher.
+
+    Raises: ModelError for a teacher that is not fine-tuned on the task, or cannot teach this student.
+    Source: arXiv 1909.10351v5, equation 11; D15.
+    """
     chosen, teacher = hyper.intermediate, _fine_tuned(ctx)
     _copy_layers(state.model, teacher, chosen.losses, rows(state, hyper, ctx), chosen.training, hyper, ctx)
     return state
 
 
 def _fine_tuned(ctx: Context) -> PreTrainedModel:
-    """The teacher of task distillation. Raises ModelError for one that is not a classifier of this task."""
+    """The teacher of task distillation. Raises: ModelError for one that is not a classifier of this task."""
     teacher, outputs = ctx.fine_tuned_teacher(), max(1, len(ctx.task.labels))
     if not isinstance(teacher, BertForSequenceClassification) or teacher.config.num_labels != outputs:
         raise ModelError("the teacher is not fine-tuned on the task", where=ctx.task.name, found=type(teacher).__name__,
@@ -177,13 +194,17 @@ def _classifier(student: PreTrainedModel, head: str, ctx: Context) -> BertForSeq
 
 
 def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Task distillation, second phase: the teacher's predictions, made once per example."""
+    """Task distillation, second phase: the teacher's predictions, made once per example.
+
+    Raises: ModelError for a teacher that is not fine-tuned on the task.
+    Source: arXiv 1909.10351v5, equation 10; D3 and D7.
+    """
     chosen, training = hyper.prediction, hyper.prediction.training
     model = _classifier(state.model, chosen.head, ctx)
     if chosen.loss == "hard":
         return _state(state, _fit_labels(model, ctx.train_rows(hyper.max_length), training, hyper, ctx))
     examples = rows(state, hyper, ctx)
-    _fine_tuned(ctx)
+    _fine_tuned(ctx)  # for its check alone: the logits may come from the cache
     batches = Batches(examples, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens,
                       transform=with_logits(ctx.teacher_logits(examples)))  # fmt: skip
 
@@ -208,7 +229,7 @@ def with_logits(logits: np.ndarray):
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Plain fine-tuning, for the rows without task distillation."""
+    """Plain fine-tuning, for the rows without task distillation (settings: D12)."""
     model = _classifier(state.model, "bert", ctx)
     return _state(state, _fit_labels(model, rows(state, hyper, ctx), hyper.fine_tune, hyper, ctx))
 

@@ -16,12 +16,15 @@ SEED = 0
 
 
 def prepare_words(state: State, hyper: Any, ctx: Context) -> State:
-    """The pre-trained teacher as a masked LM, which guesses words; a head is trained where it came without one."""
+    """The pre-trained teacher as a masked LM, which guesses words; a head is trained where it has none (D18)."""
     return State({"words": with_lm_head(ctx.teacher(), hyper.head, ctx)})
 
 
 def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
-    """The task's rows with some of their words replaced; kept on disk, shared by all seeds."""
+    """The task's rows with some of their words replaced; kept on disk, shared by all seeds (D21).
+
+    Raises: DataError, SpecError and DeviceError as `papers.tinybert.shards.augmented` does.
+    """
     if not hyper.augmentation.use:
         return state
     made = _augmented(state, hyper, ctx)
@@ -29,7 +32,7 @@ def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
 
 
 def rows(state: State, hyper: Any, ctx: Context) -> Encoded:
-    """The task's rows and those made of them, or the task's own where augmentation is off."""
+    """The task's rows and those made of them, or the task's own where augmentation is off. Raises as `augment_rows`."""
     if not hyper.augmentation.use:
         return ctx.train_rows(hyper.max_length)
     texts = _augmented(state, hyper, ctx).texts()

@@ -49,12 +49,12 @@ class Augmented:
     """original rows and variants"""
 
     def stream(self) -> Iterator[TracedTexts]:
-        """The rows shard by shard; each original row is followed by its variants."""
+        """The rows shard by shard; each original row is followed by its variants. Raises: DataError if one is bad."""
         for path in self.shards:
             yield _read(path)
 
     def texts(self) -> TracedTexts:
-        """All rows at once."""
+        """All rows at once. Raises: DataError for a damaged shard."""
         shards = list(self.stream())
         columns = tuple([t for shard in shards for t in shard.columns[i]] for i in range(len(shards[0].columns)))
         return TracedTexts(
@@ -70,12 +70,13 @@ def augmented(
     """The original rows and up to N variants of each text, from the cache `folder` or made there.
 
     A run that was killed goes on after its last whole shard. `progress` is told original rows done and in all.
-    Raises DataError for no rows, a bad word-vector file, or a damaged entry.
+    Raises: DataError for no rows, a bad word-vector file, or a damaged entry; SpecError for a sha256 without a file;
+    DeviceError for a bf16 that the device only emulates.
     """
     if not len(texts):
         raise DataError("nothing to augment", found="0 rows", expected="at least 1")
     used = choose(settings.precision, device or torch.device("cpu")).name
-    settings = settings.model_copy(update={"precision": used})
+    settings = settings.model_copy(update={"precision": used})  # the key holds what was used, not what was asked for
     key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
     entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
     with _lock(folder, key):
@@ -106,7 +107,10 @@ def entry_key(
     seed: int,
     shard_rows: int = SHARD_ROWS,
 ) -> str:
-    """A hash of everything that shapes the rows. Where the word vectors lie does not matter, what they are does."""
+    """A hash of everything that shapes the rows. Where the word vectors lie does not matter, what they are does.
+
+    Raises: DataError and SpecError as `word_vectors_identity` does.
+    """
     digest = hashlib.sha256()
     choices = settings.model_dump(exclude={"use", "word_vectors", "word_vectors_sha256"})
     model = bare(masked_lm)
@@ -118,7 +122,7 @@ def entry_key(
         _words(tokenizer), type(model).__name__,
         json.dumps(config, sort_keys=True, default=str),
     ):  # fmt: skip
-        raw = str(part).encode()
+        raw = str(part).encode()  # its length goes first, so that no two lists of parts give the same bytes
         digest.update(len(raw).to_bytes(8, "little") + raw)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

@@ -19,12 +19,12 @@ Mapping = Literal["uniform", "top", "bottom"]
 
 
 def four_layers(vocabulary: int = 30522) -> BertConfig:
-    """TinyBERT4: 4 layers of 312, inner width 1200, 12 heads of 26, each of which copies every third of the teacher."""
+    """TinyBERT4 (Table 1): 4 layers of 312, inner width 1200, 12 heads of 26; it copies every third teacher layer."""
     return _config(vocabulary, layers=4, hidden=312, ffn=1200)
 
 
 def six_layers(vocabulary: int = 30522) -> BertConfig:
-    """TinyBERT6: 6 layers of BERT-base's own width, 768, inner width 3072, 12 heads of 64."""
+    """TinyBERT6 (Table 1): 6 layers of BERT-base's own width, 768, inner width 3072, 12 heads of 64."""
     return _config(vocabulary, layers=6, hidden=768, ffn=3072)
 
 
@@ -52,18 +52,19 @@ BASE = 768
 
 
 def check_layers(layers: int, every: int) -> None:
-    """Raises ModelError where the teacher's layers are no multiple of `every`."""
+    """Refuse a teacher whose layers cannot be shared out. Raises: ModelError where they are no multiple of `every`."""
     if layers < every or layers % every:
         raise ModelError("the teacher's layers do not divide", found=f"{layers} layers",
-                         expected=f"a multiple of {every}: each student layer copies every {every}th",
-                         fix="use another teacher, or another --set student.every=N")  # fmt: skip
+                         expected=f"a multiple of {every}",
+                         fix="use another teacher, or another --set student.every=N of a new student")  # fmt: skip
 
 
 def student_config(teacher: BertConfig, every: int, hidden: int, ffn: int) -> BertConfig:
     """The student of a teacher in the published ratios: layers / `every`, widths `hidden` and `ffn` per 768.
 
     The width is rounded to a multiple of the heads, which are the teacher's. From BERT-base the published students
-    come out exactly. Raises ModelError where the layers do not divide.
+    come out exactly. Raises: ModelError where the layers do not divide.
+    Source: arXiv 1909.10351v5, Table 1; ratios for other teachers are ours, see D9.
     """
     check_layers(teacher.num_hidden_layers, every)
     heads = teacher.num_attention_heads
@@ -76,7 +77,8 @@ def student_config(teacher: BertConfig, every: int, hidden: int, ffn: int) -> Be
 def mapped(layers: int, teacher_layers: int, mapping: Mapping) -> tuple[int, ...]:
     """The teacher layer (from 1) that each of the student's `layers` copies; layer 0, the embedding, copies layer 0.
 
-    Uniform is g(m) = m * K / M, top the last M layers, bottom the first M (Table 4).
+    Uniform is g(m) = m * K / M, top the last M layers, bottom the first M.
+    Raises: ModelError where M does not divide K. Source: arXiv 1909.10351v5, Table 4.
     """
     check_layers(teacher_layers, layers)
     if mapping == "uniform":
@@ -86,7 +88,10 @@ def mapped(layers: int, teacher_layers: int, mapping: Mapping) -> tuple[int, ...
 
 
 def check_fit(student: BertConfig, teacher: BertConfig, projected: int) -> None:
-    """Raises ModelError where a teacher cannot teach this student: vocabulary, heads, width or depth."""
+    """Refuse a teacher that cannot teach this student: another vocabulary, number of heads, width or depth.
+
+    `projected` is the width that the student's projections give. Raises: ModelError naming the first that differs.
+    """
     for what, found, expected in (
         ("vocabulary", f"{teacher.vocab_size} tokens", f"{student.vocab_size} tokens, the student's tokenizer"),
         ("number of heads", f"{teacher.num_attention_heads} heads", f"{student.num_attention_heads} heads"),
@@ -102,7 +107,8 @@ def check_fit(student: BertConfig, teacher: BertConfig, projected: int) -> None:
 class TinyBertForDistillation(BertPreTrainedModel):
     """The student's encoder with its projections to the teacher's width: W_e of the embedding, W_h of all layers.
 
-    With `config.projections` 1 one matrix is both, as in the released code.
+    With `config.projections` 1 one matrix is both, as in the released code (D1).
+    Shapes: ids, mask and types [B, L] -> the encoder's own hidden states [B, L, H_s]; losses apply the projections.
     """
 
     def __init__(self, config: BertConfig):
@@ -127,7 +133,7 @@ class TinyBertForDistillation(BertPreTrainedModel):
 
 
 def with_projections(config: BertConfig, teacher_hidden: int, count: int, bias: bool) -> TinyBertForDistillation:
-    """A new student of random weights, with `count` projections to the teacher's width."""
+    """A new student of random weights, with `count` projections (1 or 2) to the teacher's width; D1."""
     own = BertConfig.from_dict(config.to_dict())
     own.projected_size, own.projections, own.projection_bias = teacher_hidden, count, bias
     return TinyBertForDistillation(own)
@@ -135,7 +141,10 @@ def with_projections(config: BertConfig, teacher_hidden: int, count: int, bias: 
 
 @load.register
 class TinyBertForSequenceClassification(BertForSequenceClassification):
-    """The classifier of the released code: a linear layer on relu(pooled [CLS]) in place of dropout."""
+    """The classifier of the released code (D3): a linear layer on relu(pooled [CLS]) in place of dropout.
+
+    Shapes: ids, mask and types [B, L] -> logits [B, C].
+    """
 
     def __init__(self, config: BertConfig):
         super().__init__(config)

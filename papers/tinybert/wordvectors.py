@@ -48,7 +48,7 @@ class WordVectors:
 
 @dataclass(frozen=True, slots=True)
 class PieceVectors:
-    """Nearest single-piece words of a teacher's vocabulary, for words of several pieces (ours; see the README).
+    """Nearest single-piece words of a teacher's vocabulary, for words of several pieces (ours, see D16).
 
     A word's vector is the mean of its pieces' input embeddings.
     """
@@ -79,7 +79,7 @@ def piece_vectors(
 
 
 def unit(matrix: np.ndarray) -> np.ndarray:
-    """Rows of length 1; a row of zeros stays."""
+    """Rows of length 1, as float32 [N, D]; a row of zeros stays."""
     length = np.linalg.norm(matrix, axis=1, keepdims=True)
     return (matrix / np.where(length > 0, length, 1)).astype(np.float32)
 
@@ -87,7 +87,7 @@ def unit(matrix: np.ndarray) -> np.ndarray:
 def top(matrix: np.ndarray, queries: np.ndarray, own: np.ndarray, count: int) -> list[np.ndarray]:
     """For each query [Q, D] the places of the `count` rows of `matrix` nearest to it, ascending, without `own` [Q].
 
-    `own` is -1 where the query is no row of the matrix.
+    `own` is -1 where the query is no row of the matrix. Shapes: `matrix` [W, D]; each answer [count] or less.
     """
     found: list[np.ndarray] = []
     for start in range(0, len(queries), QUERIES):
@@ -97,13 +97,14 @@ def top(matrix: np.ndarray, queries: np.ndarray, own: np.ndarray, count: int) ->
         scores[inside, mine[inside]] = -np.inf
         for row, score in zip(mine, scores, strict=True):
             many = min(count, len(score) - int(row >= 0))
+            # Ascending places, not nearest first: the order must not depend on the rounding of near ties.
             chosen = np.argpartition(-score, many - 1)[:many] if 0 < many < len(score) else np.arange(len(score))[:many]
             found.append(np.sort(chosen))
     return found
 
 
 def file_sha256(path: Path, expected: str = "") -> str:
-    """The sha256 of a file. Raises DataError where there is none or it is not the expected one."""
+    """The sha256 of a file. Raises: DataError where there is none or it is not the expected one."""
     if not path.is_file():
         raise DataError("the word-vector file does not exist", where=path, fix="give an existing file, or no file")
     with path.open("rb") as handle:
@@ -117,8 +118,8 @@ def file_sha256(path: Path, expected: str = "") -> str:
 def read_word_vectors(path: Path, limit: int) -> WordVectors:
     """The first `limit` vectors of a file (of a word that comes twice the first one).
 
-    Raises DataError with file and line for a line that is not a word and as many finite numbers as the first line
-    (or the header) says.
+    Raises: DataError with file and line for a line that is not a word and as many finite numbers as the first line
+    (or the header) says, and for a file without vectors.
     """
     words: dict[str, int] = {}
     vectors: list[np.ndarray] = []
