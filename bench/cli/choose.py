@@ -24,7 +24,8 @@ def command(
     """The systems that fit, best first, each number printed or measured; or the nearest one."""
     from bench.report.choose import Bounds, choose, row
 
-    answer = choose(Path(results or "results"), Bounds(max_mb, min_speedup, min_retention, machine))
+    bounds = Bounds(max_mb, min_speedup, min_retention, machine)
+    answer = choose(Path(results or "results"), bounds)
     if as_json:
         nearest = answer.nearest.as_json() if answer.nearest else None
         fitting = [one.as_json() for one in answer.fitting]
@@ -32,9 +33,12 @@ def command(
     if answer.fitting:
         say_table([row(one) for one in answer.fitting])
     elif answer.nearest:
-        say("nothing fits; the nearest is")
+        missed = ", ".join(name for name, _ in answer.nearest.missed(bounds))
+        say(f"nothing fits; the nearest misses {missed}:")
         say_table([row(answer.nearest)])
     else:
         say("nothing fits, and no system has a number for each of the bounds")
     machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
-    say(f"speed measured at batch 1, length 128, on {', '.join(machines) or 'no machine yet: bench measure'}")
+    if machines:
+        say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")
+    say("best first, by score kept, then speed; printed: by the paper; stand-in: our guess at an unpublished network")

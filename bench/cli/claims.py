@@ -30,9 +30,9 @@ def command(
     if as_json:
         return say_json(rows)
     ours = sum(row["transcription"] == "ours" for row in rows)
-    if kind or verdict or task:
+    if (kind or verdict or task) and rows:
         say_table([{k: row[k] for k in ("id", "printed", "source", "measured", "verdict", "why")} for row in rows])
-    else:
+    elif rows:
         say_table(tally(rows))
     say(f"{len(rows) - ours} claims" + (f", and {ours} of ours that nobody printed" if ours else ""))
     if not (kind or verdict or task):

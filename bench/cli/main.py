@@ -45,6 +45,13 @@ def bench() -> None:
     """Re-runs the papers that compressed BERT and says of every printed number whether it holds."""
 
 
+def _usage(error: Any) -> str:
+    """A usage error in one line, with the help of the command that was meant."""
+    context = getattr(error, "ctx", None)
+    told = " ".join(error.format_message().split()).rstrip(".")
+    return f"{told}; next: {context.command_path if context else 'bench'} --help"
+
+
 def main() -> None:
     """Run a command; an error the user can act on is one line on stderr and its exit code."""
     if not is_main_process():
@@ -63,7 +70,7 @@ def main() -> None:
     except Exception as error:
         if not hasattr(error, "format_message"):  # a usage error of the command line, nothing else
             raise
-        complain(f"{' '.join(error.format_message().split())}; next: bench --help")  # pyright: ignore
+        complain(_usage(error))
         sys.exit(2)
     sys.exit(code if isinstance(code, int) else 0)
 

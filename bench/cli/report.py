@@ -27,6 +27,7 @@ def command(
         stale = build.stale(request)
         for path in stale:
             say(f"stale: {path}")
+        say("next: bench report" if stale else "every report is what the records say")
         raise typer.Exit(1 if stale else 0)
     for line in build.write(request).summary:
         say(line)

@@ -20,4 +20,4 @@ def command(what: Annotated[str, typer.Argument(help="record or claims")]) -> No
         from bench.claims.claim import Claim
 
         return say_json(Claim.model_json_schema())
-    raise SpecError("unknown schema", found=what, expected="record or claims")
+    raise SpecError("unknown schema", found=what, expected="record or claims", fix="bench schema record")

@@ -114,7 +114,9 @@ def _known(name: str) -> Paper:
     if name in broken:
         raise SpecError("the paper is broken", where=name, found=broken[name], fix="mend it; bench list shows it")
     if name not in papers:
-        raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(papers) or 'no paper at all'}")
+        raise SpecError(
+            "unknown paper", found=name, expected=f"one of {', '.join(papers) or 'no paper at all'}", fix="bench list"
+        )
     return papers[name]
 
 

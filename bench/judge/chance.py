@@ -21,7 +21,7 @@ ONE_SIDED = 1.645
 def degenerate(values: Mapping[str, float | None]) -> str:
     """Why the predictions on a split look constant, from its measurements by metric; empty where they do not.
 
-    `majority`, where it was measured, is the accuracy of always predicting the commonest class.
+    `majority`, where it was measured, is the accuracy of always predicting the commonest class. Units: fractions.
     """
     undefined = sorted(name for name, value in values.items() if value is None and name in QUALITY)
     if undefined:
@@ -33,13 +33,14 @@ def degenerate(values: Mapping[str, float | None]) -> str:
         return "accuracy is exactly the majority class's share"
     if f1 == 0.0:
         return "F1 is 0: not one positive found"
+    # A model that always says yes has the positives' share a as accuracy and precision, recall 1: F1 = 2a / (1 + a).
     if accuracy and f1 and 0 < accuracy < 1 and abs(f1 - 2 * accuracy / (1 + accuracy)) < 1e-9:
         return "accuracy and F1 are those of predicting the positive class only"
     return ""
 
 
 def degenerate_run(run: Run, split: str) -> str:
-    """The same of a run on one split."""
+    """Why the predictions of a run on one split look constant, or empty; see `degenerate`."""
     values = {name: run.measured[name, split].value for name in (*QUALITY, "majority") if (name, split) in run.measured}
     return degenerate(values)
 
@@ -58,7 +59,7 @@ class Chance:
         """(metric, the most that guessing scores by luck, of 95% of all guesses); None where that is not known.
 
         A correlation (Matthews' too) is 0 by guessing, with a standard error of 1 / sqrt(n); an accuracy is the share
-        of the majority class.
+        of the majority class. Units: fractions.
         """
         for metric in TASK_METRICS.get(task, ()):
             entry = measured.get((metric, split))
@@ -72,7 +73,7 @@ class Chance:
         return None
 
     def guesses(self, task: str, split: str, runs: Iterable[Measurements]) -> bool:
-        """Whether runs on a split are on average no better than guessing with luck."""
+        """Whether runs on a split are on average no better than guessing with luck; False where that is not known."""
         scores, limits = [], []
         for measured in runs:
             found = self.most(task, split, measured)

@@ -35,10 +35,12 @@ class Comparison:
 
     @property
     def scale(self) -> str:
+        """The scale of all runs compared."""
         return self.compared[0].scale
 
     @property
     def records(self) -> tuple[str, ...]:
+        """The ids of the runs compared, sorted."""
         return tuple(sorted({score.run.id for one in self.compared for scores in one.scores for score in scores
                              if score.seed in self.seeds}))  # fmt: skip
 
@@ -71,12 +73,15 @@ class Step:
 
     @property
     def p(self) -> float:
-        """Of the two being alike."""
+        """The two-sided p value of the two being alike."""
         return self.points.p(0.0)
 
 
 def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
-    """The verdict of an ordering."""
+    """The verdict of an ordering; its number is the smallest step, in points.
+
+    An order that is only recalled is never called not reproduced.
+    """
     comparison = find_comparison(book, claim)
     if isinstance(comparison, NoComparison):
         return Judged(claim, comparison.verdict, why=comparison.why)
@@ -97,6 +102,7 @@ def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:
     absent = [variant for key, variant in zip(keys, claim.order, strict=True) if not tasks & {*book.index.tasks(key)}]
     if absent:
         return NoComparison("not run", f"Not run: no finished run of {', '.join(absent)} on a task of the ordering.")
+    # Tasks are averaged only where scale, budget, data and teacher agree: first by what suites share, then by task.
     by_suites: dict[tuple[object, ...], dict[Entry, list[Scores]]] = {}
     for entry in claim.tasks:
         for suites, compared in _comparable(book, keys, entry).items():
@@ -122,6 +128,7 @@ def _comparable(book: ScoreBook, keys: Sequence[Key], entry: Entry) -> dict[tupl
                     found[series.rivals] = book.scores(suite, (entry,), (series,))
         per_variant.append(found)
     best: dict[tuple[object, ...], list[Scores]] = {}
+    # `rivals` is what series of different variants must share: only keys that every variant has can be compared.
     for rivals in sorted(set.intersection(*(set(found) for found in per_variant)), key=repr):
         compared = [found[rivals] for found in per_variant]
         shared = compared[0].suite.rivals
@@ -147,6 +154,7 @@ def _common(compared: Sequence[Scores]) -> list[int]:
 
 def _comparison(book: ScoreBook, claim: Claim, found: Mapping[Entry, list[Scores]]) -> Comparison:
     """The tasks on which no variant guesses, if there are any; of those the ones with enough seeds, or the most."""
+    # A task on which somebody guesses says nothing of an order; it stays only where no task is left without.
     able = {entry: scores for entry, scores in found.items() if not any(one.at_chance for one in scores)} or found
     most = max(len(_common(scores)) for scores in able.values())
     chosen = {entry: scores for entry, scores in able.items() if len(_common(scores)) >= min(most, FEWEST)}
@@ -189,7 +197,7 @@ def _weigh(comparison: Comparison) -> tuple[str, float | None, str]:
     if len(trained) < FEWEST:
         left_out = f" ({lost} more look degenerate)" if lost else ""
         told = f"Only {_seeds(len(trained))}{left_out} on {', '.join(comparison.tasks)}"
-        return "inconclusive", None, f"{told}: an ordering takes {FEWEST}, {FEWEST - len(trained)} more."
+        return "inconclusive", None, f"{told}; an ordering needs {FEWEST}, so {FEWEST - len(trained)} more."
     strict = comparison.tier in STRICT
     found = steps(comparison, trained)
     verdict, p, why = _verdict(found, strict, over, lost)
@@ -210,6 +218,7 @@ def _sign(step: Step) -> int:
 
 
 def _verdict(found: Sequence[Step], strict: bool, over: str, lost: int) -> tuple[str, float, str]:
+    # To contradict, one step the other way is enough, so luck has a chance at each: hence the correction.
     corrected = holm({place: step.p for place, step in enumerate(found)})
     wrong = [place for place, step in enumerate(found) if step.points.value < 0 and corrected[place] <= SIGNIFICANT]
     if wrong:
@@ -219,6 +228,7 @@ def _verdict(found: Sequence[Step], strict: bool, over: str, lost: int) -> tuple
     unseen = [step for step in found if step.p > SIGNIFICANT or step.points.value < 0]
     if unseen:
         return "inconclusive", 1.0, f"Not every step is seen {over}: {_told(unseen)}; {_hope(unseen, lost)}"
+    # To show the order, all steps have to be seen: the largest p is that of the whole, without a correction.
     p = max(step.p for step in found)
     return ("reproduced" if strict else "consistent"), p, f"Every step is seen {over}: {_told(found)}"
 

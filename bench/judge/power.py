@@ -26,14 +26,15 @@ POINTS = 24
 
 
 def more_seeds(estimate: Estimate, edges: Sequence[float], lost: int = 0) -> int | None:
-    """How many more seeds settle on which side of the edges the truth is; None where MOST_SEEDS would not.
+    """How many more seeds settle between which edges the truth is; None where about MOST_SEEDS would not.
 
     `lost` seeds at hand did not train, beside the `estimate.n` that did: as many again in proportion are expected.
+    Units: `edges` on the scale of the estimate's value, not its logarithm. Source: ours.
     Raises: ValueError for an estimate without an error.
     """
     if estimate.error is None:
         raise ValueError("a single value tells nothing of the spread")
-    low, high = estimate.n, estimate.n + 1
+    low, high = estimate.n, estimate.n + 1  # totals: `low` is too few, `high` doubles until it is enough
     while power(estimate, edges, high) < POWER:
         if high > MOST_SEEDS:
             return None
@@ -49,19 +50,25 @@ def power(estimate: Estimate, edges: Sequence[float], total: int) -> float:
 
     With k new seeds of deviation sigma, the mean of all is normal with deviation sigma sqrt(k) / total, and the
     interval reaches t s / sqrt(total) each way.
+    Raises: AssertionError for an estimate without an error.
     """
     assert estimate.error is not None
     n, new = estimate.n, total - estimate.n
+    # The seeds' deviation s. Equal values do not prove that there is none: it is at least a part of the least width.
     spread = max(estimate.error, estimate.least / 10) * math.sqrt(n)
     if estimate.logarithmic:
         centre, edges = math.log(estimate.value), [math.log(edge) for edge in edges if edge > 0]
     else:
         centre = estimate.value
+    # From here on [POINTS]: one entry for each deviation that the truth may have, all equally likely.
     sigma = spread * _spreads(round(min(estimate.freedom, 1e6), 3))
     pooled = np.sqrt(((n - 1) * spread**2 + new * sigma**2) / (total - 1))
+    # Half the width of the coming interval, whose own s pools the old seeds (spread) with the new ones (sigma).
     reach = np.maximum(t_quantile(total - 1) * pooled / math.sqrt(total), estimate.least / 2) + estimate.slack
     around = sigma * math.sqrt(new) / total
     chance = np.zeros(POINTS)
+    # The interval holds no edge when it lies between two neighbours: its centre from low + reach to high - reach. Where
+    # the interval is wider than the gap there is no such place, and the difference below would be negative.
     for low, high in pairwise([-math.inf, *sorted(edges), math.inf]):
         chance += np.maximum(0.0, _below((high - reach - centre) / around) - _below((low + reach - centre) / around))
     return float(chance.mean())
@@ -70,8 +77,9 @@ def power(estimate: Estimate, edges: Sequence[float], total: int) -> float:
 @cache
 def _spreads(freedom: float) -> np.ndarray:
     """Equally likely values of sigma over the sample's deviation: (freedom / chi squared) ** 0.5."""
-    from scipy.special import chdtri
+    from scipy.special import chdtri  # the quantile of chi squared for an upper tail
 
+    # The middles of POINTS slices of equal probability stand for the whole distribution.
     return np.sqrt(freedom / chdtri(freedom, (np.arange(POINTS) + 0.5) / POINTS))
 
 

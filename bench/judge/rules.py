@@ -62,7 +62,7 @@ class Judged:
 
 
 class Source(Protocol):
-    """Where measured values come from."""
+    """Where measured values come from: tier and scale of the runs, and the ids of their records."""
 
     @property
     def tier(self) -> str: ...
@@ -75,9 +75,10 @@ class Source(Protocol):
 def settle(
     ledger: Ledger, claim: Claim, summary: Summary, source: Source, *, shown: float | None = None, what: str = "seeds",
 ) -> Judged:  # fmt: skip
-    """The verdict of a summary in the unit of records.
+    """The verdict of a summary in the unit of records; the numbers of the answer are in the unit as printed.
 
     `shown` is the claim's own aggregate where that is not the estimate; `what` names what the values vary over.
+    Raises: AssertionError for a summary without an estimate, ClaimError for an ordering.
     """
     estimate = summary.estimate
     assert estimate is not None, "a summary holds an estimate"
@@ -108,6 +109,7 @@ def _weigh(
     """(verdict, why)"""
     band = ledger.band(claim)
     told = f"{measured(claim, estimate)} beside the printed {claim.number():g} {claim.unit} ({_band(claim, band)})"
+    # What is counted needs one run; what is sampled two, or under the paper's conditions as many as the claim asks.
     fewest = 1 if estimate.error == 0 and not estimate.least else max(2, claim.seeds if strict else 2)
     if estimate.error is None or estimate.n < fewest:
         more = f"{fewest - estimate.n} more" if estimate.n < fewest else "more would tell their spread"
@@ -146,7 +148,7 @@ def _as_printed(claim: Claim, side: str) -> str:
 
 
 def place(low: float, high: float, band: tuple[float, float]) -> str:
-    """Which of PLACES an interval has."""
+    """Which of PLACES an interval has beside a band in the same unit; `low` and `high` alike place a single value."""
     # A value that was printed as the band's own edge is inside: the slack is for the last bit only.
     slack = 1e-9 * max(1.0, abs(band[0]), abs(band[1]))
     if low >= band[0] - slack and high <= band[1] + slack:
@@ -158,7 +160,7 @@ def place(low: float, high: float, band: tuple[float, float]) -> str:
 
 def _p(estimate: Estimate, band: tuple[float, float]) -> float:
     """Inside the band, that the truth lies on its nearer edge; outside, the same of the edge that was passed."""
-    return max(estimate.p(edge) for edge in band)
+    return max(estimate.p(edge) for edge in band)  # the nearer edge is the likelier truth: its p is the larger
 
 
 def _advice(estimate: Estimate, band: tuple[float, float], lost: int, what: str) -> str:
@@ -196,6 +198,7 @@ def correct(judged: Sequence[Judged]) -> list[Judged]:
             families[entry.claim.paper, entry.claim.kind].append(number)
     found = list(judged)
     for members in families.values():
+        # Agreement enters with p = 1: it counts in the size of the family, and takes no rank from those set apart.
         apart = {number: judged[number].p if _apart(judged[number]) else 1.0 for number in members}
         corrected = holm({number: p for number, p in apart.items() if p is not None})
         for number in members:
@@ -219,10 +222,14 @@ def _corrected(entry: Judged, p: float, claims: int) -> Judged:
 
 
 def holm(values: dict[int, float]) -> dict[int, float]:
-    """p values after Holm's step-down correction, by the same keys."""
+    """p values after Holm's step-down correction, by the same keys.
+
+    Source: Holm 1979, Scandinavian Journal of Statistics 6.
+    """
     corrected: dict[int, float] = {}
     largest = 0.0
     for rank, key in enumerate(sorted(values, key=lambda key: (values[key], key))):
+        # The smallest p is multiplied by their number, the next by one less; none falls below the one before it.
         largest = max(largest, min(1.0, (len(values) - rank) * values[key]))
         corrected[key] = largest
     return corrected

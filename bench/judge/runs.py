@@ -17,7 +17,10 @@ from bench.core.spec import RECORD_SCALES
 
 
 class Measured(NamedTuple):
-    """One number of a run; `value` is None where the metric is undefined."""
+    """One number of a run in the unit of records; `value` is None where the metric is undefined.
+
+    `n` is how many examples, rounds or sets of processes stand behind it.
+    """
 
     value: float | None
     n: int

@@ -38,7 +38,10 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """A score estimated twice: over the seeds that trained, and, where some did not, over all of them."""
+    """A score estimated twice: over the seeds that trained, and, where some did not, over all of them.
+
+    Units: fractions, or what the function that made it says.
+    """
 
     trained: Estimate | None
     """None where no seed trained."""
@@ -70,14 +73,17 @@ class Scores:
 
     @property
     def scale(self) -> str:
+        """The scale of all its runs."""
         return self.suite.scale
 
     @property
     def made_up(self) -> bool:
+        """Whether the data of any of its tasks is synthetic."""
         return any(series.made_up for series in self.series)
 
     @property
     def records(self) -> tuple[str, ...]:
+        """The ids of the runs behind it, sorted."""
         return tuple(sorted({score.run.id for scores in self.scores for score in scores}))
 
     @property
@@ -90,10 +96,10 @@ class Scores:
         """What one dev example moves the score by, at most: no interval is narrower."""
         steps = [1 / max(1, min(score.run.measured[name].n for score in scores for name in entry.names()))
                  for entry, scores in zip(self.entries, self.scores, strict=True)]  # fmt: skip
-        return max(steps) / len(steps)
+        return max(steps) / len(steps)  # one task of several moves their mean by its share only
 
     def average(self) -> Summary:
-        """The mean over the tasks of the score."""
+        """The mean over the tasks of the score, as a fraction."""
         return self._summary(lambda score: score.value, self.example)
 
     def by_seed(self) -> dict[int, float]:
@@ -101,7 +107,7 @@ class Scores:
         return {seed: fmean(score.value for score in own) for seed, own in self._common().items()}
 
     def score_of(self, seed: int) -> float:
-        """The mean over the tasks of a seed that ran them all, trained or not.  Raises: KeyError."""
+        """The mean over the tasks of a seed that ran them all, trained or not. Raises: KeyError for another."""
         return fmean({score.seed: score.value for score in scores}[seed] for scores in self.scores)
 
     def teachers_by_seed(self) -> dict[int, float]:
@@ -115,6 +121,7 @@ class Scores:
         return {seed: [own[seed] for own in found] for seed in sorted(set.intersection(*map(set, found)))}
 
     def _summary(self, of: Callable[[Score], float], least: float) -> Summary:
+        """Both estimates of the mean over the tasks of `of`; `least` is the least width of an interval."""
         lost = sum(bool(score.degenerate) for scores in self.scores for score in scores)
         common = self._common()
         trained = [[of(score) for score in scores if not score.degenerate] for scores in self.scores]
@@ -125,7 +132,8 @@ class Scores:
             # Seeds that ran every task are compared whole; else the tasks are independent samples.
             first = mean_of(values, least) if alike else mean_of_estimates([mean_of(own) for own in trained], least)
         if not lost:
-            return Summary(first, None, values)
+            return Summary(first, None, values if alike else ())
+        # All seeds: as many trimmed at each end as are degenerate on that task, whichever ones they are.
         every = [_counting_all([of(score) for score in scores], sum(bool(score.degenerate) for score in scores))
                  for scores in self.scores]  # fmt: skip
         return Summary(first, mean_of_estimates(every, least), values if alike else (), lost)
@@ -133,13 +141,13 @@ class Scores:
     def retention(self) -> Summary | None:
         """The share of the own teachers' score, paired by seed; None where a run's teacher is not known or scored 0.
 
-        Where every seed ran every task it is the geometric mean of the seeds' ratios, its interval taken on the logs;
-        else the ratio of the averages, linearised (delta method).
+        Where every seed trained on every task, with a score above 0, it is the geometric mean of the seeds' ratios, its
+        interval taken on the logs; else the ratio of the averages, linearised (delta method). Units: a fraction.
         """
         taught = [[score.teacher for score in scores if score.teacher is not None] for scores in self.scores]
         if any(len(known) < len(scores) for known, scores in zip(taught, self.scores, strict=True)):
             return None
-        own = fmean(fmean(known) for known in taught)
+        own = fmean(fmean(known) for known in taught)  # T, the teachers' average over the tasks
         if own <= 0:
             return None
         least = self.example / own
@@ -158,6 +166,7 @@ class Scores:
         def ratio(kept: Estimate | None) -> Estimate | None:
             if kept is None:
                 return None
+            # Of (s - r t) / T only the spread is wanted: its mean is near 0, and the share takes the centre's place.
             share = kept.value / teacher
             rest = self._summary(lambda score: (score.value - share * (score.teacher or 0.0)) / teacher, least)
             found = rest.trained if kept is whole.trained else rest.every
@@ -223,12 +232,17 @@ class ScoreBook:
         return Scores(suite, entries, tuple(series), scores, worst.tier, rank, at_chance)
 
     def primary(self, suite: Suite, tasks: Sequence[str]) -> Scores | None:
-        """The primary scores of a suite on those of these tasks that it ran; None where it ran none."""
+        """The primary scores of a suite on those of these tasks where it has one; None where it has none."""
         series = [suite.best[task] for task in tasks if task in suite.series]
         entries = tuple(entry for one in series if (entry := _primary(one)) is not None)
         if not entries:
             return None
         return self.scores(suite, entries, [suite.best[entry.task] for entry in entries])
+
+    def telling(self, suite: Suite, tasks: Sequence[str]) -> Scores | None:
+        """The same on those tasks where neither model nor teacher guesses; None where there is none."""
+        found = {task: self.primary(suite, (task,)) for task in tasks}
+        return self.primary(suite, [task for task, one in found.items() if one and not one.at_chance])
 
     def of_series(self, suite: Suite, series: Series) -> Scores | None:
         """The primary score of one series of a suite, whether it speaks or not; None where it has none."""
@@ -236,8 +250,8 @@ class ScoreBook:
         return None if entry is None else self.scores(suite, (entry,), (series,))
 
     def widest(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
-        """The primary scores of the suite that ran most of these tasks; of several such the best."""
-        found = [self.primary(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
+        """The telling scores of the suite that has most of these tasks; of several such the best."""
+        found = [self.telling(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
         return max((one for one in found if one), key=lambda one: (len(one.entries), one.rank), default=None)
 
     def _by_seed(self, series: Series, names: Names) -> tuple[Score, ...]:

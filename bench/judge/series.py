@@ -68,10 +68,12 @@ class Series:
 
     @property
     def newest(self) -> Run:
+        """Its run that started last."""
         return max(self.runs.values(), key=_age)
 
     @property
     def made_up(self) -> bool:
+        """Whether its data is synthetic, which its runs share."""
         return self.newest.made_up
 
 
@@ -101,6 +103,7 @@ class Suite:
     @property
     def rivals(self) -> tuple[object, ...]:
         """What suites of other variants must share to be compared with this one."""
+        # Without paper, variant and the own size, in which variants differ; see SeriesIndex._suite_key.
         return next(iter(self.best.values())).suite[2:-1]
 
     def timings(self, metric: str, split: str, task: str = "") -> list[Timing]:
@@ -143,6 +146,7 @@ class Timing:
 
     @property
     def newest(self) -> tuple[str, str]:
+        """(start, id) of its run that started last; larger is newer."""
         return _age(max(self.runs, key=_age))
 
 
@@ -164,7 +168,10 @@ def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool
 
 
 def budget_size(budget: Mapping[str, object]) -> float:
-    """One number that grows with every part of a budget: the sum of their logarithms, None being without limit."""
+    """One number that grows with every part of a budget: the sum of their logarithms, None being without limit.
+
+    `dev_limit` is no part of it: it limits what is scored, not what is learnt.
+    """
     parts = (1e12 if value is None else value for name, value in budget.items() if name != "dev_limit")
     return math.fsum(math.log(part) for part in parts if isinstance(part, int | float) and part > 0)
 
@@ -249,6 +256,7 @@ class SeriesIndex:
         smallest = last = 0.0
         sizes = {size for run in self.runs if run.ok and (size := run.value("parameters", "all")) is not None}
         for size in sorted(sizes):
+            # Sizes are visited in order: a gap of more than 1% to the one before begins a class.
             smallest = size if size > 1.01 * last else smallest
             classes[size] = smallest
             last = size
@@ -289,6 +297,7 @@ class SeriesIndex:
         """The series of runs that share an identity, which come in the order of their start."""
         newest = members[-1]
         by_seed = {run.seed: run for run in members}
+        # Rivals share a suite's key but for paper, variant and own size; and task, tier, whole budget and rows.
         suite = self._suite_key(newest)
         data, settings = newest.data, newest.settings
         rows = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial)

@@ -29,7 +29,10 @@ class _Source:
 
 
 def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
-    """The verdict of a claim on size, FLOPs, speed or cost."""
+    """The verdict of a claim on size, FLOPs, speed or cost.
+
+    A count takes the run of the closest tier, a time the best timing; both in the unit as printed.
+    """
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
     keys = [(claim.maker, variant) for variant in (claim.variant, released) if variant]
     runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
@@ -95,7 +98,7 @@ def estimate(timing: Timing) -> Estimate | None:
     """The time or speed-up of a timing, its interval on the logs; None where nothing is positive.
 
     Over the runs, or within the only run over its rounds or sets of processes. A speed-up of a session is widened by
-    the noise floor of that session: how far apart two copies of one model were.
+    the noise floor of that session: how far apart two copies of one model were. Units: seconds, or a ratio.
     """
     values: Sequence[float] = timing.values
     if len(values) == 1:

@@ -106,7 +106,7 @@ def _found(ledger: Ledger, claim: Claim, book: ScoreBook) -> list[Scores] | Miss
     released = ledger.paper.released.get(claim.variant)
     other = book.of((claim.maker, released), entries) if released else own
     if isinstance(own, Missing):
-        return other
+        return own if isinstance(other, Missing) and len(own.tasks) < len(other.tasks) else other
     if isinstance(other, Missing) or other is own:
         return own
     return sorted([*own, *other], key=lambda scores: scores.rank, reverse=True)
@@ -194,7 +194,8 @@ def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     if best.tier not in STRICT:
         return _not_comparable(claim, best)
     real = [scores for scores in own if not scores.made_up]
-    # Where the reference is the teacher, each run knows its own teacher's score.
+    # Where the reference is the teacher, each run knows its own teacher's score. Else two suites are compared whose
+    # series pair task by task; of all such pairs the first one with a common seed speaks.
     if reference is claim or reference.maker != claim.maker:
         pairs = [(scores, _to_teacher(scores)) for scores in real]
     else:

@@ -58,7 +58,8 @@ def request(results: Sequence[Path], reports: Path, scale: str = "") -> Request:
     Raises: SpecError for an unknown scale.
     """
     if scale not in ("", *SCALES, *REAL):
-        raise SpecError("unknown --scale", found=scale, expected=f"one of {', '.join(SCALES)}, or none")
+        raise SpecError("unknown --scale", found=scale, expected=f"one of {', '.join(SCALES)}, or none",
+                        fix="leave it out for the real runs")  # fmt: skip
     ledgers, broken = load_ledgers()
     made_up = scale == "smoke"
     return Request(tuple(results), reports / scale if made_up else reports, tuple(ledgers),

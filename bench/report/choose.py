@@ -35,6 +35,7 @@ class Choice:
 
     view: SystemView
     megabytes: float | None
+    megabytes_by: str
     speedup: float | None
     speedup_by: str
     machine: str
@@ -45,18 +46,24 @@ class Choice:
 
     def misses(self, bounds: Bounds) -> float:
         """How far it is from the bounds: the largest ratio by which one is missed, 1 where all are met."""
-        ratios = [1.0]
-        for own, bound, most in ((self.megabytes, bounds.max_mb, True), (self.speedup, bounds.min_speedup, False),
-                                 (self.retention, bounds.min_retention, False)):  # fmt: skip
-            if bound is not None:
-                ratios.append(math.inf if not own else own / bound if most else bound / own)
-        return max(ratios)
+        return max((ratio for _, ratio in self.missed(bounds)), default=1.0)
+
+    def missed(self, bounds: Bounds) -> list[tuple[str, float]]:
+        """Each bound that is missed and by what ratio; infinite where the system has no such number."""
+        compared = (
+            ("--max-mb", self.megabytes, bounds.max_mb, True),
+            ("--min-speedup", self.speedup, bounds.min_speedup, False),
+            ("--min-retention", self.retention, bounds.min_retention, False),
+        )
+        ratios = [(name, math.inf if not own else own / bound if most else bound / own)
+                  for name, own, bound, most in compared if bound is not None]  # fmt: skip
+        return [(name, ratio) for name, ratio in ratios if ratio > 1]
 
     def as_json(self) -> dict[str, Any]:
         """Every number with where it is from, the price, and the records behind what was measured."""
         return {
             "system": self.view.system.name, "paper": self.view.key[0], "variant": self.view.key[1],
-            "megabytes": self.megabytes, "megabytes_by": "measured",
+            "megabytes": self.megabytes, "megabytes_by": self.megabytes_by,
             "speedup": self.speedup, "speedup_by": self.speedup_by, "machine": self.machine,
             "retention_percent": self.retention, "retention_by": self.retention_by,
             "device_hours": self.view.device_hours, "needs": self.view.system.needs,
@@ -78,14 +85,15 @@ def choose(results: Path, bounds: Bounds) -> Answer:
     for name, value in (("--max-mb", bounds.max_mb), ("--min-speedup", bounds.min_speedup),
                         ("--min-retention", bounds.min_retention)):  # fmt: skip
         if value is not None and not (math.isfinite(value) and value > 0):
-            raise SpecError(f"{name} is no bound", found=value, expected="a number above 0")
+            raise SpecError(f"{name} is no bound", found=value, expected="a number above 0", fix="bench choose --help")
     ledgers, book, judged = read(results)
     index, views = book.index, systems(ledgers, judged, book)
     timed = {one.machine for view in views if view.timing
              for one in index.timings(_timed_key(view), "speedup", view.timing.split)}  # fmt: skip
     if bounds.machine and bounds.machine not in timed:
         raise SpecError("nothing was timed on this machine", found=bounds.machine,
-                        expected=f"one of {', '.join(sorted(timed)) or 'none: bench measure'}")  # fmt: skip
+                        expected=f"one of {', '.join(sorted(timed)) or 'none'}",
+                        fix="leave it out, or bench measure on that machine")  # fmt: skip
     choices = [_choice(view, index, bounds.machine) for view in views]
     fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=_goodness, reverse=True)
     return Answer(tuple(fitting), _nearest(choices, bounds) if not fitting else None)
@@ -106,7 +114,9 @@ def _choice(view: SystemView, index: SeriesIndex, machine: str) -> Choice:
     speed, by = (1.0, "by definition") if view.reference else (view.printed("speed"), "printed")
     records: tuple[str, ...] = ()
     if timing is not None and found is not None:
-        speed, by, records = found.value, "measured", tuple(run.id for run in timing.runs)
+        # Low precision is timed on another model's weights: say whose speed it is.
+        by = f"measured of {timing.suite.variant}" if view.system.timed_as else "measured"
+        speed, records = found.value, tuple(run.id for run in timing.runs)
     printed, kept = view.printed("retention"), view.kept
     share, share_by = (None if printed is None else 100 * printed), "printed"
     if view.reference:
@@ -115,8 +125,11 @@ def _choice(view: SystemView, index: SeriesIndex, machine: str) -> Choice:
         share, share_by = 100 * kept.value, "measured"
         records = (*records, *view.scores.records)
     size = view.bytes_
-    return Choice(view, size.value / 1e6 if size else None, speed, by, timing.machine if found and timing else "",
-                  share, share_by, tuple(sorted({*records, *(size.records if size else ())})))  # fmt: skip
+    return Choice(
+        view, size.value / 1e6 if size else None, size.by if size else "", speed, by,
+        timing.machine if found and timing else "", share, share_by,
+        tuple(sorted({*records, *(size.records if size else ())})),
+    )  # fmt: skip
 
 
 def _goodness(one: Choice) -> tuple[float, float, float]:
@@ -135,7 +148,7 @@ def row(one: Choice) -> dict[str, str]:
     device = one.view.cost.claim.device if one.view.cost else ""
     return {
         "system": one.view.system.name + (" (stand-in)" if one.view.guessed else ""),
-        "MB": show(one.megabytes),
+        "MB": f"{show(one.megabytes)} {one.megabytes_by}" if one.megabytes else "unknown",
         "speed-up": f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown",
         "score kept": f"{show(one.retention)}% {one.retention_by}" if one.retention else "unknown",
         "price": (f"{hours:,.0f} {device} hours; " if hours else "") + one.view.system.needs,

@@ -11,12 +11,12 @@ from bench.report.numbers import DASH, significant
 from bench.report.page import Cell, Strong
 
 MARKS = {
-    "reproduced": "✓", "consistent": "✓", "exceeded": "↑", "better": "↑", "not reproduced": "✗", "not seen": "✗",
+    "reproduced": "✓", "exceeded": "↑", "not reproduced": "✗", "consistent": "(✓)", "better": "(↑)", "not seen": "(✗)",
     "inconclusive": "?", "inconclusive: at chance": "?",
 }  # fmt: skip
-"""A verdict in one sign; what was not tested has none."""
+"""A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
-LEGEND = "✓ holds, ↑ better, ✗ not here, ? open, no sign: not tested"
+LEGEND = "✓ holds, ↑ better, ✗ does not, ? open, (in brackets) by proxy"
 
 
 def printed(claim: Claim) -> str:
@@ -32,7 +32,9 @@ def measured(entry: Judged) -> str:
     """The measured value in the printed unit; of an ordering, its smallest step."""
     if entry.measured is None:
         return DASH
-    return f"{significant(entry.measured)} {'points' if entry.claim.kind == 'ordering' else entry.claim.unit}"
+    if entry.claim.kind == "ordering":
+        return f"smallest step {significant(entry.measured)} points"
+    return f"{significant(entry.measured)} {entry.claim.unit}"
 
 
 def measured_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:

@@ -68,7 +68,8 @@ def _place(row: Mapping[str, Any]) -> str | None:
 
 def _known(option: str, found: str | None, names: tuple[str, ...]) -> None:
     if found is not None and found not in names:
-        raise SpecError(f"unknown {option}", found=found, expected=f"one of {', '.join(names)}")
+        raise SpecError(f"unknown {option}", found=found, expected=f"one of {', '.join(names)}",
+                        fix="bench claims counts what there is")  # fmt: skip
 
 
 def tally(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -76,11 +77,11 @@ def tally(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     numbers: Counter[tuple[str, str, str]] = Counter()
     for row in found:
         numbers[row["paper"], row["kind"], row["verdict"]] += row["transcription"] != "ours"
-    used = [verdict for verdict in VERDICTS if any(key[2] == verdict and n for key, n in numbers.items())]
     groups = sorted({key[:2] for key in numbers})
     return [
-        {"paper": paper, "kind": kind, "claims": sum(numbers[paper, kind, verdict] for verdict in VERDICTS)}
-        | {verdict: numbers[paper, kind, verdict] or "" for verdict in used}
+        {"paper": paper, "kind": kind, "claims": sum(numbers[paper, kind, verdict] for verdict in VERDICTS),
+         "verdicts": ", ".join(f"{number} {verdict}" for verdict in VERDICTS
+                               if (number := numbers[paper, kind, verdict]))}
         for paper, kind in groups
     ]  # fmt: skip
 
@@ -109,7 +110,7 @@ def show(results: Path, name: str) -> list[tuple[str, str]]:
     close = difflib.get_close_matches(name, names, 3, 0.5)
     raise SpecError("no claim, run or variant has this name", found=name,
                     expected=f"for example {', '.join(close)}" if close else "an id of bench claims, or a variant",
-                    fix="bench claims --paper PAPER lists ids")  # fmt: skip
+                    fix="bench claims --paper PAPER --kind KIND lists ids, bench list variants")  # fmt: skip
 
 
 def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str, str]]:
@@ -144,22 +145,35 @@ def _short(run: Run) -> str:
     scores = [f"{metric} {entry.value:.4f} on {split}" for (metric, split), entry in run.measured.items()
               if entry.value is not None and metric in QUALITY]  # fmt: skip
     speed = run.value("speedup", "batch1-length128")
-    scores += [f"speed-up {speed:.2f}"] if speed and not scores else []
+    scores += [f"speed-up {speed:.2f} at batch 1"] if speed and not scores else []
     return f"{run.id} ({run.scale}, {run.variant}, {run.task}, seed {run.seed}): {', '.join(scores) or 'sizes'}"
 
 
 def _run(run: Run, judged: Sequence[Judged]) -> list[tuple[str, str]]:
-    lines = [("run", _short(run) if run.ok else f"{run.id}: failed"), ("status", "ok" if run.ok else run.reason),
-             ("tier", run.tier), ("started", run.started), ("machine", run.environment.machine),
-             ("code", f"{run.code.commit[:12]}{' with uncommitted changes' if run.code.dirty else ''}")]  # fmt: skip
+    tier = run.tier + (", proxy for times on another device" if run.timed else "")
+    code = f"{run.code.commit[:12]}{' with uncommitted changes' if run.code.dirty else ''}"
+    lines = [
+        ("run", _short(run) if run.ok else f"{run.id}: failed"), ("status", "ok" if run.ok else run.reason),
+        ("tier", tier), ("started", run.started), ("machine", run.environment.machine), ("code", code),
+    ]  # fmt: skip
     budget = ", ".join(f"{name} {value}" for name, value in run.settings.budget.items() if value is not None)
     lines += [("budget", budget or "the recipe's own"), ("teacher", run.teacher or DASH)]
     if run.data is not None:
         lines.append(("rows", ", ".join(f"{split} {number:,}" for split, number in sorted(run.data.rows.items()))))
-    lines += [("measured", f"{metric} {split}: {entry.value:.6g}") for (metric, split), entry in run.measured.items()
-              if entry.value is not None]  # fmt: skip
-    behind = [entry.claim.id for entry in judged if run.id in entry.records]
-    return [*lines, ("behind", f"{len(behind)} claims" + (f", among them {', '.join(behind[:3])}" if behind else ""))]
+    lines += [("measured", f"{metric} {split}: {_with_unit(metric, entry.value)}")
+              for (metric, split), entry in run.measured.items() if entry.value is not None]  # fmt: skip
+    judging = [entry.claim.id for entry in judged if run.id in entry.records]
+    told = f"{len(judging)} claims" + (f", among them {', '.join(judging[:3])}" if judging else "")
+    return [*lines, ("judges", told)]
+
+
+def _with_unit(metric: str, value: float) -> str:
+    """`1,934 MB`, `7.76 ms`; a metric's name tells its unit."""
+    if metric.endswith("bytes"):
+        return f"{value / 1e6:,.1f} MB"
+    if metric.endswith("_s"):
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:,.0f}" if abs(value) >= 1e6 else f"{value:.6g}"
 
 
 def _variant(key: tuple[str, str], found: Sequence[Row], own: Sequence[Judged]) -> list[tuple[str, str]]:
@@ -171,8 +185,10 @@ def _variant(key: tuple[str, str], found: Sequence[Row], own: Sequence[Judged]) 
         lines.append(("suite", f"scale {row.scale}, {row.label}" + (f", {size / 1e6:.1f}M parameters" if size else "")))
         lines += [("", _series(row, series)) for series in row.suite.best.values() if row.scale != SHAPE]
         for machine in row.suite.machines():
-            ratio = row.speedup(machine, "batch1-length128")
-            lines += [("", f"speed-up at batch 1 on {machine}: {interval(ratio, 2, 'x')}")] if ratio else []
+            for kernels in ("", "-int8"):
+                ratio = row.speedup(machine, f"batch1-length128{kernels}")
+                told = f"speed-up at batch 1 on {machine}{kernels.replace('-', ', ')}"
+                lines += [("", f"{told}: {interval(ratio, 2, 'x')}")] if ratio else []
     return lines if found else [*lines, ("runs", "none yet: bench run --variant NAME, or bench measure --variant NAME")]
 
 
@@ -182,7 +198,8 @@ def _series(row: Row, series: Series) -> str:
         return f"{series.task}: no score"
     kept = scores.retention()
     share = f", {interval(kept.estimate, factor=100)}% of its teacher's" if kept and kept.estimate else ""
-    guess = f"; at chance: {scores.at_chance}" if scores.at_chance else ""
+    if scores.at_chance:  # a share of a guess means nothing
+        share = f"; at chance: {scores.at_chance}"
     average = scores.average()
     return (f"{series.task}: {interval(average.estimate, factor=100)} {scores.entries[0].metrics[0]} over "
-            f"{len(series.runs)} seed{'s' * (len(series.runs) != 1)}{share}{guess}")  # fmt: skip
+            f"{len(series.runs)} seed{'s' * (len(series.runs) != 1)}{share}")  # fmt: skip

@@ -9,17 +9,45 @@ from bench.judge.rules import VERDICTS, Judged, counts
 from bench.report.page import Bullets, Cell, Link, Note, Page, Section, Table
 
 RULES = (
-    "A claim is one printed number. Its band is the number with a tolerance that its ledger fixed, with a reason, "
-    "before any run; the hash at the foot of every page is over all bands.",
-    "The 95% interval inside the band: reproduced. On the better side: exceeded. On the worse: not reproduced. Across "
-    "an edge: inconclusive, with the number of seeds that would settle it with 80% power.",
-    "Runs of other models, data or devices than the paper's say consistent, better or not seen, and only of what "
-    "carries over: the share of the own teacher's score, ratios of size and speed, orderings.",
-    "Seeds that look degenerate are left out of the interval, counted by a trimmed mean beside it, and a verdict takes "
-    "both. A model or teacher that guesses is no evidence: inconclusive, at chance.",
+    "A claim is one printed number. Its band is the number with a tolerance that its ledger (papers/*/claims.toml) "
+    "fixed, with a reason, before any run; the hash at the foot of every page is over all bands.",
+    "Seeds that look degenerate (they answer with a constant) are left out of the interval. A trimmed mean over all "
+    "seeds stands beside it; where its centre lies elsewhere, the verdict is inconclusive.",
     "Verdicts that set a number apart from what was printed, and orderings, stand after Holm's correction over the "
     "claims of one paper and kind; the p value without it stands before it.",
     "A number that is only recalled, or whose metric its source does not name, is never called not reproduced.",
+    "Retention is a student's score over that of its own teacher, paired by seed. The printed one is made of two "
+    "printed scores of one table; on the test server it is a proxy for ours on dev.",
+)  # fmt: skip
+
+MEANINGS = {
+    "reproduced": ("the 95% interval of runs as the paper's lies inside the band", "-"),
+    "exceeded": ("it lies on the better side", "-"),
+    "not reproduced": ("it lies on the worse side", "-"),
+    "consistent": ("inside the band, but in smaller runs or on another device", "runs at the paper's scale"),
+    "better": ("on the better side, in such runs", "runs at the paper's scale"),
+    "not seen": ("on the worse side, in such runs, which cannot refute the number", "runs at the paper's scale"),
+    "inconclusive": ("the interval lies across an edge of the band, or seeds are too few (an ordering needs five)",
+                     "more seeds; where it can be computed, the claim says how many settle it with 80% power"),
+    "inconclusive: at chance": ("the model or its teacher does no better than guessing", "more rows or training"),
+    "not comparable: another teacher": ("an absolute score from runs that start from another encoder",
+                                        "the paper's own teacher"),
+    "not comparable: split": ("a score of the GLUE test server, whose labels are not public", "nothing"),
+    "not comparable: made-up data": ("a run on made-up data", "real data"),
+    "not comparable: budget": ("runs with fewer rows or steps than the paper's", "the recipe's full budget"),
+    "not run": ("no finished run has this number", "bench run"),
+    "out of reach": ("no run here can have it: another's model, a device, the authors' data", "what the claim names"),
+}  # fmt: skip
+"""Verdict -> what it means, and what would change it."""
+
+WORDS = (
+    "series: all runs of one thing that differ in the seed only; a suite is the series of one variant on several tasks",
+    "scale: full is BERT-base with the paper's settings; small is real data with a smaller teacher; shape is the "
+    "paper's architecture with random weights, enough for size and speed",
+    "tier: how close runs are to the paper's: exact, checkpoint (the authors' weights), reduced (smaller), proxy "
+    "(another split or device)",
+    "machine: processor, cores, memory and a hash of its kind; -1t is the same machine on one thread",
+    "stand-in: our guess at an architecture that its paper does not give; it judges no claim",
 )  # fmt: skip
 
 
@@ -37,9 +65,11 @@ def page(ledgers: Sequence[Ledger], judged: Sequence[Judged], tolerances: str) -
     back = Note(("Doubt a number? Open its paper (", *links, "), or type bench show ID. Back to ",
                  Link("the first screen", "README.md"), "."))  # fmt: skip
     table = Table.of(rows, ("verdict", *labels), labels)
-    rules = (Bullets(RULES), Note(f"Tolerance bands {tolerances}."))
+    meanings = [{"verdict": name, "means": means, "what would change it": change}
+                for name, (means, change) in MEANINGS.items()]  # fmt: skip
+    rules = (Table.of(meanings), Bullets(RULES), Note(f"Tolerance bands {tolerances}."))
     return Page("papers.md", "Papers and their verdicts", (
-        back, table, Section("How a number becomes a verdict", rules),
+        back, table, Section("How a number becomes a verdict", rules), Section("Words", (Bullets(WORDS),)),
     ))  # fmt: skip
 
 

@@ -32,6 +32,8 @@ class Row:
     """Whether it is of the paper that is everybody's teacher."""
     glue: Scores | None
     """The primary scores on the GLUE tasks that it ran."""
+    telling: Scores | None
+    """The same without the tasks on which it or its teacher guesses: no share of a guess is shown."""
     book: ScoreBook = field(repr=False)
 
     @property
@@ -102,7 +104,8 @@ def rows(book: ScoreBook, references: set[str]) -> list[Row]:
             by_scale[suite.scale].append(suite)
         for suites in by_scale.values():
             labels = _labels(key, suites)
-            found += [Row(suite, label, key[0] in references, book.primary(suite, GLUE), book)
+            found += [Row(suite, label, key[0] in references, book.primary(suite, GLUE),
+                          book.telling(suite, GLUE), book)
                       for suite, label in zip(suites, labels, strict=True)]  # fmt: skip
     place = {scale: number for number, scale in enumerate(RECORD_SCALES)}
     # Stable: the suites of one variant keep their order.

@@ -41,14 +41,14 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
     printed = [entry for entry in judged if entry.claim.is_printed]
     if not any(run.ok for run in index.runs):
         return f"Nothing was run yet: none of {len(printed):,} claims is judged from a measurement."
-    held = [entry for entry in printed if entry.verdict == "reproduced"]
+    held = [entry for entry in printed if entry.verdict in ("reproduced", "exceeded")]
     failed = sum(entry.verdict == "not reproduced" for entry in printed)
     kinds = ", ".join(f"{number} {KINDS.get(kind, kind).lower().replace('flops', 'FLOPs')}"
                       for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
-    told = f"Of {len(printed):,} claims {len(held)} are reproduced ({kinds or 'none'}), {failed} are not; "
+    told = (f"Of {len(printed):,} printed numbers {len(held) + failed} are settled: {len(held)} hold"
+            f"{f' ({kinds})' if kinds else ''}, {failed} do not; ")  # fmt: skip
     scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
-    return told + ("some scores were tested at the paper's scale (grey: in small runs only)." if scored else
-                   "no score was tested at the paper's scale (grey: small runs).")  # fmt: skip
+    return told + f"{'some scores were' if scored else 'no score was'} tested at the paper's scale."
 
 
 def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
@@ -77,7 +77,7 @@ def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
     kept = (*_parts(cells["score kept, %"]), " ", *_parts(cells["lost most"]))
     return {"system and price": head, "size": cells["size"], "speed-up": cells["speed-up"],
-            "score kept, %; lost most": kept}  # fmt: skip
+            "score kept, %; worst task": kept}  # fmt: skip
 
 
 def _parts(cell: Cell) -> tuple[Text, ...]:
@@ -92,7 +92,8 @@ def _size(view: SystemView) -> str:
     if found is None and view.own_size is not None:
         found = UNITS[claim.unit].to_print(view.own_size.value)
     unit = {"x smaller": "x", "% fewer": "% fewer"}.get(claim.unit, f" {claim.unit}")
-    return f"{claim.value:g} → {significant(found)}{unit}{_mark(view.size)}"
+    part = f" {claim.split.removeprefix('packed-')}" if claim.split.startswith("packed-") else ""
+    return f"{claim.value:g} → {significant(found)}{unit}{part}{_mark(view.size)}"
 
 
 def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> str:
@@ -125,7 +126,7 @@ def _on(view: SystemView, index: SeriesIndex, machine: str) -> float | None:
 
 
 def _kept(view: SystemView) -> Cell:
-    """`97 → 69.1 (5)`: grey, with the number of tasks, where it is no number of the paper's scale."""
+    """`97 → 69.1 (5)`: weak, with the number of tasks, where it is no number of the paper's scale."""
     if view.reference:
         return "100"
     printed, kept = view.printed("retention"), view.kept
@@ -161,15 +162,16 @@ def _mark(entry: Judged | None) -> str:
 
 
 def _footnote(views: Sequence[SystemView]) -> list[Block]:
-    """What grey and the signs of the table stand for."""
+    """What italics and the signs of the table stand for."""
     small = [view.scores for view in views if view.scores and view.kept and view.scores.tier not in STRICT]
     parts: list[Text] = []
     if small:
         sizes = sorted({size / 1e6 for scores in small if (size := scores.series[0].teacher_size)})
         rows = sorted({data.rows.get("train") or 0 for scores in small for one in scores.series
                        if (data := one.newest.data)})  # fmt: skip
-        told = f"teacher of {_span(sizes, 1)} M parameters, {_span(rows, 0)} rows a task (tasks run)"
-        parts += [Weak(f"Grey: {told}"), ". "]
+        size = f"{_span(sizes, 1)} M" if sizes else "unknown size"
+        told = f"teacher of {size}, {_span(rows, 0)} rows a task (tasks)"
+        parts += [Weak(f"Italics: {told}"), ". "]
     alone: dict[str, dict[str, None]] = {}
     for view in views:
         if view.retention and view.retention.claim.task:
@@ -177,9 +179,11 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     parts += [f"{', '.join(names)}: printed on {task}. " for task, names in alone.items()]
     batches = {view.speed.claim.split.partition("-")[0] for view in views
                if view.speed and view.speed.measured is not None} - {ONE.partition("-")[0]}  # fmt: skip
-    parts += [f"b{batch.removeprefix('batch')}: batch {batch.removeprefix('batch')}. " for batch in sorted(batches)]
+    parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
+    lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
+    parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
     if any(view.guessed for view in views):
-        parts.append("‡ our stand-in.")
+        parts.append("‡ stand-in.")
     return [Note(tuple(parts))] if parts else []
 
 

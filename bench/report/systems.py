@@ -27,6 +27,8 @@ class Measured:
 
     value: float
     records: tuple[str, ...]
+    by: str = "measured"
+    """`by arithmetic` where no such file was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,7 @@ class SystemView:
     timing: Timing | None
     """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
     scores: Scores | None
-    """Its scores on most GLUE tasks that one suite of runs had."""
+    """Its scores on most GLUE tasks that one suite of runs had, those left out on which it or its teacher guesses."""
     worst_printed: str
     """The task on which it lost most by the paper's own table; empty where that prints none."""
     guessed: bool
@@ -128,10 +130,11 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
 
 
 def _bytes(book: ScoreBook, key: Key) -> Measured | None:
-    for split in ("packed", "artefact"):
+    for split in ("artefact", "packed"):
         runs = [run for run in book.index.counted(key, "size_bytes", split) if run.scale in PAPER_SIZED]
         if runs:
-            return Measured(runs[0].value("size_bytes", split) or 0.0, (runs[0].id,))
+            by = "measured" if split == "artefact" else "by arithmetic"
+            return Measured(runs[0].value("size_bytes", split) or 0.0, (runs[0].id,), by)
     return None
 
 

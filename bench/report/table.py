@@ -19,7 +19,8 @@ RIGHT = ("params (M)", "teacher (M)", "MB on disk", "GFLOPs", "seeds")
 FINE_PRINT = (
     "Scores are in percent, on the splits named in the task lists. The GLUE score is the plain mean of the listed "
     "tasks, each the mean over seeds. Never compare scores over different task lists (the letters).",
-    "Retention is the score over that of our own fine-tuned teacher on the same tasks and seeds, paired by seed. "
+    "Retention is the score over that of our own fine-tuned teacher on the same tasks and seeds, paired by seed; tasks "
+    "on which either guesses are left out, and the number of the others stands in brackets. "
     "Scores and retention leave out seeds that look degenerate; † marks them, and the budgets page shows both numbers.",
     "Intervals are 95%. Of scores and retention they are t intervals over the seeds' averages; where tasks have "
     "different seeds, the tasks count as independent samples. Of speed-ups they are taken on the logs, over runs or "
@@ -146,9 +147,14 @@ def kept(scores: Scores | None) -> Estimate | None:
 
 
 def retention(row: Row) -> str:
-    """The share of the own teachers' score in percent; the teachers themselves are the reference."""
-    found = kept(row.glue)
-    return interval(found, factor=100) if found else "reference" if row.reference else DASH
+    """The share of the own teachers' score in percent; the number of tasks, where some are left out as guesses."""
+    if row.reference:
+        return "reference"
+    found = kept(row.telling)
+    if found is None or row.telling is None or row.glue is None:
+        return DASH
+    fewer = f" ({len(row.telling.entries)})" if len(row.telling.entries) < len(row.glue.entries) else ""
+    return interval(found, factor=100) + fewer
 
 
 def _megabytes(row: Row) -> str:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 DPI = 96
-WIDTH, HEIGHT = 980 / DPI, 230 / DPI
+WIDTH, HEIGHT = 980 / DPI, 215 / DPI
 """Inches: the first screen's 980 pixels across."""
 
 FONT = 11.5 * 72 / DPI

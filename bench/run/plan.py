@@ -114,7 +114,9 @@ class Planner:
             if name in broken:
                 raise SpecError("the paper is broken", where=name, found=broken[name], fix="see bench list")
             if name not in with_recipe:
-                raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}")
+                raise SpecError(
+                    "unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}", fix="bench list"
+                )
         chosen = {name: registry.load_recipe(name) for name in (self.request.paper or with_recipe)}
         known = {variant for recipe in chosen.values() for variant in recipe.variants}
         for name in self.request.variant:

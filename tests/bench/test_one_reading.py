@@ -17,6 +17,7 @@ from bench.report.build import REAL, load_ledgers
 from bench.report.choose import Bounds, choose
 from bench.report.rows import GLUE, Row, rows
 from bench.report.systems import SystemView, systems
+from bench.report.table import kept
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -77,11 +78,13 @@ def test_table_first_screen_figure_and_choose_name_the_same_records_for_every_sy
         if view.scores is not None:
             row = next(row for row in found.rows if row.suite is view.scores.suite)
             widest = found.book.widest(view.key, GLUE)
-            assert row.glue is not None and widest is not None
-            assert set(row.glue.records) == set(view.scores.records) == set(widest.records) <= behind
-            kept = view.kept
-            if kept is not None and not view.reference:
-                assert drawn[view.system.name]["measured"] == 100 * kept.value
+            assert row.telling is not None and widest is not None
+            assert set(row.telling.records) == set(view.scores.records) == set(widest.records) <= behind
+            alone = [found.book.primary(row.suite, (entry.task,)) for entry in widest.entries]
+            assert kept(row.telling) == view.kept and all(one and not one.at_chance for one in alone)
+            share = view.kept
+            if share is not None and not view.reference:
+                assert drawn[view.system.name]["measured"] == 100 * share.value
                 scored += 1
         if view.timing is not None:
             names = {run.id for run in view.timing.runs}

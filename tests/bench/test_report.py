@@ -18,11 +18,13 @@ from rendered import FIXTURES, column, ledgers, made, pages, request, row, shown
 from bench.claims.units import TASK_METRICS
 from bench.core import store
 from bench.core.errors import RecordError, SpecError
-from bench.core.record import Record
+from bench.core.record import Measurement, Record
+from bench.judge.rules import VERDICTS
 from bench.judge.runs import runs_of
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
 from bench.report import build, markdown, paper
+from bench.report.papers import MEANINGS
 from bench.report.table import kept
 
 
@@ -214,6 +216,23 @@ def test_a_paper_page_has_headlines_first_every_claim_and_the_teacher_beside_eac
     assert column(page, "fits", "distilbert.t1.score") == "yes"
     assert "../results/small/distilbert/distilbert" in page
     assert "SST-2 \\| with a bar" in page
+
+
+def test_every_verdict_is_explained() -> None:
+    assert tuple(MEANINGS) == VERDICTS
+    text = pages([made.record()])["papers.md"]
+    assert all(column(text, "means", verdict) for verdict in VERDICTS)
+
+
+def test_a_share_of_a_guess_is_not_shown() -> None:
+    told = {"majority": made.measurement("majority", "validation", 0.5, "fraction")}
+    records = [made.record(task=task, seed=seed, score=score, teacher=0.9)
+               for task, score in (("sst2", 0.81), ("rte", 0.5)) for seed in range(3)]  # fmt: skip
+    records = [one.model_copy(update={"measurements": [*one.measurements, Measurement(**told["majority"])]})
+               for one in records]  # fmt: skip
+    (found,) = shown(records)
+    assert found.glue and len(found.glue.entries) == 2 and found.telling and len(found.telling.entries) == 1
+    assert column(pages(records)["table.md"], "retention (%)", "distilbert", "distilbert").endswith("(1)")
 
 
 def test_what_no_run_can_answer_is_folded() -> None:

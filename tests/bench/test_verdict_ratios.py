@@ -331,7 +331,7 @@ def test_variants_that_score_alike_are_said_to() -> None:
 def test_an_ordering_takes_five_seeds() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
     judged = one(ordering(), field_day(good, n=3))
-    assert judged.verdict == "inconclusive" and "takes 5, 2 more" in judged.why
+    assert judged.verdict == "inconclusive" and "needs 5, so 2 more" in judged.why
     assert one(ordering(), field_day(good, n=1)).low is None
 
 
@@ -342,7 +342,7 @@ def test_an_ordering_over_fewer_tasks_is_reduced() -> None:
     assert (judged.verdict, judged.tier) == ("consistent", "reduced") and "over sst2 with" in judged.why
 
 
-def test_an_ordering_needs_every_side_one_budget_and_real_data() -> None:
+def test_an_ordering_needs_one_budget_of_every_variant_and_real_data() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
     records = field_day(good)
     judged = one(ordering(), [r for r in records if r.spec.variant != "toy-cut"])

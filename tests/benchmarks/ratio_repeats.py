@@ -4,7 +4,6 @@
 
 The two ways take turns, so that both see the same machine, and spend about the same time on calls. The figure is the
 spread of the five ratios to BERT-base, largest over smallest minus one; that of `bench measure` is held to 5%.
-The rows that it prints before its last line are those of the README's table.
 """
 
 from __future__ import annotations
