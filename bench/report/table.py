@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged, counts
 from bench.judge.scores import Scores
-from bench.judge.series import SCALE_ORDER
+from bench.judge.series import SCALE_ORDER, SHAPE
 from bench.report import curves
 from bench.report.numbers import DASH, interval, millions, show
 from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table
@@ -104,7 +104,9 @@ def _lines(
     lines: list[dict[str, Cell]] = []
     for row in rows:
         shared = _quality(row, letters.get(_tasks(row), ""))
-        for place, machine in enumerate(row.suite.machines()):
+        machines = row.suite.machines()
+        by_arithmetic = row.scale == SHAPE and not any(run.timed for run in row.suite.runs)
+        for place, machine in enumerate(machines[:1] if by_arithmetic else machines):
             fixed = shared if place == 0 else dict.fromkeys(shared, '"')
             names = row.where() | {"variant": row.label + " ‡" * row.guessed}
             told = '"' if place else _counts(verdicts.get(row, {}))
@@ -195,7 +197,7 @@ def _times(row: Row, machine: str) -> dict[str, Cell]:
 def speed(row: Row, machine: str, split: str) -> str:
     """`1.93x [1.90, 1.96]`; the reference, which is compared with nothing, is 1 by definition."""
     found = row.speedup(machine, split)
-    compared = any(metric == "speedup" for run in row.suite.runs for metric, _ in run.measured)
+    compared = any(("speedup", split) in run.measured for run in row.suite.runs)
     return times(found) if found else ("1 (reference)" if row.reference and not compared else DASH)
 
 
