@@ -27,7 +27,11 @@ def command(as_json: Json = False) -> None:
         except BenchError as error:
             broken[name] = str(error)
             continue
-        listed[name] = {"variants": dict(recipe.variants), "tasks": list(recipe.tasks), "recipe": True}
+        listed[name] = {
+            "variants": {name: one.says for name, one in recipe.variants.items()},
+            "tasks": list(recipe.tasks),
+            "recipe": True,
+        }
     if as_json:
         return say_json({"papers": listed, "tasks": sorted(TASKS), "scales": list(SCALES), "broken": broken})
     for name, entry in listed.items():

@@ -22,6 +22,12 @@ Limit = Annotated[int | None, typer.Option("--limit", help="Training rows per ta
 DevLimit = Annotated[
     int | None, typer.Option("--dev-limit", help="Rows per scored split at most; recorded, and marked partial.")
 ]
+Labels = Annotated[
+    int | None, typer.Option("--labels", help="Training rows per task that keep their label; the rest is plain text.")
+]
+Unlabelled = Annotated[
+    str | None, typer.Option("--unlabelled", help="More unlabelled text: a UTF-8 file, an example a line.")
+]
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
 Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]

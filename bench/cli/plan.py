@@ -7,6 +7,7 @@ from bench.cli.options import (
     DataOption,
     DevLimit,
     Json,
+    Labels,
     Limit,
     Papers,
     Results,
@@ -15,6 +16,7 @@ from bench.cli.options import (
     Set,
     Tasks,
     Teacher,
+    Unlabelled,
     Variants,
     make_plan,
 )
@@ -24,12 +26,13 @@ from bench.cli.output import say, say_json, say_table
 def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
-    dev_limit: DevLimit = None, set_: Set = None, results: Results = None, as_json: Json = False,
+    dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
+    results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The jobs and their expected cost; runs nothing."""
     plan = make_plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
-        limit=limit, dev_limit=dev_limit, set=set_, results=results,
+        limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
     from bench.run.forecast import forecast
 

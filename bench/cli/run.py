@@ -11,6 +11,7 @@ from bench.cli.options import (
     DataOption,
     DevLimit,
     Json,
+    Labels,
     Limit,
     Papers,
     Results,
@@ -19,6 +20,7 @@ from bench.cli.options import (
     Set,
     Tasks,
     Teacher,
+    Unlabelled,
     Variants,
     make_plan,
 )
@@ -28,12 +30,13 @@ from bench.cli.output import complain, say_json, say_table
 def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
-    dev_limit: DevLimit = None, set_: Set = None, results: Results = None, as_json: Json = False,
+    dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
+    results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     plan = make_plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
-        limit=limit, dev_limit=dev_limit, set=set_, results=results,
+        limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
     from bench.run import execute
 

@@ -9,6 +9,9 @@ from dataclasses import asdict, dataclass
 SCALES = ("smoke", "small", "full")
 """How big a run is; `shape` is the fourth scale of records, written by `bench measure` only."""
 
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+"""The nine tasks that a GLUE average may hold, in the benchmark's order."""
+
 RECORD_SCALES = (*SCALES, "shape")
 
 

@@ -15,22 +15,59 @@ import re
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from bench.core.collection import no_collection
 from bench.core.errors import RecordError
-from bench.core.record import FORMAT, Record
-from bench.core.spec import RECORD_SCALES
+from bench.core.record import FORMAT, Code, Record
+from bench.core.spec import RECORD_SCALES, Spec
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 64_000
 """What a record may weigh; a larger one is kept all the same (hours went into it), and complained about."""
 
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,120}")
+_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The records of a results folder, as the runs that make them see them."""
+
+    results: Path
+
+    def find(self, spec: Spec, hash_: str) -> Record | None:
+        """The finished record of a job, the newest; None where there is none."""
+        return next((record for record in self._of(spec, hash_) if record.status == "ok"), None)
+
+    def failed_before(self, spec: Spec, hash_: str, reason: str, code: Code) -> Record | None:
+        """A record of the same job that failed for the same reason in the same code."""
+        return next((record for record in self._of(spec, hash_) if record.status == "failed"
+                     and record.reason == reason and record.code == code), None)  # fmt: skip
+
+    def write(self, record: Record) -> Path:
+        """Write a record; see `write_record`."""
+        return write_record(self.results, record)
+
+    def check_writable(self) -> None:
+        """Raises RecordError where no record could be written."""
+        check_writable(self.results)
+
+    def _of(self, spec: Spec, hash_: str) -> Iterator[Record]:
+        """The records of a job, the newest first: a record's file is named by its job's hash and seed."""
+        folder = _folder(self.results, spec.scale, spec.paper, spec.variant, spec.task)
+        for path in sorted(folder.glob(f"*-{hash_[:8]}-s{spec.seed}*.json"), reverse=True):
+            record = read_record(path)
+            if record.hash == hash_:
+                yield record
+
+
+def _folder(results: Path, scale: str, *parts: str) -> Path:
+    return results.joinpath(scale, *map(_checked, parts))
 
 
 def write_atomic(path: Path, text: str) -> None:
@@ -48,9 +85,8 @@ def write_record(results: Path, record: Record) -> Path:
     Where another bench has already written a record of the same job and second, this one's id gets a number
     ("-2"), in the file too. Raises RecordError when the folder cannot be written or a value is not JSON (a NaN).
     """
-    folder = results / record.spec.scale
-    for part in (record.spec.paper, record.spec.variant, record.spec.task):
-        folder /= _checked(part)
+    spec = record.spec
+    folder = _folder(results, spec.scale, spec.paper, spec.variant, spec.task)
     for number in itertools.count(1):
         numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
         path = folder / f"{_checked(numbered.id)}.json"

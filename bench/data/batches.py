@@ -59,6 +59,8 @@ class Encoded:
     """int64 or float32 [N], or [N, ...] of spans and tags; empty for a corpus"""
     ids: np.ndarray
     """int64 [N]: the example's position in its split"""
+    pad: int = 0
+    """The id that fills up the shorter rows of a batch."""
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -76,27 +78,29 @@ class Encoded:
         return total.hexdigest()
 
     @classmethod
-    def from_lists(cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray) -> Encoded:
+    def from_lists(
+        cls, tokens: list[list[int]], segments: list[list[int]], labels: np.ndarray, pad: int = 0
+    ) -> Encoded:
         lengths = np.fromiter((len(row) for row in tokens), dtype=np.int64, count=len(tokens))
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         flat = np.fromiter((t for row in tokens for t in row), dtype=np.int32, count=int(offsets[-1]))
         types = np.fromiter((s for row in segments for s in row), dtype=np.uint8, count=int(offsets[-1]))
-        return cls(flat, types, offsets, labels, np.arange(len(tokens)))
+        return cls(flat, types, offsets, labels, np.arange(len(tokens)), pad)
 
     @classmethod
-    def joined(cls, parts: Sequence[Encoded], labels: np.ndarray) -> Encoded:
+    def joined(cls, parts: Sequence[Encoded], labels: np.ndarray, pad: int = 0) -> Encoded:
         """Examples one after another, with the labels of all of them."""
         lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
         flat = np.concatenate([np.empty(0, np.int32), *(part.tokens for part in parts)])
         types = np.concatenate([np.empty(0, np.uint8), *(part.segments for part in parts)])
-        return cls(flat, types, np.cumsum(lengths), labels, np.arange(len(lengths) - 1))
+        return cls(flat, types, np.cumsum(lengths), labels, np.arange(len(lengths) - 1), pad)
 
 
 AT_ONCE = 65_536
 """Texts that the tokenizer is given at a time: its lists take far more room than the flat arrays made of them."""
 
 
-def encode(rows: Rows | Texts, tokenizer: Callable, max_length: int) -> Encoded:
+def encode(rows: Rows | Texts, tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
     assert rows.labels.ndim == 1, "spans and tags are read by modules of their own"
     texts = [list(column) for column in (rows.columns if isinstance(rows, Texts) else rows.texts)]
@@ -108,17 +112,17 @@ def encode(rows: Rows | Texts, tokenizer: Callable, max_length: int) -> Encoded:
             return_attention_mask=False, return_token_type_ids=True,
         )  # fmt: skip
         parts.append(Encoded.from_lists(out["input_ids"], out["token_type_ids"], np.empty(0)))
-    return Encoded.joined(parts, rows.labels)
+    return Encoded.joined(parts, rows.labels, tokenizer.pad_token_id)
 
 
-def pad(encoded: Encoded, indices: np.ndarray, pad_id: int) -> Batch:
+def pad(encoded: Encoded, indices: np.ndarray) -> Batch:
     """The chosen examples as tensors, padded to the longest of them."""
     lengths = encoded.offsets[indices + 1] - encoded.offsets[indices]
     columns = np.arange(lengths.max())
     mask = columns[None, :] < lengths[:, None]
     source = np.where(mask, encoded.offsets[indices][:, None] + columns[None, :], 0)
     batch = {
-        "input_ids": torch.from_numpy(np.where(mask, encoded.tokens[source], pad_id).astype(np.int64)),
+        "input_ids": torch.from_numpy(np.where(mask, encoded.tokens[source], encoded.pad).astype(np.int64)),
         "attention_mask": torch.from_numpy(mask.astype(np.int64)),
         "token_type_ids": torch.from_numpy(np.where(mask, encoded.segments[source], 0).astype(np.int64)),
         "example_id": torch.from_numpy(encoded.ids[indices]),
@@ -142,7 +146,6 @@ class Batches:
 
     encoded: Encoded
     size: int
-    pad_id: int
     seed: int
     tokens: int | None = None
     transform: Transform | None = None
@@ -180,14 +183,23 @@ class Batches:
 
     def batch(self, epoch: int, position: int, indices: np.ndarray) -> Batch:
         """The batch at a position of an epoch, a pure function of (seed, epoch, position)."""
-        batch = pad(self.encoded, indices, self.pad_id)
+        batch = pad(self.encoded, indices)
         if self.transform is not None:
             batch = self.transform(batch, np.random.default_rng([self.seed, epoch, 1, position]))
         return batch
 
 
-def in_order(encoded: Encoded, size: int, pad_id: int) -> Iterator[Batch]:
+def with_logits(logits: np.ndarray) -> Transform:
+    """Adds `teacher_logits` [B, C] to a batch: the rows of `logits` [N, C] that its examples have."""
+
+    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, "teacher_logits": torch.from_numpy(logits[batch["example_id"].numpy()])}
+
+    return transform
+
+
+def in_order(encoded: Encoded, size: int) -> Iterator[Batch]:
     """All examples once, sorted by length (longest first, so memory peaks at once), for evaluation."""
     order = np.argsort(-encoded.lengths, kind="stable")
     for start in range(0, len(order), size):
-        yield pad(encoded, order[start : start + size], pad_id)
+        yield pad(encoded, order[start : start + size])

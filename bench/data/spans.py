@@ -79,7 +79,7 @@ def windows(
             of.append(row)
     offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum([len(one) for one in tokens])])
     encoded = Encoded(np.concatenate(tokens).astype(np.int32), np.concatenate(segments).astype(np.uint8), offsets,
-                      np.array(labels, np.int64), np.arange(len(of)))  # fmt: skip
+                      np.array(labels, np.int64), np.arange(len(of)), words.pad)  # fmt: skip
     return Windows(encoded, np.array(of), np.concatenate(begins), np.concatenate(ends))
 
 

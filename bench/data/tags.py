@@ -8,9 +8,9 @@ tokenizer knows, is answered with the first tag, O.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import ModelError
 from bench.data.batches import Encoded
@@ -30,7 +30,7 @@ class Tagged:
     """int32 [N, W]: the piece that each word begins with; -1 where it has none"""
 
 
-def tagged(rows: Rows | Texts, tokenizer: PreTrainedTokenizerBase, length: int) -> Tagged:
+def tagged(rows: Rows | Texts, tokenizer: Any, length: int) -> Tagged:
     """Tokenise sentences of words parted by single spaces, cut to `length` pieces.
 
     Raises ModelError for a tokenizer that does not say which word a piece is of.
@@ -49,7 +49,7 @@ def tagged(rows: Rows | Texts, tokenizer: PreTrainedTokenizerBase, length: int) 
             if word is not None and places[row, word] < 0:
                 places[row, word] = place
                 labels[row, place] = rows.labels[row, word]
-    return Tagged(Encoded.from_lists(pieces, out["token_type_ids"], labels), places)
+    return Tagged(Encoded.from_lists(pieces, out["token_type_ids"], labels, tokenizer.pad_token_id), places)
 
 
 def best_tags(logits: np.ndarray, split: Tagged) -> np.ndarray:

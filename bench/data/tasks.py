@@ -17,11 +17,12 @@ from typing import Literal
 import numpy as np
 
 from bench.core.errors import DataError, SpecError
+from bench.core.spec import GLUE as GLUE  # re-exported: recipes name their tasks by it
 
-GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
-IMDB = ("stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
-SQUAD = ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f")
-CONLL = ("lhoestq/conll2003", "19edcb426bfd625c275c17b9a99b2239243f4377")
+_GLUE = ("nyu-mll/glue", "bcdcba79d07bc864c1c254ccfcedcce55bcc9a8c")
+_IMDB = ("stanfordnlp/imdb", "e6281661ce1c48d982bc483cf8a173c1bbeb5d31")
+_SQUAD = ("rajpurkar/squad", "7b6d24c440a36b6815f21b70d25016731768db1f")
+_CONLL = ("lhoestq/conll2003", "19edcb426bfd625c275c17b9a99b2239243f4377")
 """Parquet files of the official data set, whose own repository is a script that `datasets` no longer runs."""
 Kind = Literal["label", "score", "span", "tags"]
 """What a model answers: one of some labels, a number, a part of a text, or a tag for every word of it."""
@@ -88,7 +89,7 @@ def _glue(name: str, columns: tuple[str, ...], labels: tuple[str, ...], rows: tu
     splits: Mapping[str, int] = MappingProxyType({"train": rows[0], "validation": rows[1], "test": rows[2]})
     return Task(
         name, columns, labels, splits, ("validation",), metrics, metrics[0],
-        hub=(GLUE[0], name, GLUE[1]), margin=margin,
+        hub=(_GLUE[0], name, _GLUE[1]), margin=margin,
     )  # fmt: skip
 
 
@@ -107,7 +108,7 @@ _ROWS = (
             "test_matched": 9796, "test_mismatched": 9847,
         }),
         ("validation_matched", "validation_mismatched"), ("accuracy",), "accuracy",
-        hub=(GLUE[0], "mnli", GLUE[1]),
+        hub=(_GLUE[0], "mnli", _GLUE[1]),
     ),
     _glue("qnli", ("question", "sentence"), ("entailment", "not_entailment"), (104743, 5463, 5463), ("accuracy",)),
     # 277 rows and 2490 to learn from: small encoders are honestly only a few points above the majority class.
@@ -116,21 +117,21 @@ _ROWS = (
     _glue("wnli", PAIR, ("not_entailment", "entailment"), (635, 71, 146), ("accuracy",), margin=-0.25),
     Task(
         "ax", NLI, NLI_LABELS, MappingProxyType({"test": 1104}), (), ("matthews",), "matthews",
-        train="", hub=(GLUE[0], "ax", GLUE[1]),
+        train="", hub=(_GLUE[0], "ax", _GLUE[1]),
     ),
     Task(
         "imdb", ("text",), ("neg", "pos"), MappingProxyType({"train": 25000, "test": 25000, "unsupervised": 50000}),
-        ("test",), ("accuracy",), "accuracy", hub=(IMDB[0], "plain_text", IMDB[1]),
+        ("test",), ("accuracy",), "accuracy", hub=(_IMDB[0], "plain_text", _IMDB[1]),
     ),
     Task(
         "squad", ("question", "context"), ("start", "end"), MappingProxyType({"train": 87599, "validation": 10570}),
-        ("validation",), ("f1", "exact_match"), "f1", hub=(SQUAD[0], "plain_text", SQUAD[1]), margin=0.2, spans=True,
+        ("validation",), ("f1", "exact_match"), "f1", hub=(_SQUAD[0], "plain_text", _SQUAD[1]), margin=0.2, spans=True,
     ),
     Task(
         "conll2003", ("tokens",),
         ("O", "B-PER", "I-PER", "B-ORG", "I-ORG", "B-LOC", "I-LOC", "B-MISC", "I-MISC"),
         MappingProxyType({"train": 14041, "validation": 3250, "test": 3453}), ("validation",), ("f1",), "f1",
-        hub=(CONLL[0], "default", CONLL[1]), margin=0.2, tags=True, cased=True,
+        hub=(_CONLL[0], "default", _CONLL[1]), margin=0.2, tags=True, cased=True,
     ),
 )  # fmt: skip
 

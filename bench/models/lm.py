@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from torch import Tensor, nn
-from transformers import BertForMaskedLM, DistilBertForMaskedLM
+from transformers import BertForMaskedLM
 
+from bench.core.errors import ModelError
 from bench.models.outputs import bare, inputs
 
 
@@ -29,15 +31,20 @@ class MaskedLM:
         return self.projection(self.transform(hidden))
 
 
+@functools.singledispatch
 def parts(model: nn.Module) -> MaskedLM:
-    """Take a masked LM apart; raises AssertionError for a class that it does not know."""
-    model = bare(model)
-    if isinstance(model, BertForMaskedLM):
-        head = model.cls.predictions
-        return MaskedLM(model.bert, head.transform, cast(nn.Linear, head.decoder))
-    assert isinstance(model, DistilBertForMaskedLM), f"{type(model).__name__} is not a known masked LM"
+    """Take a masked LM apart. A class says how by `@parts.register`, where it is defined or first used.
 
-    def transform(hidden: Tensor) -> Tensor:
-        return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+    Raises ModelError for a class of which nobody said it.
+    """
+    inner = bare(model)
+    if inner is not model:
+        return parts(inner)
+    raise ModelError("the model is not known as a masked LM", found=type(model).__name__,
+                     fix="register how it is taken apart: bench.models.lm.parts.register")  # fmt: skip
 
-    return MaskedLM(model.distilbert, transform, cast(nn.Linear, model.vocab_projector))
+
+@parts.register
+def _(model: BertForMaskedLM) -> MaskedLM:
+    head = model.cls.predictions
+    return MaskedLM(model.bert, head.transform, cast(nn.Linear, head.decoder))

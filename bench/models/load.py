@@ -239,7 +239,7 @@ def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBas
             os.fsync(handle.fileno())
 
 
-def is_saved_in(model: PreTrainedModel, folder: Path) -> bool:
+def is_saved_in(model: nn.Module, folder: Path) -> bool:
     """Whether every tensor of a folder's weights is the model's, bit for bit."""
     mine = model.state_dict()
     for file in weight_files(folder):

@@ -7,6 +7,7 @@ only where and when they are needed.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from bench.core.errors import ModelError
 from bench.models.outputs import bare, inputs
 
 NAME = "watched_sdpa"
@@ -58,11 +60,16 @@ AttentionInterface.register(NAME, _attention)
 AttentionMaskInterface.register(NAME, sdpa_mask)
 
 
+@functools.singledispatch
 def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The layers of an encoder, first to last. Raises AssertionError for an encoder that keeps them elsewhere."""
+    """The layers of an encoder, first to last. Raises ModelError for a model that is no encoder of layers.
+
+    A model that keeps them elsewhere than those of transformers do says where by `@layers_of.register`.
+    """
     base: Any = getattr(bare(model), "base_model", model)
     found = getattr(getattr(base, "encoder", None) or getattr(base, "transformer", None), "layer", None)
-    assert isinstance(found, nn.ModuleList), f"{type(base).__name__} has no list of layers"
+    if not isinstance(found, nn.ModuleList):
+        raise ModelError("the model has no list of layers", found=type(base).__name__, expected="a Transformer encoder")
     return found
 
 

@@ -8,15 +8,12 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.claims.units import TASK_METRICS
-from bench.core.spec import RECORD_SCALES
+from bench.core.spec import GLUE, RECORD_SCALES
 from bench.core.stats import Estimate
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import OF_ONE_TASK, SHAPE, Key, Suite
 from bench.judge.sizes import estimate
 from bench.report.page import Number, Outcome
-
-GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
-"""The nine tasks that a GLUE average may hold, in the benchmark's order."""
 
 BATCHES = ("batch1-length128", "batch32-length128")
 """The two conditions of the tables."""

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from bench.claims.claim import Claim, Ledger, System
 from bench.claims.units import UNITS
+from bench.core.spec import GLUE
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import PAPER_SIZED, Key, Timing
 from bench.judge.sizes import estimate
-from bench.report.rows import GLUE
 
 ONE = "batch1-length128"
 """The condition under which systems are compared: one example of 128 word pieces."""

@@ -52,15 +52,20 @@ class Cache:
         """The folder that holds a model of an entry (a later stage that did not touch it refers to an earlier one)."""
         return self.entry(self.manifest(key)["models"][name]) / "models" / name
 
-    def packed_folder(self, key: str) -> Path:
-        """Where the packed file of an entry's model is written."""
-        return self.root / "packed" / key
+    def further_folder(self, key: str) -> Path:
+        """Where the further file of an entry's model is written."""
+        return self.root / "further" / key
 
     def load(self, key: str) -> State:
         """The state that a stage left."""
         manifest = self.manifest(key)
         models = {name: load.load_saved(self.model_folder(key, name)) for name in manifest["models"]}
-        return State(models, manifest["facts"])
+        words = load.tokenizer(self.model_folder(key)) if self.own_tokenizer(key) else None
+        return State(models, manifest["facts"], words)
+
+    def own_tokenizer(self, key: str) -> bool:
+        """Whether the model of an entry reads with a tokenizer of its own, which lies beside it."""
+        return bool(self.manifest(key).get("own_tokenizer"))
 
     def save(
         self,
@@ -84,9 +89,15 @@ class Cache:
                 if handed_on and load.is_saved_in(model, self.model_folder(before_key or "", name)):
                     models[name] = kept[name]
                     continue
-                load.save(model, staging / "models" / name, tokenizer)
+                load.save(model, staging / "models" / name, state.tokenizer or tokenizer)
                 models[name] = key
-            content = {"models": models, "facts": dict(state.facts), "log": log.model_dump(), "dev_looks": dev_looks}
+            content = {
+                "own_tokenizer": state.tokenizer is not None,
+                "models": models,
+                "facts": dict(state.facts),
+                "log": log.model_dump(),
+                "dev_looks": dev_looks,
+            }
             with (staging / MANIFEST).open("w") as handle:
                 json.dump(content, handle, indent=1, sort_keys=True)
                 handle.flush()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -14,45 +14,76 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.core.errors import SpecError
 from bench.core.spec import digest
-from bench.data.batches import Batches, Encoded, Vocabulary, encode
-from bench.data.rows import Texts
+from bench.data.batches import Batches, Encoded, Transform, Vocabulary, encode
+from bench.data.rows import Texts, content_sha256
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.run import logits
 from bench.run.cache import home
-from bench.run.inputs import Inputs, Reading
+from bench.run.inputs import Reading
+from bench.run.plan import Job, StagePlan
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.predict import predict
-from bench.train.progress import bar
-from bench.train.settings import Training, Windowing
+from bench.train.progress import Bars
+from bench.train.recipe import Asked
+from bench.train.settings import Group, Training, Windowing
+
+Ask = Callable[[Asked], tuple[nn.Module, Path]]
+"""Which model a stage asks for -> the model, and the folder of the tokenizer that it reads with."""
 
 
 class StageContext:
     """One stage's view; it also collects what the stage trained and how often it looked at the dev set."""
 
     def __init__(
-        self, *, task: Task, scale: str, seed: int, inputs: Inputs, accelerator: Accelerator, reading: Reading,
-        checkpoint: Checkpoint | None, released: Checkpoint | None, progress_folder: Path,
-        teachers: dict[str, Callable[[], PreTrainedModel]], teacher_key: str, label: str,
+        self, job: Job, plan: StagePlan, *, accelerator: Accelerator, tokenizer_folder: Path, progress_folder: Path,
+        ask: Ask, bars: Bars,
     ):  # fmt: skip
-        self.task, self.scale, self.seed = task, scale, seed
-        self.checkpoint, self.released = checkpoint, released
         self.logs: list[FitLog] = []
         self.dev_looks = 0
         self.teacher_logits_from: Literal["made", "cache"] | None = None
-        self._teacher_key = teacher_key
-        self._inputs, self._accelerator, self._reading = inputs, accelerator, reading
-        self._tokenizer_folder = reading.tokenizer_folder
-        self._progress_folder, self._teachers, self._label = progress_folder, teachers, label
+        self._job, self._plan, self._inputs = job, plan, job.inputs
+        self._accelerator, self._ask, self._bars = accelerator, ask, bars
+        self._tokenizer_folder, self._progress_folder = tokenizer_folder, progress_folder
+
+    @property
+    def task(self) -> Task:
+        return self._job.task
+
+    @property
+    def scale(self) -> str:
+        return self._job.spec.scale
+
+    @property
+    def seed(self) -> int:
+        return self._plan.seed
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        return self._job.encoder
+
+    @property
+    def released(self) -> Checkpoint | None:
+        return self._job.released
 
     @property
     def device(self) -> torch.device:
         return self._accelerator.device
 
     @property
+    def label(self) -> str:
+        """What is going on, for a progress bar and an error."""
+        spec = self._job.spec
+        return f"{spec.variant} {spec.task} s{spec.seed} {self._plan.stage.name}"
+
+    @property
     def vocabulary(self) -> Vocabulary:
         return self._inputs.vocabulary(self._tokenizer_folder)
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        return self._inputs.tokenizer(self._tokenizer_folder)
 
     def train_rows(self, max_length: int, windows: Windowing | None = None) -> Encoded:
         return self._inputs.encoded(self.task, self.task.train, Reading(self._tokenizer_folder, max_length, windows))
@@ -61,30 +92,31 @@ class StageContext:
         rows = self._inputs.used(self.task, self.task.train)
         return Texts(rows.texts, rows.labels, rows.answers)
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        return self._inputs.tokenizer(self._tokenizer_folder)
+    def all_texts(self) -> Texts:
+        return self._inputs.all_texts(self.task)
 
     def kept(self, name: str) -> Path:
         return home() / name
 
-    def encode(self, texts: Texts, max_length: int) -> Encoded:
-        return encode(texts, self.tokenizer, max_length)
+    def encode(self, texts: Texts, max_length: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Encoded:
+        return encode(texts, tokenizer or self.tokenizer, max_length)
 
-    def teacher_logits(self, rows: Encoded) -> np.ndarray:
+    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
         """Kept by teacher and content of the rows; `logits` says for the record whether they were there."""
-        key = digest([self._teacher_key, rows.sha256])
+        teacher = self._job.teachers[0]
+        if isinstance(rows, Texts):
+            content = [content_sha256(rows.columns, np.empty(0)), teacher.reading.max_length]
+        else:
+            content = [rows.sha256]
+        key = digest([teacher.key, *content])
         made = logits.missing(key, self._accelerator)
         self.teacher_logits_from = "made" if made else "cache"
         if made:
-            answers_of = predict(self.fine_tuned_teacher(), rows, self.vocabulary.pad, self._accelerator)
-            logits.write(key, answers_of, self._accelerator)
+            model, folder = self._ask("fine_tuned")
+            if isinstance(rows, Texts):
+                rows = encode(rows, self._inputs.tokenizer(folder), teacher.reading.max_length)
+            logits.write(key, predict(model, rows, self._accelerator), self._accelerator)
         return logits.read(key, len(rows))
-
-    def _need_corpus(self) -> None:
-        if self._inputs.corpus_identity is None:
-            raise SpecError("a stage needs a corpus and there is none", where=self._label,
-                            fix="add --corpus FILE_OR_FOLDER")  # fmt: skip
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self._need_corpus()
@@ -94,28 +126,45 @@ class StageContext:
         self._need_corpus()
         return self._inputs.corpus(self._tokenizer_folder, max_tokens, max_length, min_length)
 
+    def _need_corpus(self) -> None:
+        if self._inputs.corpus_identity is None:
+            raise SpecError("a stage needs a corpus and there is none", where=self.label,
+                            fix="add --corpus FILE_OR_FOLDER")  # fmt: skip
+
+    def base(self) -> nn.Module:
+        return self._ask("base")[0]
+
     def teacher(self) -> PreTrainedModel:
-        return self._teachers["pretrained"]()
+        model = self._ask("pretrained")[0]
+        assert isinstance(model, PreTrainedModel), "the reference starts from an encoder of transformers"
+        return model
 
-    def fine_tuned_teacher(self) -> PreTrainedModel:
-        return self._teachers["fine_tuned"]()
+    def fine_tuned_teacher(self) -> nn.Module:
+        return self._ask("fine_tuned")[0]
 
-    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
+    def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
+        return Batches(rows, training.batch_size, self.seed, tokens=training.batch_tokens, transform=transform)
+
+    def fit(
+        self, model: nn.Module, loss: Loss, batches: Batches, training: Training, groups: Sequence[Group] = ()
+    ) -> FitLog:
         """Each fit of a stage has its own checkpoint folder, numbered in order."""
         folder = self._progress_folder / f"fit-{len(self.logs)}"
         minutes = self._inputs.request.checkpoint_minutes
         log = fit(
-            model, loss, batches, training, self._accelerator,
+            model, loss, batches, training, self._accelerator, groups=groups,
             checkpointer=Checkpointer(folder, minutes * 60.0),
-            progress=bar(self._label, self._accelerator.is_main_process),
+            progress=self._bars(self.label, self._accelerator.is_main_process),
         )  # fmt: skip
         self.logs.append(log)
         return log
 
-    def dev_score(self, model: nn.Module) -> float:
+    def dev_score(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> float:
         self.dev_looks += 1
-        split = self.task.scored[0]
-        encoded = self._inputs.encoded(self.task, split, self._reading)
-        found = predict(model, encoded, self.vocabulary.pad, self._accelerator)
-        score = self._inputs.scores(self.task, split, self._reading, found)[self.task.primary]
+        split, reading = self.task.scored[0], self._job.reading
+        encoded = self._inputs.encoded(self.task, split, reading)
+        if tokenizer is not None:
+            encoded = encode(self._inputs.rows(self.task, split), tokenizer, reading.max_length)
+        found = predict(model, encoded, self._accelerator)
+        score = self._inputs.scores(self.task, split, reading, found)[self.task.primary]
         return float("nan") if score is None else score

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from bench.run.plan import Job, Plan, StagePlan
-from bench.train.recipe import TeacherFacts
+from bench.train.recipe import EncoderFacts
 from bench.train.settings import Training
 
 EFFICIENCY = 0.4
@@ -29,19 +29,19 @@ def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = tor
     return 2.0 * size**3 / best
 
 
-def _width(plan: Plan, job: Job) -> TeacherFacts:
-    from bench.run.inputs import teacher_facts
+def _width(plan: Plan) -> EncoderFacts:
+    from bench.run.inputs import encoder_facts
 
     if plan.checkpoint:
-        return teacher_facts(plan.checkpoint)
+        return encoder_facts(plan.checkpoint)
     own = next((getattr(j.hyper, "pretrain", None) for j in plan.jobs if getattr(j.hyper, "pretrain", None)), None)
-    return TeacherFacts(own.layers, own.hidden, own.heads, 1600) if own else TeacherFacts(12, 768, 12, 30522)
+    return EncoderFacts(own.layers, own.hidden, own.heads, 1600) if own else EncoderFacts(12, 768, 12, 30522)
 
 
 def _operations(plan: Plan, job: Job, stage: StagePlan) -> float:
     """6 operations per weight and token of training; half the teacher's layers for a student."""
-    facts = _width(plan, job)
-    layers = facts.layers if job.teacher is None else facts.layers / 2
+    facts = _width(plan)
+    layers = facts.layers if job.reference is None else facts.layers / 2
     weights = layers * 12 * facts.hidden**2
     total = 0.0
     for name in stage.stage.uses:
@@ -49,7 +49,7 @@ def _operations(plan: Plan, job: Job, stage: StagePlan) -> float:
         training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
         if not isinstance(training, Training):
             continue
-        if stage.stage.needs == "corpus":
+        if stage.corpus:
             vocabulary = 3 * facts.vocabulary * facts.hidden  # the head of student and teacher
             total += 6 * getattr(settings, "corpus_tokens", 0) * training.epochs * (weights + vocabulary / 2)
         else:
@@ -72,7 +72,7 @@ def forecast(plan: Plan) -> tuple[list[dict[str, Any]], dict[str, Any]]:
             seen.add(stage.key)
             stages.append({"name": stage.stage.name, "cached": cached, "shared": shared, "key": stage.key[:12]})
         rows.append({**job.spec.as_dict(), "stages": stages, "expected_s": round(seconds)})
-    facts = _width(plan, plan.jobs[0])
+    facts = _width(plan)
     weights = facts.layers * 12 * facts.hidden**2 + facts.vocabulary * facts.hidden
     new = sum(not s["cached"] and not s["shared"] for row in rows for s in row["stages"])
     return rows, {

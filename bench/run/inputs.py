@@ -16,14 +16,16 @@ from bench.data import answers, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.metrics import compute
 from bench.data.pairs import sentence_pairs, sentences
+from bench.data.rows import UNLABELLED, Texts
 from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task
+from bench.data.unlabelled import read_unlabelled
 from bench.models import load
 from bench.models.size import file_sha256
 from bench.run.cache import home
 from bench.run.request import Request
 from bench.train import predict
-from bench.train.recipe import TeacherFacts
+from bench.train.recipe import EncoderFacts
 from bench.train.settings import Windowing
 
 SYNTHETIC_SENTENCES = 60_000
@@ -72,14 +74,46 @@ class Inputs:
         return self._rows[key]
 
     def used(self, task: Task, split: str) -> Rows:
-        """The rows of a split that are trained on or scored, within the user's limits."""
+        """The rows of a split that are trained on with their labels, or scored, within the user's limits."""
         rows = self.rows(task, split)
-        return rows.take(self.request.limit) if split == task.train else rows
+        return rows.take(self._labelled()) if split == task.train else rows
+
+    def _labelled(self) -> int | None:
+        given = [number for number in (self.request.limit, self.request.labels) if number is not None]
+        return min(given, default=None)
+
+    def check_labels(self, task: Task) -> None:
+        """Raises SpecError where more labels are asked for than there are rows."""
+        labels, rows = self.request.labels, len(self.whole(task, task.train).take(self.request.limit))
+        if labels is not None and labels > rows:
+            raise SpecError("--labels is more than the task has", where=task.name, found=labels,
+                            expected=f"1 to {rows}", fix="leave it out to use every label")  # fmt: skip
+
+    def all_texts(self, task: Task) -> Texts:
+        """All in-domain text: labelled rows, then those whose label is withheld, then the user's unlabelled file.
+
+        Raises DataError for a file that is empty or not what the task reads.
+        """
+        rows, kept = self.rows(task, task.train).take(self.request.limit), self.used(task, task.train)
+        others = np.flatnonzero(~np.isin(rows.ids, kept.ids))
+        columns = [[*mine, *(column[i] for i in others)] for mine, column in zip(kept.texts, rows.texts, strict=True)]
+        if self.request.unlabelled:
+            for column, more in zip(columns, self._unlabelled(len(columns)), strict=True):
+                column += more
+        withheld = np.full(len(columns[0]) - len(kept), UNLABELLED, kept.labels.dtype)
+        return Texts(tuple(columns), np.concatenate([kept.labels, withheld]))
+
+    @functools.lru_cache(maxsize=4)  # noqa: B019 - one Inputs lives as long as its plan
+    def _unlabelled(self, columns: int) -> tuple[list[str], ...]:
+        assert self.request.unlabelled is not None
+        return read_unlabelled(Path(self.request.unlabelled), columns)
 
     def limits(self, task: Task) -> dict[str, int | None]:
-        """The user's limits, as a record keeps them; one on scored rows only where it leaves some out."""
+        """The user's limits, as a record keeps them; all but that on training rows only where they leave some out."""
         cut = any(len(self.rows(task, split)) < len(self.whole(task, split)) for split in task.scored)
-        return {"limit": self.request.limit} | ({"dev_limit": self.request.dev_limit} if cut else {})
+        found: dict[str, int | None] = {"limit": self.request.limit}
+        found |= {"dev_limit": self.request.dev_limit} if cut else {}
+        return found | ({"labels": self.request.labels} if self.request.labels else {})
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
     def encoded(self, task: Task, split: str, reading: Reading) -> Encoded:
@@ -118,7 +152,8 @@ class Inputs:
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""
         parts = {split: self.whole(task, split).sha256 for split in (task.train, *task.scored)}
-        return digest({"source": self.source.name, "sha256": parts} | self.limits(task))
+        unlabelled = {"unlabelled": file_sha256(Path(self.request.unlabelled))} if self.request.unlabelled else {}
+        return digest({"source": self.source.name, "sha256": parts} | self.limits(task) | unlabelled)
 
     @functools.cached_property
     def corpus_identity(self) -> str | None:
@@ -157,10 +192,10 @@ class Inputs:
                         pieces.append([words.cls, *body, words.sep])
                         total += len(body) + 2
                 if total >= max_tokens:
-                    return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
+                    return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0), words.pad)
         if not pieces:
             raise DataError("the corpus holds no usable text", where=self.request.corpus, expected="lines of text")
-        return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0))
+        return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0), words.pad)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def sentence_pairs(self, tokenizer_folder: Path, max_tokens: int, max_length: int, short: float) -> Encoded:
@@ -180,7 +215,8 @@ class Inputs:
             total += sum(map(len, documents[-1]))
             if total >= 2 * max_tokens:
                 break
-        return sentence_pairs(documents, words.cls, words.sep, max_length, max_tokens, 0, short)
+        pairs = sentence_pairs(documents, words.cls, words.sep, max_length, max_tokens, 0, short)
+        return replace(pairs, pad=words.pad)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
@@ -224,11 +260,11 @@ def checkpoint_identity(folder: Path) -> str:
     return total.hexdigest()
 
 
-def teacher_facts(checkpoint: load.Checkpoint) -> TeacherFacts:
+def encoder_facts(checkpoint: load.Checkpoint) -> EncoderFacts:
     """What a recipe may know of a checkpoint. Raises ModelError when its config does not say."""
     config = checkpoint.config
     try:
-        return TeacherFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
+        return EncoderFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
                             checkpoint.has_lm_head and not checkpoint.kinds)  # fmt: skip
     except AttributeError as error:
         raise ModelError("the teacher's config is not an encoder's", where=checkpoint.folder, found=error) from error

@@ -17,7 +17,7 @@ from bench.core.record import Artefact, Measurement, StageEntry
 from bench.measure.latency import Protocol, inference, interleaved, speedup
 from bench.models.flops import count
 from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
-from bench.run.inputs import Inputs
+from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.train.predict import predict
 
@@ -30,21 +30,24 @@ PROTOCOLS = {
 """Short: enough for a ratio inside a run. The full protocol at paper size is `bench measure`."""
 
 
-def answers(job: Job, model: nn.Module, inputs: Inputs, accelerator: Accelerator) -> dict[str, np.ndarray]:
+def words_of(model: nn.Module) -> int:
+    """The size of a model's vocabulary, by its config."""
+    return int(model.config.vocab_size)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
+
+
+def answers(job: Job, model: nn.Module, reading: Reading, accelerator: Accelerator) -> dict[str, np.ndarray]:
     """Scored split -> the model's logits, in the order of the encoded rows."""
-    pad_id = inputs.vocabulary(job.tokenizer_folder).pad
     return {
-        split: predict(model, inputs.encoded(job.task, split, job.reading), pad_id, accelerator)
-        for split in job.task.scored
+        split: predict(model, job.inputs.encoded(job.task, split, reading), accelerator) for split in job.task.scored
     }
 
 
-def quality(job: Job, said: Mapping[str, np.ndarray], inputs: Inputs) -> list[Measurement]:
+def quality(job: Job, said: Mapping[str, np.ndarray], reading: Reading) -> list[Measurement]:
     """Every metric of the task on every scored split, and `majority`: the accuracy of always saying the commonest."""
     out = []
     for split, logits in said.items():
-        labels = inputs.rows(job.task, split).labels
-        for metric, value in inputs.scores(job.task, split, job.reading, logits).items():
+        labels = job.inputs.rows(job.task, split).labels
+        for metric, value in job.inputs.scores(job.task, split, reading, logits).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(labels)))
         if job.task.kind == "label":
             share = float(np.bincount(labels).max() / len(labels))
@@ -82,10 +85,7 @@ def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator)
     device = accelerator.device
     models = {"student": model} if teacher is None else {"teacher": teacher, "student": model}
     for split, batch in SHAPES.items():
-        calls = {
-            name: inference(m.to(device), batch, LENGTH, int(m.config.vocab_size), device)  # pyright: ignore
-            for name, m in models.items()
-        }
+        calls = {name: inference(m.to(device), batch, LENGTH, words_of(m), device) for name, m in models.items()}
         rounds = interleaved(calls, PROTOCOLS[split])
 
         def add(metric: str, value: float, unit: str, samples: list[float], split: str = split) -> None:
@@ -103,8 +103,8 @@ def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator)
     return out
 
 
-def against_teacher(job: Job, mine: list[Measurement], theirs: list[Measurement]) -> list[Measurement]:
-    """Retention of the primary metric and the ratios of size and FLOPs, each to our own teacher."""
+def against_reference(job: Job, mine: list[Measurement], theirs: list[Measurement]) -> list[Measurement]:
+    """Retention of the primary metric and the ratios of size and FLOPs, each to the run's own reference."""
     out = []
 
     def ratio(metric: str, split: str, name: str, to: str) -> None:

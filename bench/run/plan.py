@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,10 @@ from bench.models import load
 from bench.models.device import native_bf16
 from bench.run.cache import Cache, home
 from bench.run.codehash import code_hash, module_hash
-from bench.run.inputs import Inputs, Reading, checkpoint_identity, teacher_facts
+from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
-from bench.train.recipe import Recipe, Stage
+from bench.run.stack import Named, Stack, chosen_stacks
+from bench.train.recipe import EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
 log = logging.getLogger(__name__)
@@ -36,20 +37,30 @@ class StagePlan:
     key: str
     code: str
     seed: int
+    corpus: bool
+    """Whether it reads the corpus."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Job:
-    """One run to be made: its spec, its settings and its chain of stages."""
+    """One run to be made: all that `run_job` needs to know, and nothing that changes."""
 
     spec: Spec
     task: Task
     recipe: Recipe
+    variant: Variant
     hyper: Settings
+    overrides: Mapping[str, str]
+    """The --set changes that are of this run's own settings."""
     stages: tuple[StagePlan, ...]
+    inputs: Inputs
+    encoder: load.Checkpoint | None
+    """The encoder that the user gave, for a run of the reference itself."""
     tokenizer_folder: Path
     released: load.Checkpoint | None
-    teacher: Job | None
+    base: Job | None
+    """The run whose finished model this one starts from."""
+    teachers: tuple[Job, ...]
 
     @property
     def key(self) -> str:
@@ -62,13 +73,26 @@ class Job:
         return digest([self.spec.as_dict(), self.hyper.model_dump(mode="json"), self.key])
 
     @property
+    def reference(self) -> Job | None:
+        """The run that this one is compared with: its first teacher, or where its chain of bases begins."""
+        if self.base is not None:
+            return self.base.reference or self.base
+        return self.teachers[0] if self.teachers else None
+
+    @property
+    def needed(self) -> tuple[Job, ...]:
+        """The runs that must be done before, the farthest first."""
+        direct = (*self.teachers, *((self.base,) if self.base else ()))
+        return tuple(dict.fromkeys(job for one in direct for job in (*one.needed, one)))
+
+    @property
     def pretrained_key(self) -> str:
         """The key of the last task-free stage: the model before it saw a task."""
         return [plan.key for plan in self.stages if plan.stage.task_free][-1]
 
     @property
     def reading(self) -> Reading:
-        """How the model reads the task in evaluation."""
+        """How the model reads the task, unless it has words of its own."""
         return Reading(
             self.tokenizer_folder, getattr(self.hyper, "max_length", 128), getattr(self.hyper, "windows", None)
         )
@@ -80,7 +104,7 @@ READERS = {"span": "bench.data.spans", "tags": "bench.data.tags"}
 
 @dataclass(frozen=True)
 class Plan:
-    """The jobs in order (a teacher before its students), the inputs they share, and the cache."""
+    """The jobs in order (what a job needs before it), the inputs they share, and the cache."""
 
     request: Request
     inputs: Inputs
@@ -90,39 +114,24 @@ class Plan:
 
 
 class Planner:
-    """Builds jobs; memoises teachers, because all students of a task and seed share one."""
+    """Builds jobs; memoises them, because all students of a task and seed share one teacher."""
 
     def __init__(self, request: Request):
         self.request = request
-        self.recipes = self._recipes()
+        self.stacks, self.recipes = chosen_stacks(request)
         self.asked = self._asked()
         self.inputs = Inputs(request)
         self.checkpoint = self._checkpoint()
+        self.facts = encoder_facts(self.checkpoint) if self.checkpoint else None
         self.tasks = self._tasks()
         self._jobs: dict[Spec, Job] = {}
+        self._fields: set[str] = set()
         self._warned = False
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._common = {
-            "torch": torch.__version__, "transformers": transformers.__version__,
-            "device": "cuda" if torch.cuda.is_available() else "cpu",
-            "bf16": native_bf16(torch.device("cuda" if torch.cuda.is_available() else "cpu")),
+            "torch": torch.__version__, "transformers": transformers.__version__, "device": device.type,
+            "bf16": native_bf16(device),
         }  # fmt: skip
-
-    def _recipes(self) -> dict[str, Recipe]:
-        papers, broken = registry.find()
-        with_recipe = [name for name in papers if registry.has_recipe(name)]
-        for name in self.request.paper:
-            if name in broken:
-                raise SpecError("the paper is broken", where=name, found=broken[name], fix="see bench list")
-            if name not in with_recipe:
-                raise SpecError(
-                    "unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}", fix="bench list"
-                )
-        chosen = {name: registry.load_recipe(name) for name in (self.request.paper or with_recipe)}
-        known = {variant for recipe in chosen.values() for variant in recipe.variants}
-        for name in self.request.variant:
-            if name not in known:
-                raise SpecError("unknown variant", found=name, expected=f"one of {', '.join(sorted(known))}")
-        return chosen
 
     def _asked(self) -> list[Task]:
         for name in self.request.task:
@@ -151,10 +160,16 @@ class Planner:
         return self.request.source == "synthetic"
 
     def _cased_fix(self) -> str:
-        names = [recipe.cased_teacher[0] for recipe in map(self._teacher_recipe, self.recipes.values())
-                 if recipe.cased_teacher]  # fmt: skip
+        names = [recipe.cased_encoder[0] for recipe in self._references() if recipe.cased_encoder]
         data = " --data FOLDER" if self._made_up else ""
         return f"add --teacher {names[0]}{data}, and run the task by itself" if names else "choose another --task"
+
+    def _references(self) -> list[Recipe]:
+        """The recipes of the models that runs start from or learn from, and the chosen ones that need no other."""
+        names = {name: None for recipe in self.recipes.values()
+                 for name in (*((recipe.base,) if recipe.base else ()), *recipe.teachers)}  # fmt: skip
+        alone = [recipe for recipe in self.recipes.values() if recipe.is_reference]
+        return [*(registry.load_recipe(name) for name in names), *alone]
 
     def _default_tasks(self, recipe: Recipe) -> tuple[str, ...]:
         return recipe.smoke_tasks if self.request.scale == "smoke" else recipe.tasks
@@ -166,63 +181,77 @@ class Planner:
             return None
         if self.request.scale == "full":
             cased = bool(self.asked) and all(task.cased for task in self.asked)
-            for recipe in map(self._teacher_recipe, self.recipes.values()):
-                teacher = recipe.cased_teacher if cased else recipe.default_teacher
-                if teacher:
-                    return self.inputs.checkpoint(*teacher)
+            for recipe in self._references():
+                encoder = recipe.cased_encoder if cased else recipe.default_encoder
+                if encoder:
+                    return self.inputs.checkpoint(*encoder)
         raise SpecError("no teacher is given", where=f"scale {self.request.scale}",
                         fix="add --teacher FOLDER_OR_HUB_ID, a pre-trained BERT of any size")  # fmt: skip
-
-    def _teacher_recipe(self, recipe: Recipe) -> Recipe:
-        return registry.load_recipe(recipe.teacher) if recipe.teacher else recipe
 
     def build(self) -> Plan:
         """All jobs of the request. Verifies every split that they read; raises what is wrong with any of them."""
         jobs: dict[Spec, Job] = {}
         for task in self.tasks:
+            self.inputs.check_labels(task)
             for seed in self.request.seed_list:
-                for recipe in self.recipes.values():
-                    if task.name not in (recipe.tasks if self.request.task else self._default_tasks(recipe)):
-                        continue
-                    for variant in self._variants(recipe):
-                        job = self.job(recipe, variant, task, seed)
-                        if job.teacher is not None:
-                            jobs.setdefault(job.teacher.spec, job.teacher)
-                        jobs.setdefault(job.spec, job)
+                for stack in self.stacks:
+                    tasks = (self._default_tasks(one.recipe) if not self.request.task else one.recipe.tasks
+                             for one in stack)  # fmt: skip
+                    if all(task.name in names for names in tasks):
+                        job = self.job(stack, task, seed)
+                        jobs |= {one.spec: one for one in (*job.needed, job)}
         if not jobs:
             raise SpecError(
                 "nothing to run", found="no chosen paper has a chosen variant and task", fix="see bench list"
             )
-        ordered = sorted(jobs.values(), key=lambda job: job.teacher is not None)
+        for path in self.request.set:
+            if path not in self._fields:
+                raise unknown_field(path, sorted(self._fields))
+        ordered = sorted(jobs.values(), key=lambda job: len(job.needed))
         return Plan(self.request, self.inputs, tuple(ordered), Cache(home()), self.checkpoint)
 
-    def _variants(self, recipe: Recipe) -> list[str]:
-        asked = [name for name in self.request.variant if name in recipe.variants]
-        return asked or ([] if self.request.variant and recipe.teacher else [recipe.main_variant])
-
-    def job(self, recipe: Recipe, variant: str, task: Task, seed: int) -> Job:
-        spec = Spec(recipe.name, variant, task.name, self.request.scale, seed)
+    def job(self, stack: Stack, task: Task, seed: int) -> Job:
+        """The job of a stack of variants, of which there is mostly one, on a task."""
+        *below, top = stack
+        recipe, variant = top.recipe, top.recipe.variants[top.variant]
+        spec = Spec(recipe.name, "+".join(one.variant for one in stack), task.name, self.request.scale, seed)
         if spec in self._jobs:
             return self._jobs[spec]
-        facts = teacher_facts(self.checkpoint) if self.checkpoint else None
-        hyper = recipe.hyper(variant, task.name, self.request.scale, facts)
-        hyper = hyper.override(self._own_changes(recipe, hyper))
-        teacher = None
-        if recipe.teacher:
-            reference = registry.load_recipe(recipe.teacher)
-            teacher = self.job(reference, reference.main_variant, task, seed)
+        base = self.job(tuple(below), task, seed) if below else self._main(recipe.base, task, seed)
+        teachers = tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
+        facts = None if below else self.facts  # of a stack's lower model nothing is known before it is made
+        hyper, overrides = self._settings(recipe, variant, task, facts)
         released = None
-        if variant in recipe.checkpoints:
-            released = self.inputs.checkpoint(getattr(hyper, recipe.checkpoints[variant]))
+        if variant.released:
+            released = self.inputs.checkpoint(getattr(hyper, variant.released))
         if recipe.check:
             recipe.check(variant, hyper, facts, released)
-        if released and any(stage.teacher for stage in recipe.stages(variant, facts)):
+        if released and any(stage.asks for stage in variant.stages):
             self._check_words(released)
         folder = self._tokenizer_folder(released)
-        stages = self._chain(recipe, hyper, spec, task, teacher, released, folder)
-        self._jobs[spec] = Job(spec, task, recipe, hyper, stages, folder, released, teacher)
-        self._jobs[spec].reading.check()
-        return self._jobs[spec]
+        encoder = self.checkpoint if recipe.is_reference else None
+        stages = self._chain(top, hyper, spec, task, (base, teachers, encoder, released, folder))
+        job = Job(spec, task, recipe, variant, hyper, overrides, stages, self.inputs, encoder, folder, released,
+                  base, teachers)  # fmt: skip
+        job.reading.check()
+        self._jobs[spec] = job
+        return job
+
+    def _main(self, name: str | None, task: Task, seed: int) -> Job | None:
+        """The job of a paper's main model, None for no name."""
+        if name is None:
+            return None
+        recipe = registry.load_recipe(name)
+        return self.job((Named(recipe, recipe.main_variant),), task, seed)
+
+    def _settings(
+        self, recipe: Recipe, variant: Variant, task: Task, facts: EncoderFacts | None
+    ) -> tuple[Settings, dict[str, str]]:
+        """The settings of a run, and what --set changed of them; the one place where a change finds its run."""
+        hyper = recipe.hyper(variant, task.name, self.request.scale, facts)
+        self._fields |= set(hyper.names())
+        own = {path: text for path, text in self.request.set.items() if path in hyper.names()}
+        return hyper.override(own), own
 
     def _check_words(self, released: load.Checkpoint) -> None:
         """A student that copies its teacher reads the same word pieces: ids are all that they exchange."""
@@ -238,55 +267,40 @@ class Planner:
                              found=found, expected=f"the vocabulary of {self.checkpoint.folder}",
                              fix="give the teacher that taught it")  # fmt: skip
 
-    def _own_changes(self, recipe: Recipe, hyper: Settings) -> dict[str, str]:
-        """The --set changes that this recipe's settings have; one that neither it nor another of the plan has fails."""
-        chosen = [*self.recipes.values(), *map(self._teacher_recipe, self.recipes.values())]
-        others = [
-            r.hyper(variant, task.name, self.request.scale, None)
-            for r in chosen for variant in self._variants(r) for task in self.tasks if task.name in r.tasks
-        ]  # fmt: skip
-        known = sorted({name for other in [hyper, *others] for name in other.names()})
-        for path in self.request.set:
-            if path not in known:
-                raise unknown_field(path, known)
-        return {path: text for path, text in self.request.set.items() if path in hyper.names()}
-
     def _tokenizer_folder(self, released: load.Checkpoint | None) -> Path:
         given = released or self.checkpoint
         return given.folder if given else self.inputs.synthetic_tokenizer
 
     def _chain(
-        self, recipe: Recipe, hyper: Settings, spec: Spec, task: Task, teacher: Job | None,
-        released: load.Checkpoint | None, folder: Path,
+        self, named: Named, hyper: Settings, spec: Spec, task: Task,
+        given: tuple[Job | None, tuple[Job, ...], load.Checkpoint | None, load.Checkpoint | None, Path],
     ) -> tuple[StagePlan, ...]:  # fmt: skip
-        facts = teacher_facts(self.checkpoint) if self.checkpoint else None
+        base, teachers, encoder, released, folder = given
+        where = "given" if self.checkpoint else "made"
+        stages = [stage for stage in named.recipe.variants[named.variant].stages if stage.encoder in (None, where)]
+        self._warn_of_a_fine_tuned_teacher(stages)
         plans: list[StagePlan] = []
-        self._warn_of_a_fine_tuned_teacher(recipe.stages(spec.variant, facts))
-        for stage in recipe.stages(spec.variant, facts):
-            seed = 0 if stage.task_free else spec.seed
-            content = dict(self._common)
-            content |= {
-                "stage": stage.name, "code": code_hash(stage.run), "seed": seed,
+        for stage in stages:
+            seed, code = 0 if stage.task_free else spec.seed, code_hash(stage.run)
+            content = self._common | {
+                "stage": stage.name, "code": code, "seed": seed,
                 "hyper": {name: digest(_dump(getattr(hyper, name))) for name in stage.uses},
                 "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
+                "asked": [_asked_key(asked, base, teachers) for asked in stage.asks],
             }  # fmt: skip
-            if self.checkpoint and not recipe.teacher:
-                content["checkpoint"] = checkpoint_identity(self.checkpoint.folder)
-            if released:
-                content["released"] = checkpoint_identity(released.folder)
-            if stage.teacher and teacher:
-                content["teacher"] = teacher.pretrained_key if stage.teacher == "pretrained" else teacher.key
-            if stage.needs == "corpus":
-                content["corpus"] = self._corpus(spec, stage)
+            for name, checkpoint in (("checkpoint", encoder), ("released", released)):
+                content |= {name: checkpoint_identity(checkpoint.folder)} if checkpoint else {}
+            corpus = stage.needs == "corpus" or (stage.needs == "lm_head" and not (self.facts and self.facts.lm_head))
+            content |= {"corpus": self._corpus(spec, stage)} if corpus else {}
             if not stage.task_free:
                 content |= {"task": task.name, "data": self.inputs.data_identity(task)}
                 if task.kind in READERS:
                     content["reader"] = module_hash(READERS[task.kind])
-            plans.append(StagePlan(stage, digest(content), content["code"], seed))
+            plans.append(StagePlan(stage, digest(content), code, seed, corpus))
         return tuple(plans)
 
     def _warn_of_a_fine_tuned_teacher(self, stages: Sequence[Stage]) -> None:
-        copied = [stage.name for stage in stages if stage.teacher == "pretrained"]
+        copied = [stage.name for stage in stages if "pretrained" in stage.asks]
         if copied and self.checkpoint and self.checkpoint.kinds and not self._warned:
             log.warning("the given teacher is fine-tuned (%s): it also stands in for the pre-trained one, in %s; next: "
                         "give its pre-trained encoder", self.checkpoint.architecture, ", ".join(copied))  # fmt: skip
@@ -297,6 +311,14 @@ class Planner:
             raise SpecError("no corpus is given", where=f"{spec}, stage {stage.name}",
                             fix="add --corpus FILE_OR_FOLDER (.txt or .parquet)")  # fmt: skip
         return digest([self.inputs.corpus_identity, module_hash("bench.data.pairs")])
+
+
+def _asked_key(asked: str, base: Job | None, teachers: tuple[Job, ...]) -> str:
+    """The key of the model that a stage asks for."""
+    if asked == "base":
+        assert base is not None, "a recipe whose stages ask for the base names it"
+        return base.key
+    return teachers[0].pretrained_key if asked == "pretrained" else teachers[0].key
 
 
 def _dump(value: Any) -> Any:

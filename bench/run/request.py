@@ -32,6 +32,10 @@ class Request(BaseModel):
     """Training rows per task at most."""
     dev_limit: int | None = Field(default=None, ge=1)
     """Rows per scored split at most."""
+    labels: int | None = Field(default=None, ge=1)
+    """Training rows per task that keep their label, for teacher and student alike; the others are unlabelled text."""
+    unlabelled: str | None = None
+    """A file of further unlabelled text: an example a line, the two texts of a pair parted by a tab."""
     set: dict[str, str] = Field(default_factory=dict)
     results: str = "results"
     checkpoint_minutes: float = Field(default=5.0, ge=0)

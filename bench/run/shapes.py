@@ -100,7 +100,7 @@ def _chosen(shapes: Mapping[Key, Shape], variants: Sequence[str]) -> list[Key]:
 def _reference(shapes: Mapping[Key, Shape]) -> Key:
     """The first shape of the paper that is everybody's teacher."""
     for key in shapes:
-        if registry.has_recipe(key[0]) and registry.load_recipe(key[0]).default_teacher:
+        if registry.has_recipe(key[0]) and registry.load_recipe(key[0]).default_encoder:
             return key
     raise SpecError("there is no reference to measure against", expected="a paper whose recipe is the teacher")
 

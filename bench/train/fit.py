@@ -23,7 +23,7 @@ from bench.data.batches import Batch, Batches
 from bench.train.checkpoint import Checkpointer, Position
 from bench.train.precision import Precision, choose
 from bench.train.progress import Advance, Progress, silent
-from bench.train.settings import Training
+from bench.train.settings import Group, Training
 
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 """(model, batch) -> named, already weighted scalar terms; what is minimised is their sum."""
@@ -63,6 +63,7 @@ def fit(
     training: Training,
     accelerator: Accelerator,
     *,
+    groups: Sequence[Group] = (),
     checkpointer: Checkpointer | None = None,
     progress: Progress = silent,
 ) -> FitLog:

@@ -1,4 +1,4 @@
-"""A masked-LM head for an encoder that came without one: several methods need a teacher that predicts words."""
+"""Masked-LM training that several methods need: of a model, and of a head for an encoder that came without one."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from pydantic import Field
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
-from bench.data.batches import Batch, Batches
+from bench.data.batches import Batch, Encoded
 from bench.data.masking import Masking
+from bench.models.lm import parts
 from bench.models.outputs import Frozen, moved
+from bench.train.fit import FitLog
 from bench.train.losses import masked_lm
 from bench.train.recipe import Context
 from bench.train.settings import Settings, Training
@@ -23,6 +25,28 @@ class HeadTraining(Settings):
     """Tokens per sequence."""
     training: Training = Training(epochs=1, batch_size=32, batch_tokens=4096, lr=1e-3, weight_decay=0.0, warmup=0.05)
     """One pass at a high rate: only the head's transform and bias learn."""
+
+
+HEADS = {
+    "smoke": HeadTraining(),
+    "small": HeadTraining(corpus_tokens=200_000, max_length=64).changed({"training.batch_tokens": 1024}),
+    "full": HeadTraining(),
+}
+"""Scale -> how the head is trained."""
+
+
+def train_masked_lm(model: nn.Module, corpus: Encoded, training: Training, ctx: Context) -> FitLog:
+    """Pre-train a masked LM on a corpus with BERT's masking; only masked positions are projected on the vocabulary.
+
+    Source: Devlin et al. 2019 (arXiv 1810.04805v2), appendix A.1.
+    """
+
+    def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        lm = parts(model)
+        return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
+
+    masked = Masking(ctx.vocabulary.mask, ctx.vocabulary.size, ctx.vocabulary.special)
+    return ctx.fit(model, loss, ctx.batches(corpus, training, masked), training)
 
 
 def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
@@ -40,11 +64,10 @@ def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context)
     )
     model.bert.requires_grad_(False)
     frozen = Frozen(moved(model.bert, ctx.device))
-    batches = Batches(
-        ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training.batch_size,
-        ctx.vocabulary.pad, ctx.seed, tokens=settings.training.batch_tokens,
-        transform=Masking(ctx.vocabulary.mask, config.vocab_size, ctx.vocabulary.special),
-    )  # fmt: skip
+    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
+    # Of the model's vocabulary, which may be larger than the tokenizer's.
+    masked = Masking(ctx.vocabulary.mask, config.vocab_size, ctx.vocabulary.special)
+    batches = ctx.batches(corpus, settings.training, masked)
 
     def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"mlm": masked_lm(frozen(batch).logits, batch["labels"], head)}

@@ -16,7 +16,7 @@ BATCH = 64
 
 
 @torch.inference_mode()
-def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accelerator) -> np.ndarray:
+def predict(model: nn.Module, encoded: Encoded, accelerator: Accelerator) -> np.ndarray:
     """Logits [N, C] in the order of the split, in fp32 and eval mode.
 
     Of a model that answers per token [N, C * L]: one token's side by side, L that of the longest example, 0 beyond.
@@ -26,7 +26,7 @@ def predict(model: nn.Module, encoded: Encoded, pad_id: int, accelerator: Accele
     model.to(accelerator.device).eval()
     ids: list[Tensor] = []
     logits: list[Tensor] = []
-    for number, batch in enumerate(in_order(encoded, BATCH, pad_id)):
+    for number, batch in enumerate(in_order(encoded, BATCH)):
         if number % accelerator.num_processes == accelerator.process_index:
             batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
             found = forward(model, batch).logits.float()

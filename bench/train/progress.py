@@ -12,6 +12,9 @@ Advance = Callable[[int, str], None]
 Progress = Callable[[int, int], AbstractContextManager[Advance]]
 """(total steps, steps done before) -> a context that yields an Advance."""
 
+Bars = Callable[[str, bool], Progress]
+"""(label, whether this is the main process) -> how a loop of that name shows its progress."""
+
 
 @contextmanager
 def silent(total: int, done: int) -> Iterator[Advance]:

@@ -1,9 +1,9 @@
-"""What a paper package offers: a frozen recipe, whose tuple of stages is the method's table of contents."""
+"""What a paper package offers: a frozen recipe, whose variants are data and whose stages are plain functions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -12,14 +12,17 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from bench.data.batches import Batches, Encoded, Vocabulary
+from bench.data.batches import Batches, Encoded, Transform, Vocabulary
 from bench.data.rows import Texts
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss
-from bench.train.settings import Settings, Training, Windowing
+from bench.train.settings import Group, Settings, Training, Windowing
 
-Need = Literal["task", "corpus"]
+Need = Literal["task", "corpus", "lm_head"]
+"""`lm_head` is a corpus, too, but only where the given encoder has no masked-LM head."""
+Asked = Literal["base", "pretrained", "fine_tuned"]
+"""The finished model that a run starts from; its teacher before and after fine-tuning on the task."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,18 +32,24 @@ class State:
     A fact that maps splits to lists of numbers (layer0: [...]) becomes a measurement of that name in the record.
     """
 
-    models: Mapping[str, PreTrainedModel] = field(default_factory=dict)
+    models: Mapping[str, nn.Module] = field(default_factory=dict)
     facts: Mapping[str, Any] = field(default_factory=dict)
+    tokenizer: PreTrainedTokenizerBase | None = None
+    """Set by a student that reads text in its own way: later stages and the evaluation read with it."""
 
     @property
-    def model(self) -> PreTrainedModel:
+    def model(self) -> nn.Module:
         """The model that the stages build."""
         return self.models["model"]
 
+    def having(self, model: nn.Module, **facts: Any) -> State:
+        """The same with another model, and more facts."""
+        return replace(self, models={**self.models, "model": model}, facts={**self.facts, **facts})
+
 
 @dataclass(frozen=True, slots=True)
-class TeacherFacts:
-    """What a recipe may know of the pre-trained teacher before anything is loaded."""
+class EncoderFacts:
+    """What a recipe may know of the pre-trained encoder before anything is loaded."""
 
     layers: int
     hidden: int
@@ -68,7 +77,7 @@ class Context(Protocol):
     def vocabulary(self) -> Vocabulary: ...
     @property
     def checkpoint(self) -> Checkpoint | None:
-        """The pre-trained encoder given by the user, checked; None where the teacher makes its own (smoke)."""
+        """The pre-trained encoder given by the user, checked; None where the reference makes its own (smoke)."""
         ...
 
     @property
@@ -76,31 +85,36 @@ class Context(Protocol):
         """The checkpoint that the authors released, checked, for a variant that starts from it."""
         ...
 
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The run's tokenizer: that of the encoder."""
+        ...
+
     def train_rows(self, max_length: int, windows: Windowing | None = None) -> Encoded:
-        """The task's training rows, tokenised, at most the user's limit of them; `windows` for a task of spans."""
+        """The labelled training rows, tokenised; `windows` for a task of spans."""
         ...
 
     def train_texts(self) -> Texts:
-        """The same rows as text, for a stage that makes new ones of them."""
+        """The labelled training rows as text: at most as many as the user gives labels for."""
         ...
 
-    @property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The run's tokenizer, for a stage that works on words."""
+    def all_texts(self) -> Texts:
+        """All in-domain text: training rows with a label or without (UNLABELLED), then the user's unlabelled file."""
+        ...
+
+    def encode(self, texts: Texts, max_length: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Encoded:
+        """Rows of the task as text, tokenised as the training rows are, or by a tokenizer of the student's own."""
         ...
 
     def kept(self, name: str) -> Path:
         """A folder of the cache for data that a stage makes and keeps by a key of its own."""
         ...
 
-    def encode(self, texts: Texts, max_length: int) -> Encoded:
-        """Rows of the task as text, tokenised as the training rows are."""
-        ...
+    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
+        """The fine-tuned teacher's answers, as `bench.train.predict` gives them, in the order of the rows.
 
-    def teacher_logits(self, rows: Encoded) -> np.ndarray:
-        """The fine-tuned teacher's answers to `rows`, as `bench.train.predict` gives them, mapped into memory.
-
-        Made once per teacher and rows, whatever runs ask for them.
+        `Texts` the teacher reads with its own tokenizer, so that the student may read them otherwise; `Encoded` are
+        read as they are. Made once per teacher and rows, whatever runs ask for them; mapped into memory. [N, C]
         """
         ...
 
@@ -112,16 +126,26 @@ class Context(Protocol):
         """Text for masked-LM training: pieces of `min_length` to `max_length` tokens, `max_tokens` in all."""
         ...
 
-    def teacher(self) -> PreTrainedModel:
-        """The pre-trained teacher: the user's encoder, or the one that the teacher's recipe made."""
+    def base(self) -> nn.Module:
+        """The finished model that the run starts from: the fine-tuned reference, or the one before it in a stack."""
         ...
 
-    def fine_tuned_teacher(self) -> PreTrainedModel:
+    def teacher(self) -> PreTrainedModel:
+        """The pre-trained teacher: the user's encoder, or the one that the reference's recipe made."""
+        ...
+
+    def fine_tuned_teacher(self) -> nn.Module:
         """The teacher fine-tuned on this task with this seed, over its floor."""
         ...
 
-    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
-        """Train with the one loop; checkpointed, resumed and logged by the bench."""
+    def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
+        """Training batches of `rows`, as large as `training` says, shuffled by the stage's seed."""
+        ...
+
+    def fit(
+        self, model: nn.Module, loss: Loss, batches: Batches, training: Training, groups: Sequence[Group] = ()
+    ) -> FitLog:
+        """Train with the one loop; checkpointed, resumed and logged by the bench. `groups` have rates of their own."""
         ...
 
     def dev_score(self, model: nn.Module) -> float:
@@ -129,19 +153,8 @@ class Context(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Packing:
-    """How a paper stores its finished model smaller than as floats."""
-
-    write: Callable[[PreTrainedModel, Path], Mapping[str, int]]
-    """(model, folder) -> bytes by split of `size_bytes`, the whole file's first; files end in .safetensors"""
-    read: Callable[[Path], PreTrainedModel]
-    """The model of a folder that `write` filled; it answers as the model that was written."""
-    floats: Callable[[Path], PreTrainedModel]
-    """The same weights in a plain model, whose linear layers a low-precision kernel can take over."""
-
-
 StageFunction = Callable[[State, Any, Context], State]
+"""(state, settings, context): the settings hold only the fields that the stage says it uses."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +162,16 @@ class Stage:
     """A named step of a method.
 
     `uses` are the hyper-parameter fields that the stage sees (and that its cache key holds); a `task_free` stage
-    is made once for all tasks and seeds; `needs` is the data it reads; `teacher` which teacher it asks for.
+    is made once for all tasks and seeds; `needs` is the data it reads; `asks` which models of other runs.
     """
 
     run: StageFunction
     uses: tuple[str, ...]
     task_free: bool = False
     needs: Need | None = "task"
-    teacher: Literal["pretrained", "fine_tuned"] | None = None
+    asks: tuple[Asked, ...] = ()
+    encoder: Literal["given", "made"] | None = None
+    """A stage that is only there where the user gave an encoder, or only where the reference makes its own."""
 
     @property
     def name(self) -> str:
@@ -164,32 +179,70 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True)
+class Variant:
+    """One model that a paper builds, as data: nothing is read out of its name."""
+
+    says: str
+    """What it is, in one line."""
+    stages: tuple[Stage, ...]
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    """Dotted settings -> values in which it differs from the paper's main model."""
+    released: str = ""
+    """The setting that names the checkpoint that its authors released, a hub id or folder (tier `checkpoint`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """One way to use a further file of a model, scored and compared with the model itself."""
+
+    name: str
+    read: Callable[[Path], nn.Module]
+    """(folder that `write` filled) -> a module that answers"""
+    int8: bool = False
+    """Whether its linear layers run by the processor's 8-bit kernels, and are timed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Further:
+    """A further file that is written of each finished model, beside its weights."""
+
+    write: Callable[[nn.Module, Path], Mapping[str, int]]
+    """(model, folder) -> bytes by split of `size_bytes`, the whole file's first; files end in .safetensors"""
+    forms: tuple[Form, ...]
+    usage: str = ""
+    """Lines of Python that load the file of a folder named FOLDER, for a model card."""
+
+
+@dataclass(frozen=True, slots=True)
 class Recipe:
     """How one paper makes its variants."""
 
     name: str
-    variants: Mapping[str, str]
-    """name -> what it is, in one line; the first one is what `bench run` makes when no variant is named."""
+    variants: Mapping[str, Variant]
+    """The first one is what `bench run` makes when no variant is named."""
     tasks: tuple[str, ...]
-    hyper: Callable[[str, str, str, TeacherFacts | None], Settings]
-    """(variant, task, scale, teacher) -> frozen hyper-parameters"""
-    stages: Callable[[str, TeacherFacts | None], tuple[Stage, ...]]
-    """(variant, teacher given or None) -> its stages"""
+    hyper: Callable[[Variant, str, str, EncoderFacts | None], Settings]
+    """(variant, task, scale, encoder given or None) -> frozen hyper-parameters, the variant's changes among them"""
     smoke_tasks: tuple[str, ...]
     """The tasks of the main job on embedded data."""
-    teacher: str | None = None
-    """The paper whose model is the teacher; None for the reference itself."""
-    checkpoints: Mapping[str, str] = field(default_factory=dict)
-    """variant -> the hyper-parameter that names its released checkpoint, a hub id or folder (tier `checkpoint`)"""
-    check: Callable[[str, Any, TeacherFacts | None, Checkpoint | None], None] | None = None
-    """(variant, hyper, teacher given or None, released checkpoint or None) -> raises what is wrong, before any run"""
-    packing: Packing | None = None
-    """Set where the finished model is also written, read back, scored and weighed as a smaller file"""
-    default_teacher: tuple[str, str] | None = None
+    base: str | None = None
+    """The paper whose finished model a run starts from. Such a recipe can follow another one in a stack."""
+    teachers: tuple[str, ...] = ()
+    """The papers, or variants, that a run learns from; the first one is what it is compared with."""
+    check: Callable[[Variant, Any, EncoderFacts | None, Checkpoint | None], None] | None = None
+    """(variant, hyper, encoder given or None, released checkpoint or None) -> raises what is wrong, before any run"""
+    further: Further | None = None
+    """Set where the finished model is also written, read back, scored and weighed as another file."""
+    default_encoder: tuple[str, str] | None = None
     """(hub id, revision) of the encoder used at full scale when none is given; the reference's only"""
-    cased_teacher: tuple[str, str] | None = None
+    cased_encoder: tuple[str, str] | None = None
     """The same for tasks that take a cased vocabulary"""
 
     @property
     def main_variant(self) -> str:
         return next(iter(self.variants))
+
+    @property
+    def is_reference(self) -> bool:
+        """Whether it is the model that others start or learn from: it needs no other."""
+        return self.base is None and not self.teachers

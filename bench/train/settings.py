@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 from typing import Any, Literal, Self
 
@@ -56,6 +56,28 @@ class Settings(BaseModel):
                 "a value in --set does not fit its field", where=".".join(map(str, first["loc"])),
                 found=first.get("input"), expected=first["msg"],
             ) from error  # fmt: skip
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """The same settings with `dotted.field = value` changes applied and checked; raises SpecError as `override`."""
+        content = self.model_dump()
+        for path, value in changes.items():
+            *parents, last = path.split(".")
+            node: Any = content
+            for part in parents:
+                node = node.get(part) if isinstance(node, dict) else None
+            unset = not parents and last in type(self).model_fields  # a dump leaves out what is None
+            if not isinstance(node, dict) or (last not in node and not unset):
+                raise unknown_field(path, self.names())
+            node[last] = value
+        return type(self).model_validate(content)
+
+    def only(self, *names: str) -> Self:
+        """The same settings without all other fields: to read one of those raises AttributeError."""
+        found = self.model_copy()
+        for name in type(self).model_fields:
+            if name not in names:
+                del found.__dict__[name]
+        return found
 
     def names(self) -> list[str]:
         """Every settable field by dotted name."""
@@ -115,6 +137,13 @@ WINDOWS = {
     "full": (384, Windowing()),
 }
 """Scale -> tokens of a window and what else a task of spans takes; `full` is BERT's own SQuAD script."""
+
+
+class Group(Settings):
+    """Parameters that learn at a rate of their own."""
+
+    match: str
+    rate: float = 1.0
 
 
 class Training(Settings):

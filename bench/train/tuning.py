@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
-from bench.data.batches import Batches
 from bench.data.tasks import Task
 from bench.train.fit import FitLog
 from bench.train.losses import supervised
@@ -26,11 +26,12 @@ def classifier_config(encoder: Config, task: Task) -> Config:
     return config
 
 
-def load_encoder(model: PreTrainedModel, encoder: PreTrainedModel) -> None:
+def load_encoder(model: PreTrainedModel, encoder: nn.Module) -> None:
     """Copy an encoder's weights into a model with a task's head; only a pooler may be new, or left over.
 
     Raises AssertionError when anything else would be missing or left over.
     """
+    assert isinstance(encoder, PreTrainedModel), f"{type(encoder).__name__} is no encoder of transformers"
     weights = encoder.base_model.state_dict()
     missing, unexpected = model.base_model.load_state_dict(weights, strict=False)
     assert all(name.startswith("pooler.") for name in (*missing, *unexpected)), (missing, unexpected)
@@ -41,5 +42,4 @@ def fine_tune_on_task(
 ) -> FitLog:
     """Train a model with the task's head on its rows, with the task's own loss; `windows` for a task of spans."""
     rows = ctx.train_rows(max_length, windows)
-    batches = Batches(rows, training.batch_size, ctx.vocabulary.pad, ctx.seed, tokens=training.batch_tokens)
-    return ctx.fit(model, supervised(ctx.task.kind), batches, training)
+    return ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)

@@ -17,16 +17,12 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError
-from bench.data.batches import Batches
-from bench.data.masking import Masking
+from bench.data.tasks import GLUE
 from bench.models import load
-from bench.models.lm import parts
-from bench.train.losses import masked_lm
-from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
+from bench.train.mlm import train_masked_lm
+from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
-
-GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
 class Pretraining(Settings):
@@ -63,7 +59,7 @@ class Hyper(Settings):
     """Batch 32, 2e-5, 3 epochs: the setting of the reference dev rows; warm-up and decay of the BERT paper."""
 
 
-def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The settings of the reference runs at full scale; larger steps for narrow encoders elsewhere (D2).
 
     At full scale MRPC and WNLI get 5 epochs as in the reference runs, SQuAD 5e-5 as in the paper, CoNLL-2003 what
@@ -73,7 +69,7 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
     length, windows = WINDOWS[scale] if task == "squad" else (256 if task == "imdb" else 128, None)
     if scale == "smoke":
         training = Training(epochs=4, batch_size=32, lr=5e-4, warmup=0.1)
-        pretrain = None if teacher else Pretraining()
+        pretrain = None if encoder else Pretraining()
         return Hyper(pretrain=pretrain, max_length=64, windows=windows, fine_tune=training)
     base = Hyper().fine_tune.model_copy(update={
         "epochs": epochs, "lr": 5e-5 if task in ("squad", "conll2003") else 2e-5,
@@ -106,24 +102,14 @@ def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
     """A little BERT of our own, by masked LM on the corpus (smoke scale; ours, see D1)."""
     settings = hyper.pretrain
     assert settings is not None, "smoke scale pre-trains its own encoder"
-    vocabulary = ctx.vocabulary
     model = BertForMaskedLM(
         BertConfig(
-            vocab_size=vocabulary.size, num_hidden_layers=settings.layers, hidden_size=settings.hidden,
+            vocab_size=ctx.vocabulary.size, num_hidden_layers=settings.layers, hidden_size=settings.hidden,
             num_attention_heads=settings.heads, intermediate_size=settings.ffn,
             max_position_embeddings=settings.max_positions,
         )
     )  # fmt: skip
-    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
-    masking = Masking(vocabulary.mask, vocabulary.size, vocabulary.special)
-    batches = Batches(corpus, settings.training.batch_size, vocabulary.pad, ctx.seed,
-                      tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
-
-    def loss(model, batch):
-        lm = parts(model)  # hidden states [B, L, H]; only the masked ones are projected on the vocabulary
-        return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
-
-    ctx.fit(model, loss, batches, settings.training)
+    train_masked_lm(model, ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training, ctx)
     return State({"model": model})
 
 
@@ -133,31 +119,29 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError for a fine-tuned model whose label names, or number of outputs, are not the task's.
     Source: Devlin et al. 2019, arXiv 1810.04805v2, appendix A.3.
     """
-    if isinstance(state.model, tuple(load.BERT_HEADS.values())):
-        return State({"model": load.realign(state.model, ctx.task.labels)}, {"given_fine_tuned": True})
-    encoder_config = state.model.config
-    assert isinstance(encoder_config, BertConfig), "the stage before leaves a BERT"
-    model = load.BERT_HEADS[ctx.task.kind](classifier_config(encoder_config, ctx.task))
-    load_encoder(model, state.models.get("encoder", state.model))
+    found = state.model
+    if isinstance(found, tuple(load.BERT_HEADS.values())):
+        return State({"model": load.realign(found, ctx.task.labels)}, {"given_fine_tuned": True})
+    assert isinstance(found, BertForMaskedLM | BertModel), "the stage before leaves a BERT"
+    model = load.BERT_HEADS[ctx.task.kind](classifier_config(found.config, ctx.task))
+    load_encoder(model, state.models.get("encoder", found))
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
     return State({"model": model})
 
 
-def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
-    """The method's table of contents."""
-    tune = Stage(fine_tune, uses=("max_length", "windows", "fine_tune"))
-    if teacher is not None:
-        return (Stage(load_checkpoint, uses=(), task_free=True, needs=None), tune)
-    return (Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus"), tune)
-
+STAGES = (
+    Stage(load_checkpoint, uses=(), task_free=True, needs=None, encoder="given"),
+    Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus", encoder="made"),
+    Stage(fine_tune, uses=("max_length", "windows", "fine_tune")),
+)
+"""The method's table of contents."""
 
 RECIPE = Recipe(
     name="bert",
-    variants={"bert": "the pre-trained encoder at hand (BERT-base at full scale), fine-tuned"},
+    variants={"bert": Variant("the pre-trained encoder at hand (BERT-base at full scale), fine-tuned", STAGES)},
     tasks=(*GLUE, "imdb", "squad", "conll2003"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
-    stages=stages,
-    default_teacher=("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
-    cased_teacher=("google-bert/bert-base-cased", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
+    default_encoder=("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
+    cased_encoder=("google-bert/bert-base-cased", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
 )

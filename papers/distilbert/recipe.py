@@ -25,20 +25,19 @@ from transformers import (
 )
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batch, Batches
+from bench.data.batches import Batch
 from bench.data.masking import Masking, smoothed
+from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import Frozen, forward, moved
 from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
-from bench.train.mlm import HeadTraining, with_lm_head
-from bench.train.recipe import Context, Recipe, Stage, State, TeacherFacts
+from bench.train.mlm import HEADS, HeadTraining, with_lm_head
+from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
 from papers.distilbert.student import config, copy_layers
-
-GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
 
 class Distillation(Settings):
@@ -107,24 +106,12 @@ class Hyper(Settings):
     """The paper gives no fine-tuning settings; BERT's grid is {2, 3, 5}e-5 (D4)."""
 
 
-_OFF = {
-    "distilbert-no-ce": {"weight_ce": 0.0},
-    "distilbert-no-cos": {"weight_cos": 0.0},
-    "distilbert-no-mlm": {"weight_mlm": 0.0},
-}
-"""The ablation rows of Table 4 that drop a term of the loss."""
-
-
-def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
+def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The paper's settings at full scale; declared fractions of them elsewhere (README, D5).
 
     Raises: SpecError for the second distillation of another task than SQuAD.
     """
-    if variant == "distilbert-d" and task != "squad":
-        raise SpecError("the second distillation is of SQuAD", where=variant, found=task, expected="squad",
-                        fix="add --task squad")  # fmt: skip
-    general, head, fine_tune = Distillation(), HeadTraining(), Hyper().fine_tune
-    second = SecondDistillation() if variant == "distilbert-d" else None
+    general, fine_tune = Distillation(), Hyper().fine_tune
     length, windows = WINDOWS[scale] if task == "squad" else (256 if task == "imdb" else 128, None)
     if scale == "smoke":
         general = general.model_copy(update={
@@ -138,21 +125,18 @@ def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> 
             "training": general.training.model_copy(
                 update={"epochs": 1, "batch_tokens": 512, "accumulation": 1, "lr": 1e-4}),
         })  # fmt: skip
-        head = HeadTraining(corpus_tokens=200_000, max_length=64,
-                            training=head.training.model_copy(update={"batch_tokens": 1024}))  # fmt: skip
         fine_tune = fine_tune.model_copy(update={"batch_size": 16, "lr": 3e-4})
-    if second and scale != "full":
-        # The larger steps of plain fine-tuning at this scale, so that the two differ in their loss alone.
-        second = second.model_copy(update={"training": fine_tune})
-    return Hyper(
-        head=head,
-        general=general.model_copy(update=_OFF.get(variant, {})),
-        initialisation="random" if variant == "distilbert-random-init" else "teacher",
-        max_length=64 if scale == "smoke" else length,
-        windows=windows,
-        second=second,
+    chosen = Hyper(
+        head=HEADS[scale], general=general, max_length=64 if scale == "smoke" else length, windows=windows,
         fine_tune=fine_tune,
-    )
+    ).changed(variant.changes)  # fmt: skip
+    if chosen.second is None:
+        return chosen
+    if task != "squad":
+        raise SpecError("the second distillation is of SQuAD", where=variant.says, found=task, expected="squad",
+                        fix="add --task squad")  # fmt: skip
+    # The larger steps of plain fine-tuning at this scale, so that the two differ in their loss alone.
+    return chosen if scale == "full" else chosen.changed({"second.training": fine_tune.model_dump()})
 
 
 def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -181,16 +165,17 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     """
     settings, vocabulary = hyper.general, ctx.vocabulary
     corpus = ctx.corpus(settings.corpus_tokens, settings.max_length, settings.min_length)
-    words = state.model.config.vocab_size
+    student = state.model
+    assert isinstance(student, DistilBertForMaskedLM), "the stage before leaves a masked LM"
+    words = student.config.vocab_size
     masking = Masking(
         vocabulary.mask, words, vocabulary.special, settings.mask_probability,
         smoothed(corpus, words, vocabulary.special, settings.smoothing),
     )  # fmt: skip
-    batches = Batches(corpus, settings.training.batch_size, vocabulary.pad, ctx.seed,
-                      tokens=settings.training.batch_tokens, transform=masking)  # fmt: skip
     teacher = moved(state.models["teacher"], ctx.device)
-    ctx.fit(state.model, triple_loss(teacher, settings), batches, settings.training)
-    return State({"model": state.model})
+    batches = ctx.batches(corpus, settings.training, masking)
+    ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
+    return State({"model": student})
 
 
 def triple_loss(teacher: nn.Module, settings: Distillation):
@@ -243,8 +228,9 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     return State({"model": model})
 
 
-def _with_head(student: PreTrainedModel, ctx: Context) -> PreTrainedModel:
+def _with_head(student: nn.Module, ctx: Context) -> PreTrainedModel:
     """The student's encoder under a new head for the task."""
+    assert isinstance(student, PreTrainedModel), "the stage before leaves a DistilBERT"
     student_config = student.config
     assert isinstance(student_config, DistilBertConfig), "the stage before leaves a DistilBERT"
     head = DistilBertForQuestionAnswering if ctx.task.spans else DistilBertForSequenceClassification
@@ -277,43 +263,41 @@ def distil_second(state: State, hyper: Hyper, ctx: Context) -> State:
             "span": settings.weight_span * span_loss(student, batch["labels"]),
         }
 
-    batches = Batches(rows, settings.training.batch_size, ctx.vocabulary.pad, ctx.seed,
-                      tokens=settings.training.batch_tokens, transform=with_teacher)  # fmt: skip
-    ctx.fit(model, loss, batches, settings.training)
+    ctx.fit(model, loss, ctx.batches(rows, settings.training, with_teacher), settings.training)
     return State({"model": model})
 
 
+_START = (
+    Stage(prepare_teacher, uses=("head",), task_free=True, needs="lm_head", asks=("pretrained",)),
+    Stage(initialise_student, uses=("initialisation", "copy_transform"), task_free=True, needs=None),
+    Stage(distil_general, uses=("general",), task_free=True, needs="corpus"),
+)
 _FINE_TUNE = Stage(fine_tune, uses=("max_length", "windows", "fine_tune"))
-_SECOND = Stage(distil_second, uses=("max_length", "windows", "second"), teacher="fine_tuned")
-
-
-def stages(variant: str, teacher: TeacherFacts | None) -> tuple[Stage, ...]:
-    """The method's table of contents."""
-    if variant == "distilbert-released":
-        return (Stage(load_released, uses=("released",), task_free=True, needs=None), _FINE_TUNE)
-    return (
-        Stage(prepare_teacher, uses=("head",), task_free=True, needs="corpus", teacher="pretrained"),
-        Stage(initialise_student, uses=("initialisation", "copy_transform"), task_free=True, needs=None),
-        Stage(distil_general, uses=("general",), task_free=True, needs="corpus"),
-        _SECOND if variant == "distilbert-d" else _FINE_TUNE,
-    )
-
+_SECOND = Stage(distil_second, uses=("max_length", "windows", "second"), asks=("fine_tuned",))
+_RELEASED = Stage(load_released, uses=("released",), task_free=True, needs=None)
+STAGES = (*_START, _FINE_TUNE)
+"""The method's table of contents."""
 
 RECIPE = Recipe(
     name="distilbert",
     variants={
-        "distilbert": "triple loss, initialised from every second teacher layer",
-        "distilbert-no-ce": "without the soft-target term (Table 4)",
-        "distilbert-no-cos": "without the cosine term (Table 4)",
-        "distilbert-no-mlm": "without the masked-LM term (Table 4)",
-        "distilbert-random-init": "triple loss from a random initialisation (Table 4)",
-        "distilbert-released": "the authors' released checkpoint, fine-tuned by us",
-        "distilbert-d": "distilled a second time while it is fine-tuned on SQuAD (Table 2)",
+        "distilbert": Variant("triple loss, initialised from every second teacher layer", STAGES),
+        "distilbert-no-ce": Variant(
+            "without the soft-target term (Table 4)", STAGES, {"general.weight_ce": 0.0}),
+        "distilbert-no-cos": Variant(
+            "without the cosine term (Table 4)", STAGES, {"general.weight_cos": 0.0}),
+        "distilbert-no-mlm": Variant(
+            "without the masked-LM term (Table 4)", STAGES, {"general.weight_mlm": 0.0}),
+        "distilbert-random-init": Variant(
+            "triple loss from a random initialisation (Table 4)", STAGES, {"initialisation": "random"}),
+        "distilbert-released": Variant(
+            "the authors' released checkpoint, fine-tuned by us", (_RELEASED, _FINE_TUNE), released="released"),
+        "distilbert-d": Variant(
+            "distilled a second time while it is fine-tuned on SQuAD (Table 2)", (*_START, _SECOND),
+            {"second": SecondDistillation()}),
     },
     tasks=(*GLUE, "imdb", "squad"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
-    stages=stages,
-    teacher="bert",
-    checkpoints={"distilbert-released": "released"},
-)
+    teachers=("bert",),
+)  # fmt: skip

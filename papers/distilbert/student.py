@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
 from bench.core.errors import ModelError
+from bench.models.lm import MaskedLM, parts
 
 TWELVE = (0, 2, 4, 7, 9, 11)
 """The teacher layers that the official extraction script takes from a 12-layer teacher."""
@@ -44,6 +47,14 @@ def config(teacher: BertConfig) -> DistilBertConfig:
         initializer_range=0.02,
         pad_token_id=teacher.pad_token_id,
     )
+
+
+@parts.register
+def _(model: DistilBertForMaskedLM) -> MaskedLM:
+    def transform(hidden: Tensor) -> Tensor:
+        return model.vocab_layer_norm(model.activation(model.vocab_transform(hidden)))
+
+    return MaskedLM(model.distilbert, transform, cast(nn.Linear, model.vocab_projector))
 
 
 _EMBEDDINGS = ("word_embeddings", "position_embeddings", "LayerNorm")

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
 from bench.data.batches import Encoded
 from bench.data.rows import Texts
 from bench.train.mlm import with_lm_head
 from bench.train.recipe import Context, State
 from papers.tinybert.augment import TracedTexts
+from papers.tinybert.settings import Hyper
 from papers.tinybert.shards import Augmented, augmented
 
 SEED = 0
 """Of the augmentation: the authors made one set of rows, which all runs share."""
 
 
-def prepare_words(state: State, hyper: Any, ctx: Context) -> State:
+def prepare_words(state: State, hyper: Hyper, ctx: Context) -> State:
     """The pre-trained teacher as a masked LM, which guesses words; a head is trained where it has none (D18)."""
     return State({"words": with_lm_head(ctx.teacher(), hyper.head, ctx)})
 
 
-def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
+def augment_rows(state: State, hyper: Hyper, ctx: Context) -> State:
     """The task's rows with some of their words replaced; kept on disk, shared by all seeds (D21).
 
     Raises: DataError, SpecError and DeviceError as `papers.tinybert.shards.augmented` does.
@@ -28,10 +29,10 @@ def augment_rows(state: State, hyper: Any, ctx: Context) -> State:
     if not hyper.augmentation.use:
         return state
     made = _augmented(state, hyper, ctx)
-    return State(state.models, {**state.facts, "rows": made.originals, "augmented_rows": made.rows})
+    return replace(state, facts={**state.facts, "rows": made.originals, "augmented_rows": made.rows})
 
 
-def rows(state: State, hyper: Any, ctx: Context) -> Encoded:
+def rows(state: State, hyper: Hyper, ctx: Context) -> Encoded:
     """The task's rows and those made of them, or the task's own where augmentation is off. Raises as `augment_rows`."""
     if not hyper.augmentation.use:
         return ctx.train_rows(hyper.max_length)
@@ -39,7 +40,7 @@ def rows(state: State, hyper: Any, ctx: Context) -> Encoded:
     return ctx.encode(Texts(tuple(map(list, texts.columns)), texts.labels), hyper.max_length)
 
 
-def _augmented(state: State, hyper: Any, ctx: Context) -> Augmented:
+def _augmented(state: State, hyper: Hyper, ctx: Context) -> Augmented:
     texts = ctx.train_texts()
     return augmented(TracedTexts.of(texts.columns, texts.labels), hyper.augmentation, ctx.tokenizer,
                      state.models["words"], SEED, ctx.kept("augmented"), device=ctx.device)  # fmt: skip

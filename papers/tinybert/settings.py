@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
 from pydantic import Field
 
-from bench.train.mlm import HeadTraining
+from bench.train.mlm import HEADS, HeadTraining
 from bench.train.settings import Settings, Training
 from papers.tinybert.augment import Augmentation
 
@@ -123,34 +124,27 @@ class Hyper(Settings):
 SINGLE = ("cola", "sst2")
 LARGE = ("mnli", "qqp", "qnli")
 
-_LAYERS = {
-    "tinybert-4-no-embd": {"embedding": 0.0},
-    "tinybert-4-no-trm": {"attention": 0.0, "hidden": 0.0},
-    "tinybert-4-no-attn": {"attention": 0.0},
-    "tinybert-4-no-hidn": {"hidden": 0.0},
-    "tinybert-4-map-top": {"mapping": "top"},
-    "tinybert-4-map-bottom": {"mapping": "bottom"},
-}
-"""Rows of Tables 3 and 4 that change the layer loss, in both distillations (D4)."""
-WITHOUT_AUGMENTATION = ("tinybert-4-no-da", "tinybert-4-init-bert", "tinybert-4-init-bert-td", "tinybert-4-init-gd")
-"""Table 7 is made without augmentation; its last row is Table 2's without DA."""
+
+def copying(**changes: Any) -> dict[str, Any]:
+    """A change of the layer loss, in both distillations (Tables 3 and 4; D4)."""
+    return {f"{part}.losses.{name}": value for part in ("general", "intermediate") for name, value in changes.items()}
 
 
-def hyper(variant: str, task: str, scale: str, own_teacher: bool) -> Hyper:
-    """The paper's settings at full scale, declared fractions of them elsewhere (README, D9)."""
-    six = variant.startswith("tinybert-6")
-    every = 2 if six or own_teacher else 3  # the little teacher of smoke scale has 4 layers
-    shape = Student(every=every, hidden=768, ffn=3072) if six else Student(every=every)
-    losses = Layers().model_copy(update=_LAYERS.get(variant, {}))
+SIX = {"student.every": 2, "student.hidden": 768, "student.ffn": 3072,
+       "released": "huawei-noah/TinyBERT_General_6L_768D"}  # fmt: skip
+"""TinyBERT6: half the layers, as wide as the teacher."""
+
+
+def hyper(changes: Mapping[str, Any], task: str, scale: str, own_teacher: bool) -> Hyper:
+    """The paper's settings at full scale, declared fractions of them elsewhere (README, D9), and what a variant
+    changes of them."""
+    every = 2 if own_teacher else 3  # the little teacher of smoke scale has 4 layers
     epochs = 50 if task == "cola" else 10 if task in LARGE else 20
-    base, head = Hyper(), HeadTraining()
+    base = Hyper()
     general, pretrain = base.general, base.pretrain
     intermediate = base.intermediate.training.model_copy(update={"epochs": epochs})
     prediction, tune = base.prediction.training, base.fine_tune
     if scale != "full":
-        if scale == "small":
-            head = HeadTraining(corpus_tokens=200_000, max_length=64,
-                                training=head.training.model_copy(update={"batch_tokens": 1024}))  # fmt: skip
         few = {"epochs": 2, "batch_size": 32, "lr": 1e-3} if scale == "smoke" else _SMALL
         corpus = {"corpus_tokens": 100_000, "max_length": 64}
         first = {"epochs": 1, "batch_size": 32, "lr": 1e-3, "warmup": 0.05}
@@ -161,17 +155,16 @@ def hyper(variant: str, task: str, scale: str, own_teacher: bool) -> Hyper:
         prediction = prediction.model_copy(update=few | {"lr": 5e-4 if scale == "smoke" else 3e-4})
         tune = prediction
     return Hyper(
-        student=shape,
-        general=general.model_copy(update={"losses": losses}),
+        student=Student(every=every),
+        general=general,
         pretrain=pretrain,
-        released="huawei-noah/TinyBERT_General_6L_768D" if six else base.released,
-        head=head,
-        augmentation=Augmentation(use=variant not in WITHOUT_AUGMENTATION, augmentation=_ROUNDS.get(scale, 20)),
-        intermediate=Intermediate(losses=losses, training=intermediate),
-        prediction=Prediction(loss="hard" if variant == "tinybert-4-no-pred" else "soft", training=prediction),
+        head=HEADS[scale],
+        augmentation=Augmentation(augmentation=_ROUNDS.get(scale, 20)),
+        intermediate=Intermediate(training=intermediate),
+        prediction=Prediction(training=prediction),
         fine_tune=tune,
         max_length=64 if scale == "smoke" or task in SINGLE else 128,
-    )
+    ).changed(changes)
 
 
 _ROUNDS = {"smoke": 1, "small": 1}

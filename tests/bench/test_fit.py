@@ -55,7 +55,7 @@ class Interrupted(Exception):
 
 def test_it_learns_and_says_what_it_did() -> None:
     model = fresh()
-    log = fit(model, loss, Batches(data(), 4, 0, 0), TRAINING.model_copy(update={"epochs": 30}), Accelerator())
+    log = fit(model, loss, Batches(data(), 4, 0), TRAINING.model_copy(update={"epochs": 30}), Accelerator())
     assert log.steps == 30 * 7 and log.examples == 30 * 50 and log.last_loss < 0.5 * log.first_loss
     assert log.precision in ("fp32", "bf16") and log.peak_bytes > 0
 
@@ -64,7 +64,7 @@ def test_it_learns_and_says_what_it_did() -> None:
 def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int) -> None:
     whole = fresh()
     torch.manual_seed(1)
-    want = fit(whole, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+    want = fit(whole, loss, Batches(data(), 4, 0), TRAINING, Accelerator())
 
     calls = 0
 
@@ -79,10 +79,10 @@ def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int)
     torch.manual_seed(1)
     checkpointer = Checkpointer(tmp_path / "fit", every_s=0.0)
     with pytest.raises(Interrupted):
-        fit(broken, interrupted, Batches(data(), 4, 0, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+        fit(broken, interrupted, Batches(data(), 4, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
     assert [p.name for p in (tmp_path / "fit").iterdir()] != []
     resumed = Tiny()  # other weights and another random state: both must come from the checkpoint
-    got = fit(resumed, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+    got = fit(resumed, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
     assert got.steps == want.steps and got.examples == want.examples
     assert got.first_loss == want.first_loss and got.last_loss == want.last_loss
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
@@ -94,14 +94,14 @@ def test_a_non_finite_loss_stops_the_run_naming_step_and_terms() -> None:
         return loss(model, batch) | {"extra": torch.tensor(float("nan"))}
 
     with pytest.raises(TrainError, match=r"step 0 .*task .*extra nan"):
-        fit(fresh(), bad, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+        fit(fresh(), bad, Batches(data(), 4, 0), TRAINING, Accelerator())
 
 
 def test_frozen_parameters_stay() -> None:
     model = fresh()
     model.embed.requires_grad_(False)
     before = model.embed.weight.clone()
-    fit(model, loss, Batches(data(), 4, 0, 0), TRAINING, Accelerator())
+    fit(model, loss, Batches(data(), 4, 0), TRAINING, Accelerator())
     assert torch.equal(model.embed.weight, before)
 
 
@@ -130,7 +130,7 @@ def test_accumulation_equals_a_larger_batch(clipping: dict[str, Any]) -> None:
     ):
         model = fresh().eval()
         model.drop.p = 0.0
-        batches = Batches(data(48), training.batch_size, 0, 0, bucket=False)
+        batches = Batches(data(48), training.batch_size, 0, bucket=False)
         fit(model, loss, batches, training, Accelerator())
         ends.append(model.out.weight.detach().clone())
     torch.testing.assert_close(ends[0], ends[1], rtol=1e-4, atol=1e-6)
@@ -157,7 +157,7 @@ def test_a_compiled_model_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> No
         model = fresh()
         model.drop.p = 0.0
         training = TRAINING.model_copy(update={"compile": switch})
-        fit(model, loss, Batches(data(), 4, 0, 0), training, Accelerator())
+        fit(model, loss, Batches(data(), 4, 0), training, Accelerator())
         weights.append(model.out.weight.detach().clone())
     assert compiled == [True]
     torch.testing.assert_close(weights[1], weights[0])
@@ -178,7 +178,7 @@ from bench.train.predict import predict
 accelerator = Accelerator()
 model = fresh(); model.drop.p = 0.0
 training = Training(epochs=2, batch_size=5, lr=1e-2, precision="fp32")
-log = fit(model, loss, Batches(data(), 5, 0, 0), training, accelerator)
+log = fit(model, loss, Batches(data(), 5, 0), training, accelerator)
 if accelerator.is_main_process:
     print("RESULT", accelerator.num_processes, log.steps, log.examples, *model.out.weight.flatten().tolist())
 """

@@ -74,7 +74,7 @@ def test_layers_are_seen_in_order_and_only_those_asked_for() -> None:
 
 
 def test_a_model_without_known_layers_and_a_layer_too_many_are_refused() -> None:
-    with pytest.raises(AssertionError, match="no list of layers"):
+    with pytest.raises(ModelError, match="no list of layers"):
         layers_of(nn.Linear(2, 2))
     with pytest.raises(AssertionError, match="of 3 layers"):
         trace(encoders()["bert"], batch(), (4,))

@@ -18,6 +18,9 @@ from bench.train.settings import BUDGET_FIELDS, FEW, Settings, Training, unknown
 from papers.bert import recipe as bert
 from papers.distilbert import recipe as distilbert
 
+BERT = bert.RECIPE.variants["bert"]
+SECOND = distilbert.RECIPE.variants["distilbert-d"]
+
 
 class Inner(Settings):
     """Two budget fields and one that is not."""
@@ -56,8 +59,8 @@ def models(found: type[Settings]) -> Iterator[type[Settings]]:
 
 @pytest.mark.parametrize(
     "settings",
-    [Training.model_validate({}), HeadTraining.model_validate({}), bert.hyper("bert", "squad", "smoke", None),
-     distilbert.hyper("distilbert-d", "squad", "full", None)],
+    [Training.model_validate({}), HeadTraining.model_validate({}), bert.hyper(BERT, "squad", "smoke", None),
+     distilbert.hyper(SECOND, "squad", "full", None)],
     ids=lambda settings: f"{type(settings).__module__}.{type(settings).__name__}",
 )  # fmt: skip
 def test_every_field_has_a_description(settings: Settings) -> None:
@@ -70,7 +73,7 @@ def test_every_field_has_a_description(settings: Settings) -> None:
 
 
 def test_a_field_that_is_not_set_leaves_no_trace_where_it_may() -> None:
-    without, with_windows = bert.hyper("bert", "rte", "small", None), bert.hyper("bert", "squad", "small", None)
+    without, with_windows = bert.hyper(BERT, "rte", "small", None), bert.hyper(BERT, "squad", "small", None)
     assert "windows" not in without.model_dump(mode="json") and "windows" not in without.names()
     assert with_windows.model_dump(mode="json")["windows"]["stride"] == 64
     changed = with_windows.override({"windows.stride": "32"})

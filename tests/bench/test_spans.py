@@ -171,7 +171,7 @@ def model() -> BertForQuestionAnswering:
 
 def test_predictions_per_token_come_back_in_order() -> None:
     made = windows(rows(("q", "b c d f g h j k l", "f g"), ("q r", "b", "b")), TOKENIZER, 9, 3, 2)
-    logits = predict(model(), made.encoded, 0, Accelerator(cpu=True)).reshape(len(made.rows), -1, 2)
+    logits = predict(model(), made.encoded, Accelerator(cpu=True)).reshape(len(made.rows), -1, 2)
     assert logits.shape[1] == made.encoded.lengths.max()
     for window, length in enumerate(made.encoded.lengths):
         part = slice(made.encoded.offsets[window], made.encoded.offsets[window] + length)

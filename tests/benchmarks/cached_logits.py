@@ -21,14 +21,13 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from bench.data.batches import Batch, Batches, Encoded
+from bench.data.batches import Batch, Batches, Encoded, with_logits
 from bench.models.outputs import forward
 from bench.train.fit import fit
 from bench.train.losses import supervised
 from bench.train.predict import predict
 from bench.train.settings import Training
 from papers.tinybert import losses
-from papers.tinybert.recipe import with_logits
 from papers.tinybert.student import student_config
 
 TRAINING = Training(epochs=1, batch_size=32, lr=3e-5)
@@ -57,14 +56,14 @@ def main() -> None:
     base = BertConfig(num_hidden_layers=6, hidden_size=384, intermediate_size=1536)
     student, rows, accelerator = student_config(base, 3, 312, 1200), data(arguments.rows), Accelerator(cpu=True)
     started = time.perf_counter()
-    answers = predict(BertForSequenceClassification(base), rows, 0, accelerator)
+    answers = predict(BertForSequenceClassification(base), rows, accelerator)
     print(f"making the logits of {len(rows)} rows: {time.perf_counter() - started:.2f} s")
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "logits.npy", answers)
         mapped = np.load(Path(folder) / "logits.npy", mmap_mode="r")
         sides = {
-            "labels": (Batches(rows, 32, 0, 0), supervised("label")),
-            "logits": (Batches(rows, 32, 0, 0, transform=with_logits(mapped)), soft),
+            "labels": (Batches(rows, 32, 0), supervised("label")),
+            "logits": (Batches(rows, 32, 0, transform=with_logits(mapped)), soft),
         }
         found: dict[str, list[float]] = {name: [] for name in sides}
         seconds(*sides["labels"], student, accelerator)  # warm-up

@@ -63,7 +63,7 @@ def bare(model: nn.Module, batches: Batches, training: Training) -> None:
 
 def main() -> None:
     encoded, training, accelerator = data(), Training(epochs=1, batch_size=32, precision="fp32"), Accelerator()
-    batches = Batches(encoded, 32, 0, 0)
+    batches = Batches(encoded, 32, 0)
     sides = {
         "bare": lambda: bare(fresh(), batches, training),
         "fit": lambda: fit(fresh(), supervised("label"), batches, training, accelerator),

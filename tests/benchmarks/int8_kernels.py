@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from transformers import BertConfig, BertForSequenceClassification
 
-from bench.data.batches import Vocabulary, encode
+from bench.data.batches import encode
 from bench.data.metrics import compute
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
@@ -45,11 +45,11 @@ def scores(folder: str, data: str, task_name: str) -> dict[str, float | None]:
     checkpoint = load.check(load.find(folder))
     model = load.realign(load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), task.labels)
     tokenizer, rows = load.tokenizer(checkpoint.folder), open_source(data).rows(task, task.scored[0])
-    encoded, pad = encode(rows, tokenizer, 128), Vocabulary.of(tokenizer).pad
+    encoded = encode(rows, tokenizer, 128)
     sides = {"fp32": model.eval(), "int8": with_int8_linears(model.eval())}
     accelerator = Accelerator(cpu=True)
     return {
-        name: compute(task, answers(task, predict(side, encoded, pad, accelerator)), rows.labels)[task.primary]
+        name: compute(task, answers(task, predict(side, encoded, accelerator)), rows.labels)[task.primary]
         for name, side in sides.items()
     }
 

@@ -24,7 +24,7 @@ def main() -> None:
 
     results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     papers, _ = registry.find()
-    references = {name for name in papers if registry.has_recipe(name) and not registry.load_recipe(name).teacher}
+    references = {name for name in papers if registry.has_recipe(name) and registry.load_recipe(name).is_reference}
     records = store.read_records(results, ("smoke",))
     newest = {r.spec.task: r for r in records if r.spec.paper in references and r.status == "ok"}
     if not newest:

@@ -78,11 +78,11 @@ def of_rows(side: str, arguments: argparse.Namespace) -> list[Batch]:
     rows = Texts((texts,), np.zeros(len(texts), np.int64))
     encoded = encode(rows, load.tokenizer(Path(arguments.tokenizer)), arguments.length)
     if side == "ours":
-        batches = Batches(encoded, BATCH, 0, seed=0)
+        batches = Batches(encoded, BATCH, seed=0)
         return [batches.batch(0, i, indices) for i, indices in enumerate(batches.order(0))]
     found = []
     for start in range(0, len(encoded), BATCH):
-        batch = pad(encoded, np.arange(start, min(start + BATCH, len(encoded))), 0)
+        batch = pad(encoded, np.arange(start, min(start + BATCH, len(encoded))))
         names = ("input_ids", "attention_mask", "token_type_ids")
         found.append({n: F.pad(batch[n], (0, arguments.length - batch[n].shape[1])) for n in names})
     return found

@@ -58,7 +58,7 @@ class Sides:
 
     def ours(self, model: nn.Module, seed: int) -> None:
         training = Training(epochs=self.epochs, batch_size=BATCH, lr=self.lr, warmup=0.1)
-        fit(model, supervised("label"), Batches(self.train, BATCH, 0, seed), training, self.accelerator)
+        fit(model, supervised("label"), Batches(self.train, BATCH, seed), training, self.accelerator)
 
     def stock(self, model: nn.Module, seed: int, padded: bool) -> None:
         """transformers.Trainer with its usual collator; `padded` pads every row to 128 in fp32."""
@@ -77,7 +77,7 @@ class Sides:
             Trainer(model, arguments, train_dataset=rows, data_collator=DataCollatorWithPadding(self.tokenizer)).train()  # pyright: ignore
 
     def score(self, model: nn.Module) -> float:
-        logits = predict(model, self.dev, 0, self.accelerator)
+        logits = predict(model, self.dev, self.accelerator)
         return compute(self.task, answers(self.task, logits), self.dev.labels)["accuracy"] or 0.0
 
 
@@ -114,7 +114,7 @@ def main() -> None:
     print(f"rows {len(sides.train)}, epochs {arguments.epochs}, batch {BATCH}, bf16 native: {sides.bf16}")
     for name, values in seconds.items():
         print(f"{name:30} {examples / statistics.median(values):8.1f} examples/s")
-    batches = Batches(sides.train, BATCH, 0, 0)
+    batches = Batches(sides.train, BATCH, 0)
     tokens = sum(batches.batch(0, place, rows)["input_ids"].numel() for place, rows in enumerate(batches.order(0)))
     per_example = tokens / len(sides.train)
     print(f"fit computes {per_example:.1f} tokens an example, padding included: at one speed per token, padding to 128 "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,18 @@ from transformers import (
     BertForMaskedLM,
     DistilBertForMaskedLM,
     PreTrainedModel,
+    PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
 )
 
-from bench.data.batches import Batches, Encoded, Vocabulary
-from bench.data.rows import Texts
+from bench.data.batches import Batches, Encoded, Transform, Vocabulary
+from bench.data.batches import encode as encoded
+from bench.data.rows import UNLABELLED, Texts
 from bench.data.tasks import Task, get_task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.predict import predict
-from bench.train.settings import Training, Windowing
+from bench.train.settings import Group, Training, Windowing
 from papers.distilbert.student import config
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -79,18 +81,29 @@ class FakeContext:
         column = [" ".join(f"w{i + j}" for j in range(5)) for i in range(len(labels))]
         return Texts(tuple([column] * len(self.task.columns)), labels)
 
+    def all_texts(self) -> Texts:
+        """The labelled texts and as many without a label, of two words more."""
+        self.asked.append(("all_texts",))
+        given = self.train_texts()
+        more = [" ".join(f"w{2 * i + j}" for j in range(7)) for i in range(len(given))]
+        labels = np.concatenate([given.labels, np.full(len(given), UNLABELLED, given.labels.dtype)])
+        return Texts(tuple([*column, *more] for column in given.columns), labels)
+
     def kept(self, name: str) -> Path:
         return self.folder / name
 
-    def encode(self, texts: Texts, max_length: int) -> Encoded:
+    def encode(self, texts: Texts, max_length: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Encoded:
         self.asked.append(("encode", max_length))
+        if tokenizer is not None:
+            return encoded(texts, tokenizer, max_length)
         words = {f"w{i}": 5 + i for i in range(WORDS - 5)}
         rows = [[*[2, *(words[w] for w in text.split())][: max_length - 1], 3] for text in texts.columns[0]]
         return Encoded.from_lists(rows, [[0] * len(row) for row in rows], texts.labels)
 
-    def teacher_logits(self, rows: Encoded) -> np.ndarray:
+    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
         self.asked.append(("teacher_logits", len(rows)))
-        return predict(self.fine_tuned_teacher(), rows, self.vocabulary.pad, Accelerator(cpu=True))
+        rows = encoded(rows, self.tokenizer, 24) if isinstance(rows, Texts) else rows
+        return predict(self.fine_tuned_teacher(), rows, Accelerator(cpu=True))
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self.asked.append(("sentence_pairs", max_tokens, max_length, short))
@@ -100,6 +113,9 @@ class FakeContext:
         self.asked.append(("corpus", max_tokens, max_length, min_length))
         return self._examples(np.empty(0, np.int64))
 
+    def base(self) -> nn.Module:
+        return self.teacher()
+
     def teacher(self) -> PreTrainedModel:
         assert self.given is not None
         return self.given
@@ -107,7 +123,12 @@ class FakeContext:
     def fine_tuned_teacher(self) -> PreTrainedModel:
         return self.teacher()
 
-    def fit(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> FitLog:
+    def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
+        return Batches(rows, training.batch_size, self.seed, training.batch_tokens, transform)
+
+    def fit(
+        self, model: nn.Module, loss: Loss, batches: Batches, training: Training, groups: Sequence[Group] = ()
+    ) -> FitLog:
         self.fitted.append((model, loss, batches, training))
         if self.trains:
             log = fit(model, loss, batches, training, Accelerator(cpu=True))

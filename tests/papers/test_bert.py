@@ -29,13 +29,18 @@ from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import forward
 from bench.train.losses import masked_lm
-from bench.train.recipe import State, TeacherFacts
+from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config, load_encoder
 from papers.bert import recipe
-from papers.bert.recipe import RECIPE, Hyper, Pretraining, hyper
+from papers.bert.recipe import RECIPE, Hyper, Pretraining
 
 PRETRAINING = Pretraining.model_validate({})
-GIVEN = TeacherFacts(layers=4, hidden=128, heads=4, vocabulary=1000)
+GIVEN = EncoderFacts(layers=4, hidden=128, heads=4, vocabulary=1000)
+
+
+def hyper(variant: str, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
+    """The settings of a variant by its name."""
+    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
 
 
 def tiny_config(layers: int = 2, **fields: Any) -> BertConfig:
@@ -107,8 +112,8 @@ def test_smoke_scale_makes_its_own_encoder_unless_one_is_given(task: str) -> Non
 def test_the_recipe_names_what_exists() -> None:
     assert set(RECIPE.tasks) <= set(TASKS) and len(set(RECIPE.tasks)) == len(RECIPE.tasks) == 12
     assert set(RECIPE.smoke_tasks) <= set(RECIPE.tasks) and len(RECIPE.smoke_tasks) >= 3
-    assert RECIPE.teacher is None and RECIPE.main_variant == "bert" and not RECIPE.checkpoints
-    for given, wanted in ((RECIPE.default_teacher, "uncased"), (RECIPE.cased_teacher, "cased")):
+    assert RECIPE.is_reference and RECIPE.main_variant == "bert" and not RECIPE.variants["bert"].released
+    for given, wanted in ((RECIPE.default_encoder, "uncased"), (RECIPE.cased_encoder, "cased")):
         assert given is not None
         assert given[0] == f"google-bert/bert-base-{wanted}" and re.fullmatch("[0-9a-f]{40}", given[1])
 
@@ -116,14 +121,15 @@ def test_the_recipe_names_what_exists() -> None:
 @pytest.mark.parametrize(
     ("teacher", "first", "needs"), [(GIVEN, "load_checkpoint", None), (None, "pretrain", "corpus")]
 )
-def test_stages(teacher: TeacherFacts | None, first: str, needs: str | None) -> None:
-    stages = RECIPE.stages("bert", teacher)
+def test_stages(teacher: EncoderFacts | None, first: str, needs: str | None) -> None:
+    where = "given" if teacher else "made"
+    stages = [stage for stage in RECIPE.variants["bert"].stages if stage.encoder in (None, where)]
     assert [stage.name for stage in stages] == [first, "fine_tune"]
     assert [stage.task_free for stage in stages] == [True, False]
     assert [stage.needs for stage in stages] == [needs, "task"]
     used = {name for stage in stages for name in stage.uses}
     assert used == set(Hyper.model_fields) - ({"pretrain"} if teacher else set())
-    assert not [stage for stage in stages if stage.teacher]
+    assert not [stage for stage in stages if stage.asks]
 
 
 # An encoder becomes a classifier

@@ -21,10 +21,10 @@ from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import get_task
 from bench.models.outputs import forward
 from bench.train.mlm import HeadTraining, with_lm_head
-from bench.train.recipe import State, TeacherFacts
+from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
 from papers.distilbert import recipe
-from papers.distilbert.recipe import RECIPE, Distillation, Hyper, hyper
+from papers.distilbert.recipe import RECIPE, Distillation, Hyper
 from papers.distilbert.student import config, copy_layers, teacher_layers
 
 VOCABULARY = 60
@@ -167,13 +167,20 @@ SWITCHES: dict[str, dict[str, Any]] = {
     "distilbert-random-init": {"initialisation": "random"},
     "distilbert-released": {},
 }
-TEACHERS = [None, TeacherFacts(layers=12, hidden=768, heads=12, vocabulary=30522)]
+
+
+def hyper(variant: str, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
+    """The settings of a variant by its name."""
+    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
+
+
+TEACHERS = [None, EncoderFacts(layers=12, hidden=768, heads=12, vocabulary=30522)]
 
 
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("variant", SWITCHES)
 @pytest.mark.parametrize("teacher", TEACHERS, ids=["own teacher", "given teacher"])
-def test_a_variant_differs_in_its_own_switch_only(variant: str, scale: str, teacher: TeacherFacts | None) -> None:
+def test_a_variant_differs_in_its_own_switch_only(variant: str, scale: str, teacher: EncoderFacts | None) -> None:
     assert RECIPE.variants.keys() == {*SWITCHES, "distilbert-d"} and RECIPE.main_variant == "distilbert"
     seen = 0
     for task in RECIPE.tasks:
@@ -196,7 +203,7 @@ def test_the_second_distillation_is_of_squad_alone(scale: str) -> None:
         assert (training.batch_size, training.lr, training.epochs, training.warmup) == (8, 5e-5, 3, 0.0)
     else:
         assert training == plain.fine_tune, "only the loss differs"
-    with pytest.raises(SpecError, match="the second distillation is of SQuAD; in distilbert-d; found rte"):
+    with pytest.raises(SpecError, match=r"the second distillation is of SQuAD; in distilled a second time.*found rte"):
         hyper("distilbert-d", "rte", scale, None)
 
 
@@ -224,24 +231,23 @@ def test_smaller_scales_are_smaller_everywhere() -> None:
 
 
 @pytest.mark.parametrize("variant", [*SWITCHES, "distilbert-d"])
-@pytest.mark.parametrize("teacher", TEACHERS, ids=["own teacher", "given teacher"])
-def test_stages(variant: str, teacher: TeacherFacts | None) -> None:
-    stages = RECIPE.stages(variant, teacher)
+def test_stages(variant: str) -> None:
+    stages = RECIPE.variants[variant].stages
     names = [stage.name for stage in stages]
     used = [name for stage in stages for name in stage.uses]
     assert len(used) == len(set(used)) and set(used) <= set(Hyper.model_fields)
     if variant == "distilbert-released":
         assert names == ["load_released", "fine_tune"]
-        assert set(used) == {"released", "max_length", "windows", "fine_tune"} and not [s for s in stages if s.teacher]
-        assert RECIPE.checkpoints == {"distilbert-released": "released"}
+        assert set(used) == {"released", "max_length", "windows", "fine_tune"} and not [s for s in stages if s.asks]
+        assert RECIPE.variants[variant].released == "released"
     else:
-        last, other, asked = ("fine_tune", "second", None)
+        last, other, asked = ("fine_tune", "second", ())
         if variant == "distilbert-d":
-            last, other, asked = ("distil_second", "fine_tune", "fine_tuned")
+            last, other, asked = ("distil_second", "fine_tune", ("fine_tuned",))
         assert names == ["prepare_teacher", "initialise_student", "distil_general", last]
         assert set(used) == set(Hyper.model_fields) - {"released", other}, "a field that no stage uses does nothing"
-        assert [stage.teacher for stage in stages] == ["pretrained", None, None, asked]
-        assert [stage.needs for stage in stages] == ["corpus", None, "corpus", "task"]
+        assert [stage.asks for stage in stages] == [("pretrained",), (), (), asked]
+        assert [stage.needs for stage in stages] == ["lm_head", None, "corpus", "task"]
     assert [stage.task_free for stage in stages] == [True] * (len(stages) - 1) + [False]
 
 

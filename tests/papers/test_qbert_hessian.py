@@ -271,7 +271,7 @@ def test_sensitivity_is_the_eigenvalues_of_its_subsets() -> None:
     for repeat in range(3):
         chosen = subset(rows, sensing, 5, repeat)
         assert [len(part) for part in chosen] == [3, 3, 2]
-        whole = pad(rows, np.concatenate(chosen), 0)
+        whole = pad(rows, np.concatenate(chosen))
         for layer in range(3):
             assert found[layer].values[repeat] == pytest.approx(exact(model, whole, layer)[0][0], rel=2e-3)
 

@@ -281,7 +281,7 @@ def test_it_trains_saves_and_loads(tmp_path: Path) -> None:
     model, rng = from_float(bert(), SCHEME), np.random.default_rng(0)
     labels = rng.integers(0, 2, 32)
     rows = [[2, *(rng.integers(5, 25, 6) + 20 * label).tolist(), 3] for label in labels]
-    batches = Batches(Encoded.from_lists(rows, [[0] * 8] * 32, labels), 8, 0, 0)
+    batches = Batches(Encoded.from_lists(rows, [[0] * 8] * 32, labels), 8, 0)
     training = Training(epochs=8, lr=3e-3, precision="fp32")
     log = fit(model, supervised("label"), batches, training, Accelerator(cpu=True))
     assert log.last_loss < log.first_loss / 2

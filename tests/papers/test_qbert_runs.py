@@ -17,7 +17,7 @@ from safetensors import safe_open
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.models import load
-from bench.train.recipe import State, TeacherFacts
+from bench.train.recipe import EncoderFacts, State
 from papers.qbert import packed, recipe, settings
 from papers.qbert.recipe import RECIPE
 
@@ -131,7 +131,7 @@ def test_mixtures_share_what_they_measured(call: Call) -> None:
 
 
 def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
-    base = TeacherFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
+    base = EncoderFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
     found = {name: settings.hyper(name, "sst2", "full", base) for name in RECIPE.variants}
     assert {name: (h.bits.high, h.bits.low, h.bits.order) for name, h in found.items() if h.bits.low} == {
         "qbert-mp24": (4, 2, "sensitivity"), "qbert-mp23": (3, 2, "sensitivity"),
@@ -148,7 +148,7 @@ def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
     assert found["qbert-w4-g1"].quantiser.embedding_groups == 128
     squad = settings.hyper("qbert-w4", "squad", "full", base)
     assert (squad.training.batch_size, squad.training.lr, squad.training.epochs, squad.max_length) == (12, 3e-5, 3, 384)
-    narrow = TeacherFacts(layers=6, hidden=384, heads=12, vocabulary=30522)
+    narrow = EncoderFacts(layers=6, hidden=384, heads=12, vocabulary=30522)
     assert settings.hyper("qbert-w4-g768", "sst2", "small", narrow).quantiser.groups == 384
 
 

@@ -16,12 +16,12 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bench.core.errors import ModelError
 from bench.data.tasks import get_task
 from bench.models import load
-from bench.train.recipe import State, TeacherFacts
+from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
 from papers.tinybert import recipe, rows
 from papers.tinybert.augment import Augmentation
-from papers.tinybert.recipe import RECIPE, check, hyper
-from papers.tinybert.settings import WITHOUT_AUGMENTATION, Hyper, Student
+from papers.tinybert.recipe import RECIPE
+from papers.tinybert.settings import Hyper, Student
 from papers.tinybert.student import (
     TinyBertForDistillation,
     TinyBertForSequenceClassification,
@@ -33,7 +33,7 @@ from papers.tinybert.student import (
     with_projections,
 )
 
-BASE = TeacherFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
+BASE = EncoderFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
 SCALES = ("smoke", "small", "full")
 
 
@@ -146,6 +146,15 @@ SWITCHES: dict[str, dict[str, Any]] = {
 SIX = {"tinybert-6", "tinybert-6-released"}
 
 
+def hyper(variant: str, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
+    """The settings of a variant by its name."""
+    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
+
+
+def check(variant: str, *rest: Any) -> None:
+    recipe.check(RECIPE.variants[variant], *rest)
+
+
 @pytest.mark.parametrize("scale", SCALES)
 @pytest.mark.parametrize("variant", SWITCHES)
 def test_a_variant_differs_in_its_own_switch_only(variant: str, scale: str) -> None:
@@ -210,26 +219,26 @@ GENERAL = ["initialise_student", "distil_general"]
     ],
 )
 def test_stages(variant: str, names: list[str]) -> None:
-    stages = RECIPE.stages(variant, BASE)
+    stages = RECIPE.variants[variant].stages
     assert [stage.name for stage in stages] == ["prepare_words", *names]
     assert {name for stage in stages for name in stage.uses} <= set(Hyper.model_fields)
     free = [stage.task_free for stage in stages]
     assert free == sorted(free, reverse=True) and not free[-1]
-    assert all((stage.teacher == "fine_tuned") is (stage.name in DISTIL) for stage in stages)
-    assert set(RECIPE.checkpoints) == {v for v in RECIPE.variants if v.endswith("-released")}
+    assert all((stage.asks == ("fine_tuned",)) is (stage.name in DISTIL) for stage in stages)
+    assert bool(RECIPE.variants[variant].released) is variant.endswith("-released")
 
 
 def test_a_given_teacher_is_checked_before_anything_runs(tmp_path: Path) -> None:
     check("tinybert-4", hyper("tinybert-4", "rte", "full", BASE), BASE, None)
     check("tinybert-4", hyper("tinybert-4", "rte", "smoke", None), None, None)
     with pytest.raises(ModelError, match="do not divide"):
-        check("tinybert-4", hyper("tinybert-4", "rte", "small", BASE), TeacherFacts(4, 16, 2, 60), None)
+        check("tinybert-4", hyper("tinybert-4", "rte", "small", BASE), EncoderFacts(4, 16, 2, 60), None)
     released = load.Checkpoint(tmp_path, four_layers(), "BertModel")
     chosen = hyper("tinybert-4-released", "rte", "full", BASE)
     check("tinybert-4-released", chosen, BASE, released)
     for facts, word in (
-        (TeacherFacts(12, 768, 12, 28996), "vocabulary"), (TeacherFacts(12, 768, 6, 30522), "heads"),
-        (TeacherFacts(12, 300, 12, 30522), "hidden size"), (TeacherFacts(6, 768, 12, 30522), "divide"),
+        (EncoderFacts(12, 768, 12, 28996), "vocabulary"), (EncoderFacts(12, 768, 6, 30522), "heads"),
+        (EncoderFacts(12, 300, 12, 30522), "hidden size"), (EncoderFacts(6, 768, 12, 30522), "divide"),
     ):  # fmt: skip
         with pytest.raises(ModelError, match=word):
             check("tinybert-4-released", chosen, facts, released)
@@ -335,8 +344,9 @@ def test_augmented_rows_are_made_once_and_both_phases_read_them(context: Callabl
 
 
 def test_rows_without_augmentation_have_the_same_budget() -> None:
-    found = {v: hyper(v, "rte", "full", BASE) for v in (*WITHOUT_AUGMENTATION, "tinybert-4")}
+    without = [name for name, changes in SWITCHES.items() if "augmentation.use" in changes]
+    found = {v: hyper(v, "rte", "full", BASE) for v in (*without, "tinybert-4")}
     assert [h.augmentation.use for h in found.values()] == [False] * 4 + [True]
     assert len({json.dumps(h.budget(), sort_keys=True) for h in found.values()}) == 1
-    for variant in WITHOUT_AUGMENTATION:
-        assert "augment_rows" not in [stage.name for stage in recipe.stages(variant, None)]
+    for variant in without:
+        assert "augment_rows" not in [stage.name for stage in RECIPE.variants[variant].stages]

@@ -1,0 +1,204 @@
+"""One job -> one record, whatever happens: the function that a plain run, a worker and a cluster task call alike."""
+
+from __future__ import annotations
+
+import logging
+import time
+from datetime import UTC, datetime
+from functools import cache as once
+from typing import Any
+
+from accelerate import Accelerator
+
+from bench.core import environment
+from bench.core.errors import BenchError, ModelError
+from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier
+from bench.core.store import Store
+from bench.data.tasks import floor
+from bench.models import load
+from bench.run import further, measure
+from bench.run.cache import Cache
+from bench.run.inputs import Reading
+from bench.run.plan import Job
+from bench.run.stages import ChainLog, make_stages, tokenizer_folder
+from bench.train.precision import choose
+from bench.train.progress import Bars, bar
+
+log = logging.getLogger(__name__)
+
+
+def run_job(job: Job, store: Store, cache: Cache, bars: Bars = bar) -> Record:
+    """The job's record: the one that is there, or a new one. A failed run writes one, too.
+
+    What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
+    """
+    found = store.find(job.spec, job.hash)
+    if found is not None:
+        return found
+    started, clock = datetime.now(UTC), time.monotonic()
+    chain = ChainLog()
+    measurements: list[Measurement] = []
+    content: dict[str, Any] = {"status": "ok", "reason": ""}
+    failure: Exception | None = None
+    try:
+        _make(job, store, cache, bars, chain, measurements, content)
+    except Exception as error:
+        told = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+        content |= {"status": "failed", "reason": told}
+        failure = error
+    accelerator = Accelerator()
+    if isinstance(failure, BenchError):
+        log.error("%s", failure)
+        before = store.failed_before(job.spec, job.hash, content["reason"], _code(job))
+        if before is not None:
+            log.info("failed as before, record=%s", before.id)
+            accelerator.wait_for_everyone()  # as below: processes may differ in what they see
+            return before
+    record = _record(job, started, time.monotonic() - clock, chain, measurements, content)
+    if accelerator.is_main_process:
+        log.info("record=%s status=%s", store.write(record), record.status)
+    accelerator.wait_for_everyone()
+    if failure is not None and not isinstance(failure, BenchError):
+        raise failure
+    return record
+
+
+def _make(
+    job: Job, store: Store, cache: Cache, bars: Bars, chain: ChainLog, measurements: list[Measurement],
+    content: dict[str, Any],
+) -> None:  # fmt: skip
+    """Make the model, measure it, and write down what is found as it is found."""
+    accelerator = Accelerator()
+    reference = _reference(job, store, content) if job.reference else None
+    key = make_stages(job, cache, chain, bars=bars)
+    chain.entries[:0] = _base_entries(job, cache, chain)
+    folder = cache.model_folder(key)
+    measurements += measure.cost(chain.entries)
+    content["artefacts"] = measure.artefacts(load.weight_files(folder))
+    model = load.load_saved(folder)
+    reading = Reading(tokenizer_folder(job, cache), job.reading.max_length, job.reading.windows)
+    said = measure.answers(job, model, reading, accelerator)
+    measurements += measure.quality(job, said, reading)
+    measurements += measure.size(model, folder)
+    measurements += measure.findings(cache.manifest(key)["facts"])
+    other = None
+    if job.reference is not None:
+        other = load.load_saved(cache.model_folder(make_stages(job.reference, cache, ChainLog(), bars=bars)))
+    if job.recipe.further:
+        beside = cache.further_folder(key)
+        measurements += further.measure(job, job.recipe.further, model, said, other, beside, reading, accelerator)
+        content["artefacts"] += measure.artefacts(load.packed_files(beside))
+    if accelerator.is_main_process:  # the others wait: they would disturb its timing
+        measurements += measure.speed(model, other, accelerator)
+    accelerator.wait_for_everyone()
+    if reference is not None:
+        measurements += measure.against_reference(job, measurements, reference.measurements)
+
+
+def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:
+    """What the models below a stack cost: part of its price. The reference, which others start from too, is not."""
+    if job.base is None or job.base is job.reference:
+        return []
+    below = ChainLog()
+    make_stages(job.base, cache, below)
+    chain.dev_looks += below.dev_looks
+    own = [entry.model_copy(update={"name": f"{job.base.spec.variant}: {entry.name}"}) for entry in below.entries]
+    return [*_base_entries(job.base, cache, chain), *own]
+
+
+def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
+    """The record of the model that this one is compared with; raises ModelError where it failed or guesses."""
+    for needed in job.needed:
+        if store.find(needed.spec, needed.hash) is None:
+            raise ModelError("what the run starts or learns from has no record", where=needed.spec,
+                             fix="see why its run failed")  # fmt: skip
+    reference = job.reference
+    assert reference is not None
+    record = store.find(reference.spec, reference.hash)
+    assert record is not None, "it is among what is needed"
+    score, lowest = record.value(job.task.primary, job.task.scored[0]), lowest_score(job)
+    content["teacher"] = TeacherLink(record=record.id, score=score)
+    if score is None or score < lowest:
+        raise ModelError("the fine-tuned teacher is below its floor", where=reference.spec, found=score,
+                         expected=f"{job.task.primary} of at least {lowest:.4f}",
+                         fix="train the teacher longer or give another one")  # fmt: skip
+    return record
+
+
+def lowest_score(job: Job) -> float:
+    """What a teacher must reach on the task."""
+    return floor(job.task, job.inputs.whole(job.task, job.task.scored[0]).labels)
+
+
+@once
+def _where() -> tuple[dict[str, Any], Code]:
+    """What this process runs on, and the code that it was started from."""
+    device = Accelerator().device
+    precision = choose("auto", device)
+    facts = environment.fingerprint() | {
+        "device": device.type, "processes": Accelerator().num_processes, "precision": precision.name,
+        "precision_why": precision.why,
+    }  # fmt: skip
+    return facts, environment.code_state()
+
+
+def _record(
+    job: Job, started: datetime, seconds: float, chain: ChainLog, measurements: list[Measurement],
+    content: dict[str, Any],
+) -> Record:  # fmt: skip
+    budget = job.inputs.limits(job.task) | job.hyper.budget()
+    return Record(
+        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job.hash[:8]}-s{job.spec.seed}",
+        spec=RunSpec.model_validate(job.spec.as_dict()),
+        tier=_tier(job),
+        hyper=job.hyper.model_dump(mode="json") | {"budget": budget},
+        hash=job.hash,
+        overrides=dict(job.overrides),
+        code=_code(job),
+        environment=_where()[0],
+        data=_data(job),
+        stages=chain.entries,
+        dev_looks=chain.dev_looks,
+        measurements=measurements,
+        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        seconds=round(seconds, 3),
+        **content,
+    )
+
+
+def _code(job: Job) -> Code:
+    """The commit, and the code of each stage; of a stack those of the models below, too."""
+    hashes: dict[str, str] = {}
+    at: Job | None = job
+    while at is not None and at is not job.reference:
+        before = "" if at is job else f"{at.spec.variant}: "
+        hashes = {f"{before}{plan.stage.name}": plan.code for plan in at.stages} | hashes
+        at = at.base
+    return _where()[1].model_copy(update={"stage_hashes": hashes})
+
+
+def _tier(job: Job) -> Tier:
+    """How close the run is to the paper: another teacher, budgets and overrides only ever lower it."""
+    request = job.inputs.request
+    if job.spec.scale == "smoke":
+        return "proxy"
+    partial = any(rows.partial for rows in _splits(job).values())
+    given = request.teacher or request.limit or request.labels or request.unlabelled
+    if job.spec.scale == "small" or given or job.overrides or partial:
+        return "reduced"
+    return "checkpoint" if job.released else "exact"
+
+
+def _splits(job: Job) -> dict[str, Any]:
+    return {split: job.inputs.rows(job.task, split) for split in (job.task.train, *job.task.scored)}
+
+
+def _data(job: Job) -> Data:
+    splits, task, inputs = _splits(job), job.task, job.inputs
+    first = splits[task.train]
+    used = {split: len(rows) for split, rows in splits.items()}
+    used[task.train] = len(inputs.used(task, task.train))
+    if inputs.request.labels or inputs.request.unlabelled:
+        used["unlabelled"] = len(inputs.all_texts(task)) - used[task.train]
+    return Data(source=first.source, revision=first.revision, sha256=inputs.data_identity(task), rows=used,
+                partial=any(rows.partial for rows in splits.values()))  # fmt: skip

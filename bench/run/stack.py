@@ -1,0 +1,77 @@
+"""Which variants a request names, and which of them may follow each other in a stack: `tinybert-4+qbert-w4`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from bench.core import registry
+from bench.core.errors import SpecError
+from bench.run.request import Request
+from bench.train.recipe import Recipe
+
+
+class Named(NamedTuple):
+    """A variant and the recipe that makes it."""
+
+    recipe: Recipe
+    variant: str
+
+
+Stack = tuple[Named, ...]
+"""Variants of which each starts from the finished model of the one before; mostly one alone."""
+
+JOINT = "+"
+
+
+def why_not(below: Recipe, above: Recipe) -> str:
+    """Why a variant of one recipe cannot follow one of another; empty where it can."""
+    if above.name == below.name:
+        return "a stack takes each paper once"
+    if above.base is None:
+        return f"{above.name} trains a student of its own and starts from no finished model"
+    if below.name == above.base:
+        return f"{above.name} starts from {below.name} by itself"
+    return ""
+
+
+def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
+    """What the request means, each paper's main variant where none is named, and the recipes of the papers chosen.
+
+    Raises: SpecError for an unknown paper or variant, and for a stack that cannot be.
+    """
+    recipes = _recipes(request.paper)
+    known = {variant: recipe for recipe in recipes.values() for variant in recipe.variants}
+    asked = [_stack(name, known) for name in request.variant]
+    if asked:
+        # The reference is made, too, where it was chosen beside named variants of others by --paper.
+        plain = [recipe for recipe in recipes.values() if recipe.is_reference and not any(
+            one.recipe is recipe for stack in asked for one in stack)]  # fmt: skip
+        return [*((Named(recipe, recipe.main_variant),) for recipe in plain), *asked], recipes
+    return [(Named(recipe, recipe.main_variant),) for recipe in recipes.values()], recipes
+
+
+def _recipes(asked: Iterable[str]) -> dict[str, Recipe]:
+    papers, broken = registry.find()
+    with_recipe = [name for name in papers if registry.has_recipe(name)]
+    for name in asked:
+        if name in broken:
+            raise SpecError("the paper is broken", where=name, found=broken[name], fix="see bench list")
+        if name not in with_recipe:
+            raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}", fix="bench list")
+    return {name: registry.load_recipe(name) for name in (tuple(asked) or with_recipe)}
+
+
+def _stack(name: str, known: dict[str, Recipe]) -> Stack:
+    parts = name.split(JOINT)
+    for part in parts:
+        if part not in known:
+            raise SpecError("unknown variant", found=part or name, expected=f"one of {', '.join(sorted(known))}")
+    papers = [known[part].name for part in parts]
+    for place in range(1, len(parts)):
+        reason = why_not(known[parts[place - 1]], known[parts[place]])
+        reason = reason or ("a stack takes each paper once" if papers[place] in papers[:place] else "")
+        if reason:
+            raise SpecError("the variants cannot be stacked", where=name, found=reason,
+                            fix="bench list says which pairs combine")  # fmt: skip
+    return tuple(Named(known[part], part) for part in parts)
