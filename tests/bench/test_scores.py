@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, MobileBertConfig, MobileBertModel
 
+from bench.core.errors import ModelError
 from bench.models.scores import NAME, layers_of, trace, watch
 
 
