@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
@@ -27,6 +29,9 @@ from bench.train.settings import Group, Training
 
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
 """(model, batch) -> named, already weighted scalar terms; what is minimised is their sum."""
+
+_Groups = dict[nn.Parameter, Group]
+"""The group of each parameter that has one; by identity, as parameters hash."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +75,25 @@ def fit(
     """Train `model` in place and say what was done.
 
     With a checkpointer that holds a checkpoint, training resumes there and ends bit for bit as an uninterrupted
-    run would on the same machine. Only parameters that require a gradient are trained.
+    run would on the same machine. Only parameters that require a gradient are trained; of `groups`, the first one that
+    matches a parameter's name decides its rate, and a parameter that none matches has rate 1. What has rate 0 needs no
+    gradient while this runs (buffers and dropout are as in training all the same).
 
-    Raises TrainError at the first non-finite loss, naming the step and the loss terms.
+    Raises TrainError at the first non-finite loss, naming the step and the loss terms; for a group that decides no
+    parameter; and where nothing is left to train.
     """
     model.to(accelerator.device).train()
+    of = _assigned(model, groups)
+    with _frozen([parameter for parameter, group in of.items() if group.rate == 0]):
+        return _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
+
+
+def _fit(
+    model: nn.Module, loss: Loss, batches: Batches, training: Training, accelerator: Accelerator,
+    of: _Groups, checkpointer: Checkpointer | None, progress: Progress,
+) -> FitLog:  # fmt: skip
     _same_start(model, accelerator)
-    optimizer = _adamw(model, training, accelerator.device)
+    optimizer = _adamw(model, training, accelerator.device, of)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
     if training.compile:
@@ -106,17 +123,52 @@ def _compile(model: nn.Module) -> None:
         module.compile(dynamic=True)
 
 
-def _adamw(model: nn.Module, training: Training, device: torch.device) -> torch.optim.AdamW:
-    """Fused AdamW; vectors (biases, LayerNorms) are not decayed."""
-    trained = [p for p in model.parameters() if p.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": training.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-    ]
-    fused = device.type in ("cpu", "cuda")
+def _assigned(model: nn.Module, groups: Sequence[Group]) -> _Groups:
+    """The first group that matches each parameter. Raises TrainError for a group that is left without any."""
+    of: _Groups = {}
+    names = [name for name, _ in model.named_parameters()]
+    for name, parameter in model.named_parameters():
+        found = next((group for group in groups if fnmatchcase(name, group.match)), None)
+        if found is not None:
+            of[parameter] = found
+    for group in groups:
+        if not any(group is one for one in of.values()):
+            taken = sum(fnmatchcase(name, group.match) for name in names)
+            raise TrainError("a group decides no parameter", where=f"match {group.match!r}",
+                             found=f"{taken} names that match, all in earlier groups" if taken else "no such name",
+                             expected=f"a glob over names like {', '.join(names[:1])}")  # fmt: skip
+    return of
+
+
+@contextmanager
+def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
+    """These need no gradient inside; afterwards those need one that did before."""
+    needed = [parameter for parameter in parameters if parameter.requires_grad]
+    try:
+        for parameter in needed:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in needed:
+            parameter.requires_grad_(True)
+
+
+def _adamw(model: nn.Module, training: Training, device: torch.device, of: _Groups) -> torch.optim.AdamW:
+    """Fused AdamW; vectors (biases, LayerNorms) are not decayed. `rate` of its groups is the share of the schedule."""
+    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            group = of.get(parameter)
+            decay = training.weight_decay if group is None or group.weight_decay is None else group.weight_decay
+            key = (1.0 if group is None else group.rate, decay if parameter.ndim >= 2 else 0.0)
+            parts.setdefault(key, []).append(parameter)
+    if not parts:
+        raise TrainError("there is nothing to train", found="every parameter is frozen",
+                         fix="give a group a rate above 0")  # fmt: skip
     return torch.optim.AdamW(
-        [g for g in groups if g["params"]], lr=training.lr, betas=training.betas, eps=training.eps, fused=fused
-    )
+        [{"params": part, "rate": rate, "weight_decay": decay} for (rate, decay), part in parts.items()],
+        lr=training.lr, betas=training.betas, eps=training.eps, fused=device.type in ("cpu", "cuda"),
+    )  # fmt: skip
 
 
 def _train(
@@ -147,7 +199,7 @@ def _step(job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int,
     """One optimiser step over the batches from position `start` of the epoch; returns the loss."""
     training, accelerator = job.training, job.accelerator
     for group in optimizer.param_groups:
-        group["lr"] = training.lr_at(at.step, job.steps)
+        group["lr"] = training.lr_at(at.step, job.steps) * group["rate"]
     total = torch.zeros((), device=accelerator.device)
     for offset, indices in enumerate(micro):
         batch, weight = _share(job.batches.batch(at.epoch, start + offset, indices), accelerator)

@@ -24,83 +24,97 @@ class Settings(BaseModel):
     def budget(self) -> dict[str, Any]:
         """The budget fields by dotted name, at any depth."""
         found: dict[str, Any] = {}
-        for name in type(self).model_fields:
-            value = getattr(self, name)
+        for name, value in self._fields().items():
             if isinstance(value, Settings):
                 found |= {f"{name}.{inner}": v for inner, v in value.budget().items()}
             elif name in BUDGET_FIELDS:
                 found[name] = value
         return found
 
-    def override(self, changes: dict[str, str]) -> Self:
-        """The same settings with `dotted.field = text` changes applied and checked.
+    def override(self, changes: Mapping[str, str]) -> Self:
+        """The same settings with `dotted.field = text` changes of --set applied and checked.
 
         Raises SpecError naming the fields that come close, or what the field takes.
         """
         if not changes:
             return self
-        content = self.model_dump()
-        for path, text in changes.items():
-            *parents, last = path.split(".")
-            node: Any = content
-            for part in parents:
-                node = node.get(part) if isinstance(node, dict) else None
-            if not isinstance(node, dict) or last not in node:
-                raise unknown_field(path, self.names())
-            node[last] = _value(text)
-        try:
-            return type(self).model_validate(content)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise SpecError(
-                "a value in --set does not fit its field", where=".".join(map(str, first["loc"])),
-                found=first.get("input"), expected=first["msg"],
-            ) from error  # fmt: skip
+        return self._with(self.model_dump(), {path: _value(text) for path, text in changes.items()}, "--set")
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """The same settings with `dotted.field = value` changes applied and checked; raises SpecError as `override`."""
-        content = self.model_dump()
+        """The same settings with `dotted.field -> value` changes applied and checked: how a variant differs.
+
+        It may also set what --set does not know, a field that is None and then unnamed. Raises SpecError as `override`.
+        """
+        if not changes:
+            return self
+        values = {path: v.model_dump() if isinstance(v, Settings) else v for path, v in changes.items()}
+        return self._with(self._content(), values, "the changes")
+
+    def only(self, *names: str) -> Self:
+        """The same settings with these fields and no others: reading another one raises AttributeError.
+
+        So a stage cannot depend on what it does not say it uses. Raises SpecError for an unknown name.
+        """
+        fields = self._fields()
+        for name in names:
+            if name not in fields:
+                raise unknown_field(name, list(fields), "only")
+        part = type(self).model_construct(**{name: fields[name] for name in names})
+        for left_out in vars(part).keys() - set(names):  # model_construct fills in defaults
+            del vars(part)[left_out]
+        return part
+
+    def names(self) -> list[str]:
+        """Every settable field by dotted name."""
+        out: list[str] = []
+        for name, value in self._fields().items():
+            if value is None and type(self).model_fields[name].exclude_if:
+                continue
+            out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
+        return out
+
+    def _fields(self) -> dict[str, Any]:
+        """Name -> value of the fields that are there: all of them, or what `only` left."""
+        return {name: self.__dict__[name] for name in type(self).model_fields if name in self.__dict__}
+
+    def _content(self) -> dict[str, Any]:
+        """The fields as nested dictionaries, unset ones included."""
+        return {name: v._content() if isinstance(v, Settings) else v for name, v in self._fields().items()}
+
+    def _with(self, content: dict[str, Any], changes: Mapping[str, Any], origin: str) -> Self:
+        """Settings of `content` with the changes in it; `origin` says in an error where they come from."""
+        if len(self._fields()) < len(type(self).model_fields):
+            raise SpecError("a part of the settings cannot be changed", where=type(self).__name__,
+                            found=f"only {', '.join(self._fields())}", fix="change them before only()")  # fmt: skip
         for path, value in changes.items():
             *parents, last = path.split(".")
             node: Any = content
             for part in parents:
                 node = node.get(part) if isinstance(node, dict) else None
-            unset = not parents and last in type(self).model_fields  # a dump leaves out what is None
-            if not isinstance(node, dict) or (last not in node and not unset):
-                raise unknown_field(path, self.names())
+            if not isinstance(node, dict) or last not in node:
+                raise unknown_field(path, self.names(), origin)
             node[last] = value
-        return type(self).model_validate(content)
-
-    def only(self, *names: str) -> Self:
-        """The same settings without all other fields: to read one of those raises AttributeError."""
-        found = self.model_copy()
-        for name in type(self).model_fields:
-            if name not in names:
-                del found.__dict__[name]
-        return found
-
-    def names(self) -> list[str]:
-        """Every settable field by dotted name."""
-        out: list[str] = []
-        for name, field in type(self).model_fields.items():
-            value = getattr(self, name)
-            if value is None and field.exclude_if:
-                continue
-            out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
-        return out
+        try:
+            return type(self).model_validate(content)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise SpecError(
+                f"a value in {origin} does not fit its field", where=".".join(map(str, first["loc"])),
+                found=first.get("input"), expected=first["msg"],
+            ) from error  # fmt: skip
 
 
 FEW = 20
 """So many names fit one line of an error; of more, those that come close are named."""
 
 
-def unknown_field(path: str, names: Collection[str]) -> SpecError:
-    """The error for a --set field that is not among `names`: all where they are few, else the close ones or groups."""
+def unknown_field(path: str, names: Collection[str], origin: str = "--set") -> SpecError:
+    """The error for a field that is not among `names`: all where they are few, else the close ones or groups."""
     last = path.split(".")[-1]
     alike = difflib.get_close_matches(path, names) or [name for name in names if name.split(".")[-1] == last]
     groups = sorted({name.split(".")[0] + (".*" if "." in name else "") for name in names})
     shown = names if len(names) <= FEW else alike or groups
-    return SpecError("unknown field in --set", found=path, expected=f"one of {', '.join(shown)}")
+    return SpecError(f"unknown field in {origin}", found=path, expected=f"one of {', '.join(shown)}")
 
 
 def _value(text: str) -> Any:
@@ -137,13 +151,6 @@ WINDOWS = {
     "full": (384, Windowing()),
 }
 """Scale -> tokens of a window and what else a task of spans takes; `full` is BERT's own SQuAD script."""
-
-
-class Group(Settings):
-    """Parameters that learn at a rate of their own."""
-
-    match: str
-    rate: float = 1.0
 
 
 class Training(Settings):
@@ -186,3 +193,14 @@ class Training(Settings):
         if self.schedule == "constant":
             return self.lr
         return self.lr * max(0.0, (steps - step) / max(1, steps - rise))
+
+
+class Group(Settings):
+    """Parameters that `fit` trains at a rate of their own."""
+
+    match: str = Field(min_length=1)
+    """Glob over parameter names as `named_parameters` gives them (a tied one by its first name): `*.embeddings.*`."""
+    rate: float = Field(ge=0, allow_inf_nan=False)
+    """Share of the training's learning rate, at every step of its schedule; 0 freezes."""
+    weight_decay: float | None = Field(default=None, ge=0)
+    """Decay of the group's weight matrices; None is the training's."""

@@ -11,13 +11,16 @@ import pytest
 import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.core.errors import DeviceError, TrainError
 from bench.data.batches import Batch, Batches, Encoded
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import clip_gradients, fit
 from bench.train.precision import choose
-from bench.train.settings import Training
+from bench.train.settings import Group, Training
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Tiny(nn.Module):
@@ -60,11 +63,15 @@ def test_it_learns_and_says_what_it_did() -> None:
     assert log.precision in ("fp32", "bf16") and log.peak_bytes > 0
 
 
+GROUPS = [Group(match="embed.*", rate=0), Group(match="*.bias", rate=0.5), Group(match="*", rate=0.1, weight_decay=0.5)]
+
+
+@pytest.mark.parametrize("groups", [(), GROUPS], ids=["plain", "groups"])
 @pytest.mark.parametrize("stop_at", [1, 7, 9, 18])
-def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int) -> None:
+def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int, groups: list[Group]) -> None:
     whole = fresh()
     torch.manual_seed(1)
-    want = fit(whole, loss, Batches(data(), 4, 0), TRAINING, Accelerator())
+    want = fit(whole, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups)
 
     calls = 0
 
@@ -79,10 +86,12 @@ def test_resumed_training_is_equal_to_the_last_bit(tmp_path: Path, stop_at: int)
     torch.manual_seed(1)
     checkpointer = Checkpointer(tmp_path / "fit", every_s=0.0)
     with pytest.raises(Interrupted):
-        fit(broken, interrupted, Batches(data(), 4, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+        fit(broken, interrupted, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups,
+            checkpointer=checkpointer)  # fmt: skip
     assert [p.name for p in (tmp_path / "fit").iterdir()] != []
     resumed = Tiny()  # other weights and another random state: both must come from the checkpoint
-    got = fit(resumed, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), checkpointer=checkpointer)
+    got = fit(resumed, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups,
+              checkpointer=checkpointer)  # fmt: skip
     assert got.steps == want.steps and got.examples == want.examples
     assert got.first_loss == want.first_loss and got.last_loss == want.last_loss
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
@@ -103,6 +112,91 @@ def test_frozen_parameters_stay() -> None:
     before = model.embed.weight.clone()
     fit(model, loss, Batches(data(), 4, 0), TRAINING, Accelerator())
     assert torch.equal(model.embed.weight, before)
+
+
+# Groups
+
+
+def rates(model: nn.Module, training: Training, groups: list[Group]) -> list[dict[str, tuple[float, float]]]:
+    """Per optimiser step: parameter -> (learning rate, weight decay), of those that are trained."""
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    seen: list[dict[str, tuple[float, float]]] = []
+
+    def note(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        seen.append({names[p]: (g["lr"], g["weight_decay"]) for g in optimizer.param_groups for p in g["params"]})
+
+    hook = register_optimizer_step_pre_hook(note)
+    try:
+        fit(model, loss, Batches(data(), 4, 0), training, Accelerator(), groups=groups)
+    finally:
+        hook.remove()
+    return seen
+
+
+def test_the_first_group_that_matches_decides_and_the_schedule_multiplies_all() -> None:
+    groups = [Group(match="out.bias", rate=2.0, weight_decay=0.7), Group(match="out.*", rate=0.1, weight_decay=0.3)]
+    seen = rates(fresh(), TRAINING, groups)
+    assert len(seen) == 21
+    for step, found in enumerate(seen):
+        lr = TRAINING.lr_at(step, 21)
+        assert found == {
+            "embed.weight": (lr, TRAINING.weight_decay),
+            "out.weight": (lr * 0.1, 0.3),
+            "out.bias": (lr * 2.0, 0.0),  # vectors are not decayed, in no group
+        }
+
+
+def test_a_group_of_rate_1_changes_nothing() -> None:
+    ends = []
+    for groups in ([], [Group(match="out.*", rate=1.0)]):
+        model = fresh()
+        fit(model, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups)
+        ends.append(model.state_dict())
+    assert all(torch.equal(ends[0][name], ends[1][name]) for name in ends[0]) and len(ends[0]) == 3
+
+
+def test_rate_0_freezes_while_fit_runs() -> None:
+    model, needed = fresh(), []
+    model.out.bias.requires_grad_(False)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+
+    def watched(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        needed.append([p.requires_grad for p in model.parameters()])
+        return loss(model, batch)
+
+    groups = [Group(match="embed.*", rate=0), Group(match="out.bias", rate=0)]
+    fit(model, watched, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups)
+    assert needed[0] == [False, True, False] and model.embed.weight.grad is None
+    assert [p.requires_grad for p in model.parameters()] == [True, True, False], "as it was before"
+    same = {name: torch.equal(before[name], tensor) for name, tensor in model.state_dict().items()}
+    assert same == {"embed.weight": True, "out.weight": False, "out.bias": True}
+    assert set(rates(model, TRAINING, groups)[0]) == {"out.weight"}, "the optimizer holds no other"
+
+
+def test_requires_grad_is_restored_after_a_failure_too() -> None:
+    def bad(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        raise Interrupted
+
+    model = fresh()
+    with pytest.raises(Interrupted):
+        fit(model, bad, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=GROUPS)
+    assert all(p.requires_grad for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    ("groups", "says"),
+    [
+        ([Group(match="head.*", rate=1)], r"a group decides no parameter; in match 'head\.\*'; found no such name"),
+        ([Group(match="OUT.*", rate=1)], "no such name; expected a glob over names like embed.weight"),
+        ([Group(match="*", rate=0.1), Group(match="out.*", rate=1)], "found 2 names that match, all in earlier"),
+        ([Group(match="*", rate=0)], "nothing to train"),
+    ],
+)  # fmt: skip
+def test_a_group_without_effect_is_an_error(groups: list[Group], says: str) -> None:
+    model = fresh()
+    with pytest.raises(TrainError, match=says):
+        fit(model, loss, Batches(data(), 4, 0), TRAINING, Accelerator(), groups=groups)
+    assert all(p.requires_grad for p in model.parameters())
 
 
 def test_gradients_are_clipped_together_or_one_by_one() -> None:
@@ -172,7 +266,7 @@ def test_bf16_is_never_silently_replaced(monkeypatch: pytest.MonkeyPatch) -> Non
 
 TWO = """
 import sys, torch
-sys.path.insert(0, {tests!r})
+sys.path[:0] = [{root!r}, {root!r} + "/tests/bench"]
 from test_fit import *
 from bench.train.predict import predict
 accelerator = Accelerator()
@@ -186,7 +280,7 @@ if accelerator.is_main_process:
 
 def test_two_processes_train_as_one(tmp_path: Path) -> None:
     script = tmp_path / "two.py"
-    script.write_text(TWO.format(tests=str(Path(__file__).parent)))
+    script.write_text(TWO.format(root=str(ROOT)))
     results = []
     for processes in (1, 2):  # the launcher that `accelerate launch` itself starts for several processes
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"] if processes > 1 else []

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import SpecError
 from bench.train.mlm import HeadTraining
-from bench.train.settings import BUDGET_FIELDS, FEW, Settings, Training, unknown_field
+from bench.train.settings import BUDGET_FIELDS, FEW, Group, Settings, Training, Windowing, unknown_field
 from papers.bert import recipe as bert
 from papers.distilbert import recipe as distilbert
 
@@ -156,6 +156,71 @@ def test_names_are_the_settable_fields() -> None:
             assert not isinstance(value, Settings)
     filled = Outer.model_validate({"second": {}})
     assert len(filled.names()) == 15 + 15 + 1 and "second.training.lr" in filled.names()
+
+
+def test_changes_by_value_are_checked_as_texts_are() -> None:
+    before = Outer()
+    after = before.changed({"first.training.lr": 3e-4, "first.training.betas": (0.8, 0.9), "second": Inner(lr=2.0),
+                            "second.training.epochs": 7})  # fmt: skip
+    assert after.first.training.lr == 3e-4 and after.first.training.betas == (0.8, 0.9)
+    assert after.second == Inner(lr=2.0, training=training(epochs=7)) and isinstance(after, Outer)
+    assert before == Outer() and before.changed({}) is before
+    texts = before.override({"first.training.lr": "3e-4", "first.training.betas": "[0.8, 0.9]"})
+    assert texts == after.changed({"second": None})
+    for path in ("nothing", "first.nothing", "first.lr.more", "second.lr", ""):
+        with pytest.raises(SpecError, match=r"unknown field in the changes.*first\.training\.lr"):
+            before.changed({path: 1})
+    with pytest.raises(SpecError, match=r"a value in the changes does not fit .*in first\.training\.epochs; found 0;"):
+        before.changed({"first.training.epochs": 0})
+
+
+def test_changes_by_value_reach_what_set_does_not_know() -> None:
+    with pytest.raises(SpecError, match="unknown field"):
+        training().override({"clip_each": "true"})
+    assert training().changed({"clip_each": True}).clip_each is True
+    plain = bert.hyper("bert", "rte", "small", None)
+    assert plain.changed({"windows": Windowing(stride=32)}).windows == Windowing(stride=32)
+    assert plain.changed({"max_length": 32}).model_dump() == plain.model_dump() | {"max_length": 32}
+
+
+def test_only_these_fields_can_be_read() -> None:
+    whole = Outer.model_validate({"name": "y", "second": {}})
+    part = whole.only("name", "first")
+    assert type(part) is Outer and part.name == "y" and part.first is whole.first
+    with pytest.raises(AttributeError, match="second"):
+        _ = part.second
+    assert not hasattr(part, "second"), "nor by its default"
+    assert part.model_dump() == {"first": Inner().model_dump(), "name": "y"} and "second" not in repr(part)
+    assert part.model_dump_json() == whole.model_copy().only("first", "name").model_dump_json()
+    assert part == whole.only("first", "name") != whole
+    assert part.names() == [name for name in whole.names() if not name.startswith("second")]
+    assert part.budget() == {"first.corpus_tokens": 100, "first.training.epochs": 3}
+    assert whole.only().model_dump() == {} and whole.second is not None
+    with pytest.raises(ValidationError):
+        part.__setattr__("second", None)
+
+
+def test_only_takes_fields_that_are_there_and_a_part_is_not_changed() -> None:
+    for name in ("nothing", "first.lr", "nam"):
+        with pytest.raises(
+            SpecError, match=rf"unknown field in only; found {name}; expected one of first, second, name"
+        ):
+            Outer().only(name)
+    part = Outer().only("first")
+    with pytest.raises(SpecError, match="unknown field in only; found name"):
+        part.only("name")
+    for change in (lambda: part.changed({"first.lr": 2.0}), lambda: part.override({"first.lr": "2"})):
+        with pytest.raises(SpecError, match=r"part of the settings cannot be changed.*found only first"):
+            change()
+    assert part.first.changed({"lr": 2.0}).lr == 2.0
+
+
+@pytest.mark.parametrize("wrong", [{"rate": -0.1}, {"rate": float("nan")}, {"rate": float("inf")}, {"match": ""},
+                                   {"weight_decay": -1.0}, {"lr": 1.0}])  # fmt: skip
+def test_a_group_takes_a_rate_from_0(wrong: dict[str, Any]) -> None:
+    assert Group(match="*", rate=0).weight_decay is None
+    with pytest.raises(ValidationError):
+        Group.model_validate({"match": "*", "rate": 1.0} | wrong)
 
 
 # Budgets
