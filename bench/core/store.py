@@ -6,13 +6,11 @@ it is whole, and a name that is taken is never taken over.
 
 from __future__ import annotations
 
-import errno
 import itertools
 import json
 import logging
 import os
 import re
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
+from bench.core import files
 from bench.core.collection import no_collection
 from bench.core.errors import RecordError
 from bench.core.record import FORMAT, Code, Record
@@ -31,7 +30,6 @@ MAX_BYTES = 64_000
 """What a record may weigh; a larger one is kept all the same (hours went into it), and complained about."""
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +73,8 @@ def write_atomic(path: Path, text: str) -> None:
 
     Raises RecordError when the folder cannot be written.
     """
-    with _whole_file(path, text) as temporary, _writing(path):
-        os.replace(temporary, path)
+    with _writing(path):
+        files.write_atomic(path, text)
 
 
 def write_record(results: Path, record: Record) -> Path:
@@ -90,8 +88,8 @@ def write_record(results: Path, record: Record) -> Path:
     for number in itertools.count(1):
         numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
         path = folder / f"{_checked(numbered.id)}.json"
-        with suppress(FileExistsError):
-            _create(path, _as_json(numbered))
+        with suppress(FileExistsError), _writing(path):
+            files.create_atomic(path, _as_json(numbered))
             return path
     raise AssertionError("unreachable: the count has no end")
 
@@ -102,8 +100,8 @@ def check_writable(results: Path) -> None:
     Raises RecordError.
     """
     probe = results / f"probe-{os.getpid()}"
-    with _whole_file(probe, ""):
-        pass
+    with _writing(probe), files.staged_file(probe) as staging:
+        files.write_atomic(staging, "")
 
 
 def read_record(path: Path | str) -> Record:
@@ -195,58 +193,6 @@ def _as_json(record: Record) -> str:
     if (size := len(text.encode())) > MAX_BYTES:
         log.warning("record=%s bytes=%d limit=%d", record.id, size, MAX_BYTES)
     return text
-
-
-def _create(path: Path, text: str) -> None:
-    """Like write_atomic, but raises FileExistsError where the name is taken."""
-    with _whole_file(path, text) as temporary, _writing(path):
-        try:
-            os.link(temporary, path)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            _claim_and_rename(temporary, path)
-
-
-def _claim_and_rename(temporary: Path, path: Path) -> None:
-    """For file systems without hard links, where no rename refuses to replace: a hidden claim keeps others off."""
-    claim = path.with_name(f".{path.name}.claim")
-    os.close(os.open(claim, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
-    try:
-        if path.exists():
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
-        os.replace(temporary, path)
-    finally:
-        os.unlink(claim)
-
-
-@contextmanager
-def _whole_file(path: Path, text: str) -> Iterator[Path]:
-    """A temporary file beside `path` that holds all of `text`, on the disk; gone afterwards."""
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.writing")
-    with _writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
-    try:
-        with _writing(path), open(descriptor, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
-        _sync_folder(path.parent)
-    finally:
-        with suppress(FileNotFoundError):
-            os.unlink(temporary)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The name, too, must survive a power cut; not every file system can sync a folder."""
-    with suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 @contextmanager

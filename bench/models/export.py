@@ -5,13 +5,12 @@ Only known files are copied, so nothing pickled and nothing private to the cache
 
 from __future__ import annotations
 
-import os
 import shutil
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 from bench.core.errors import ModelError, SpecError
+from bench.core.files import whole_folder
 from bench.models import load
 
 CONFIG = "config.json"
@@ -38,19 +37,10 @@ def export_folder(model_folder: Path, target: Path, card: str, extra: Sequence[P
     _check_target(goal, model_folder.resolve())
     files = [*_files(model_folder), *extra]
     try:
-        goal.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{goal.name}-", suffix=".partial", dir=goal.parent))
-        try:
+        with whole_folder(goal, taken="raise") as staging:
             for file in files:
-                shutil.copyfile(file, partial / file.name)
-            (partial / CARD).write_text(card, encoding="utf-8")
-            # mkdtemp made it private to this user; an export is an ordinary folder.
-            partial.chmod(0o777 & ~_umask())
-            _sync(partial)
-            partial.rename(goal)
-        except BaseException:
-            shutil.rmtree(partial, ignore_errors=True)
-            raise
+                shutil.copyfile(file, staging / file.name)
+            (staging / CARD).write_text(card, encoding="utf-8")
     except OSError as error:
         raise SpecError("the model cannot be exported", where=target, found=f"{type(error).__name__}: {error}",
                         expected="a new folder on a disk with room", fix="give another folder") from error  # fmt: skip
@@ -73,19 +63,3 @@ def _files(folder: Path) -> list[Path]:
         raise ModelError("the model folder has no config", where=folder, expected=CONFIG, fix="run the job again")
     optional = [folder / name for name in (load.INDEX, *TOKENIZER)]
     return [folder / CONFIG, *load.weight_files(folder), *(file for file in optional if file.is_file())]
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _sync(folder: Path) -> None:
-    """Push a folder's files to the disk, so that the move that follows never names unwritten data."""
-    for path in (*folder.iterdir(), folder):
-        handle = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

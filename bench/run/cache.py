@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from bench.core.files import whole_folder
 from bench.core.record import StageEntry
 from bench.models import load
 from bench.train.recipe import State
@@ -79,10 +79,7 @@ class Cache:
     ) -> None:
         """Write an entry; a model that the stage handed on untouched is referred to, not written again."""
         kept = self.manifest(before_key)["models"] if before_key and self.has(before_key) else {}
-        entry = self.entry(key)
-        entry.parent.mkdir(parents=True, exist_ok=True)
-        staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=entry.parent))
-        try:
+        with whole_folder(self.entry(key)) as staging:
             models = {}
             for name, model in state.models.items():
                 handed_on = before.models.get(name) is model and name in kept
@@ -91,21 +88,9 @@ class Cache:
                     continue
                 load.save(model, staging / "models" / name, state.tokenizer or tokenizer)
                 models[name] = key
-            content = {
-                "own_tokenizer": state.tokenizer is not None,
-                "models": models,
-                "facts": dict(state.facts),
-                "log": log.model_dump(),
-                "dev_looks": dev_looks,
-            }
-            with (staging / MANIFEST).open("w") as handle:
-                json.dump(content, handle, indent=1, sort_keys=True)
-                handle.flush()
-                os.fsync(handle.fileno())
-            if not entry.exists():
-                os.rename(staging, entry)
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            content = {"own_tokenizer": state.tokenizer is not None, "models": models, "facts": dict(state.facts),
+                       "log": log.model_dump(), "dev_looks": dev_looks}  # fmt: skip
+            (staging / MANIFEST).write_text(json.dumps(content, indent=1, sort_keys=True))
         shutil.rmtree(self.progress(key), ignore_errors=True)
 
     @contextmanager

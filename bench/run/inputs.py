@@ -11,6 +11,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import DataError, ModelError, SpecError
+from bench.core.files import whole_folder
 from bench.core.spec import digest
 from bench.data import answers, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
@@ -230,16 +231,9 @@ class Inputs:
         """The folder of the made-up language's tokenizer, trained on first use."""
         folder = home() / "tokenizers" / f"synthetic-{synthetic.VERSION}"
         if not (folder / "tokenizer.json").is_file():
-            import os
-            import tempfile
-
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            staging = Path(tempfile.mkdtemp(prefix=".writing-", dir=folder.parent))
-            synthetic.write_tokenizer(staging)
-            try:
-                os.rename(staging, folder)
-            except OSError:  # another process was first; its files are the same
-                assert (folder / "tokenizer.json").is_file()
+            with whole_folder(folder) as staging:  # dropped where another process was first: its files are the same
+                synthetic.write_tokenizer(staging)
+            assert (folder / "tokenizer.json").is_file()
         return folder
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above

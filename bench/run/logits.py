@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
 
+from bench.core.files import whole_file
 from bench.run.cache import home
 
 
@@ -27,18 +26,8 @@ def missing(key: str, accelerator: Accelerator) -> bool:
 def write(key: str, logits: np.ndarray, accelerator: Accelerator) -> None:
     """Write fp32 [N, C], whole or not at all; only the main process writes."""
     if accelerator.is_main_process:
-        path = _path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, staging = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, logits.astype(np.float32), allow_pickle=False)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(staging, path)
-        except BaseException:
-            Path(staging).unlink(missing_ok=True)
-            raise
+        with whole_file(_path(key)) as staging, staging.open("wb") as file:
+            np.save(file, logits.astype(np.float32), allow_pickle=False)
     accelerator.wait_for_everyone()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -12,6 +11,8 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+
+from bench.core.files import sweep, whole_folder
 
 PROGRESS = "progress.json"
 
@@ -50,23 +51,18 @@ class Checkpointer:
 
     def save(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
         """Write the state of all processes; a reader sees the whole checkpoint or none of it."""
-        staging = self.folder / f".writing-{at.step:09d}"
+        random_states = _random_states(accelerator)
         if accelerator.is_main_process:
-            shutil.rmtree(staging, ignore_errors=True)
-            staging.mkdir(parents=True)
-            save_file(_flat(model, optimizer), staging / "state.safetensors")
-            (staging / PROGRESS).write_text(json.dumps(asdict(at)))
-        accelerator.wait_for_everyone()
-        save_file(_random_states(accelerator.device), staging / f"random-{accelerator.process_index}.safetensors")
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            for file in staging.iterdir():
-                with file.open("rb") as handle:
-                    os.fsync(handle.fileno())
-            older = sorted(self.folder.glob("step-*"))
-            os.rename(staging, self.folder / f"step-{at.step:09d}")
-            for folder in older:
-                shutil.rmtree(folder, ignore_errors=True)
+            sweep(self.folder)
+            target = self.folder / f"step-{at.step:09d}"
+            with whole_folder(target) as staging:
+                save_file(_flat(model, optimizer), staging / "state.safetensors")
+                for process, states in enumerate(random_states):
+                    save_file(states, staging / f"random-{process}.safetensors")
+                (staging / PROGRESS).write_text(json.dumps(asdict(at)))
+            for older in self.folder.glob("step-*"):
+                if older != target:
+                    shutil.rmtree(older, ignore_errors=True)
         accelerator.wait_for_everyone()
 
     def restore(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
@@ -100,11 +96,18 @@ def _flat(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tenso
     return flat
 
 
-def _random_states(device: torch.device) -> dict[str, Tensor]:
+def _random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
+    """The state of each random generator, process by process."""
     states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    return states
+    if accelerator.device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    out: list[dict[str, Tensor]] = [{} for _ in range(accelerator.num_processes)]
+    for name, state in states.items():
+        gathered = accelerator.gather(state.to(accelerator.device)[None])
+        assert isinstance(gathered, Tensor)
+        for process, row in enumerate(gathered.cpu()):
+            out[process][name] = row.clone()
+    return out
 
 
 def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:

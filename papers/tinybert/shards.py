@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import DataError
+from bench.core.files import move_folder, sweep, whole_file, write_atomic
 from bench.data.rows import content_sha256
 from bench.models.outputs import bare
 from bench.train.precision import choose
@@ -82,6 +82,7 @@ def augmented(
     with _lock(folder, key):
         if not (entry / MANIFEST).is_file():
             staging.mkdir(parents=True, exist_ok=True)
+            sweep(staging)
             rows = _whole_shards(staging)
             wanted = -(-len(texts) // shard_rows)
             if len(rows) < wanted:
@@ -94,8 +95,8 @@ def augmented(
                     if progress is not None:
                         progress(done, len(texts))
             content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": rows}
-            _replace(staging / MANIFEST, json.dumps(content, indent=1).encode())
-            os.rename(staging, entry)
+            write_atomic(staging / MANIFEST, json.dumps(content, indent=1))
+            move_folder(staging, entry, taken="raise")
     return _open(entry)
 
 
@@ -140,22 +141,12 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.parquet"
 
 
-def _replace(path: Path, content: bytes | pa.Table) -> None:
-    """Write a file beside its place, then put it there in one step."""
-    beside = path.with_name(f".{path.name}")
-    with beside.open("wb") as handle:
-        if isinstance(content, bytes):
-            handle.write(content)
-        else:
-            pq.write_table(content, handle, compression="zstd")
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(beside, path)
-
-
 def _write(shard: TracedTexts, path: Path) -> None:
     columns = {f"text{i}": pa.array(column, pa.string()) for i, column in enumerate(shard.columns)}
-    _replace(path, pa.table({"origin": shard.origin, "label": shard.labels, **columns}))
+    with whole_file(path) as staging:
+        pq.write_table(
+            pa.table({"origin": shard.origin, "label": shard.labels, **columns}), staging, compression="zstd"
+        )
 
 
 def _read(path: Path) -> TracedTexts:

@@ -262,13 +262,15 @@ def test_a_killed_run_goes_on_after_its_last_whole_shard(tmp_path: Path):
     with pytest.raises(KilledError):
         entry(tmp_path / "killed", progress=die)
     [staging] = (tmp_path / "killed").glob("*/.writing-*")
-    (staging / ".part-00002.parquet").write_bytes(b"half a shard")
+    half = staging / ".part-00002.parquet.0.writing"
+    half.write_bytes(b"half a shard")
     stamps = {path.name: path.stat().st_mtime_ns for path in staging.glob("part-*")}
     assert len(stamps) == 2
     told: list[int] = []
     resumed = entry(tmp_path / "killed", progress=lambda done, of: told.append(done))
     assert told == [8]
     assert {path.name: path.stat().st_mtime_ns for path in resumed.shards[:2]} == stamps
+    assert not (resumed.folder / half.name).exists()
     whole = entry(tmp_path / "whole")
     assert [p.read_bytes() for p in whole.shards] == [p.read_bytes() for p in resumed.shards]
 
