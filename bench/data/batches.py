@@ -135,6 +135,15 @@ def pad(encoded: Encoded, indices: np.ndarray) -> Batch:
 Transform = Callable[[Batch, np.random.Generator], Batch]
 
 
+def with_logits(logits: np.ndarray) -> Transform:
+    """Adds `teacher_logits` [B, C] to a batch: the rows of `logits` [N, C] that its examples have, by `example_id`."""
+
+    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, "teacher_logits": torch.from_numpy(logits[batch["example_id"].numpy()])}
+
+    return transform
+
+
 @dataclass(frozen=True, slots=True)
 class Batches:
     """Length-bucketed training batches.
