@@ -198,15 +198,6 @@ class Batches:
         return batch
 
 
-def with_logits(logits: np.ndarray) -> Transform:
-    """Adds `teacher_logits` [B, C] to a batch: the rows of `logits` [N, C] that its examples have."""
-
-    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
-        return {**batch, "teacher_logits": torch.from_numpy(logits[batch["example_id"].numpy()])}
-
-    return transform
-
-
 def in_order(encoded: Encoded, size: int) -> Iterator[Batch]:
     """All examples once, sorted by length (longest first, so memory peaks at once), for evaluation."""
     order = np.argsort(-encoded.lengths, kind="stable")
