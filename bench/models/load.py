@@ -7,11 +7,12 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 import transformers
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -31,13 +32,36 @@ BERT_HEADS: Mapping[str, type[PreTrainedModel]] = {
 }
 """Kind of task -> the BERT that answers it."""
 
-Own = TypeVar("Own", bound=type[PreTrainedModel])
 
-_OWN: dict[str, type[PreTrainedModel]] = {}
+def kinds_of(name: str) -> tuple[str, ...]:
+    """The kinds of task that an architecture of this name answers; none of an encoder, or of another name."""
+    return next((kinds for head, kinds in HEADS.items() if name.endswith(head)), ())
+
+
+@runtime_checkable
+class Saved(Protocol):
+    """What a registered class offers that is no PreTrainedModel, so that it can be saved and made again."""
+
+    def saved_config(self) -> dict[str, Any]:
+        """All that its constructor takes, as JSON has it."""
+        ...
+
+    @classmethod
+    def from_saved(cls, config: dict[str, Any]) -> Self:
+        """A model of such a config, with any weights."""
+        ...
+
+
+Own = TypeVar("Own", bound=type[nn.Module])
+
+_OWN: dict[str, type[nn.Module]] = {}
 
 
 def register(model_class: Own) -> Own:
-    """Make a paper's own model class loadable by the name in its config's `architectures`."""
+    """Make a paper's own model class loadable by the name in its config's `architectures`.
+
+    It is a PreTrainedModel, or another module with the methods of `Saved`.
+    """
     known = _OWN.get(model_class.__name__)
     if known is not None and known.__module__ != model_class.__module__:
         raise ModelError("two model classes have the same name", found=model_class.__name__, fix="rename one of them")
@@ -56,7 +80,7 @@ class Checkpoint:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of task that it is fine-tuned for, by its architecture; none of an encoder."""
-        return next((kinds for head, kinds in HEADS.items() if self.architecture.endswith(head)), ())
+        return kinds_of(self.architecture)
 
     @property
     def has_lm_head(self) -> bool:
@@ -191,20 +215,54 @@ def lowers(words: PreTrainedTokenizerBase) -> bool:
     return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
-def architecture(name: str) -> type[PreTrainedModel]:
-    """The model class of an architecture name: a paper's registered class, or one of transformers."""
+def architecture(name: str, home: str = "") -> type[nn.Module]:
+    """The model class of an architecture name: a paper's registered class, or one of transformers.
+
+    `home` is the Python module that is said to define it. It is named, never imported.
+    Raises ModelError for a class that is neither: a paper's classes are known once their module was imported.
+    """
     found = _OWN.get(name) or getattr(transformers, name, None)
-    if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
+    if not (isinstance(found, type) and (name in _OWN or issubclass(found, PreTrainedModel))):
         raise ModelError("the architecture is not known", found=name or "no `architectures` in config.json",
-                         fix="use a checkpoint of a class that transformers or a paper defines")  # fmt: skip
+                         expected="a class of transformers, or of a paper that was imported",
+                         fix=f"import {home or 'papers.NAME.recipe'} of the paper that defines it first")  # fmt: skip
     return found
 
 
-def load(folder: Path, model_class: type[PreTrainedModel], **overrides: Any) -> PreTrainedModel:
+def described(model: nn.Module) -> dict[str, Any]:
+    """What a model is without its weights: class and config, as JSON has it; `made` makes such a model.
+
+    Raises AssertionError for a module that is neither a PreTrainedModel nor registered with the methods of `Saved`.
+    """
+    kind = type(model)
+    own = {"module": kind.__module__} if _OWN.get(kind.__name__) is kind else {}
+    if isinstance(model, PreTrainedModel):
+        config = json.loads(model.config.to_json_string(use_diff=False))
+        return config | {"architectures": [kind.__name__]} | own
+    assert own and isinstance(model, Saved), f"cannot save a {kind.__name__}"
+    return {"architectures": [kind.__name__]} | own | model.saved_config()
+
+
+def made(description: Mapping[str, Any]) -> nn.Module:
+    """A model as `described` describes it, with any weights. Raises ModelError for an unknown architecture."""
+    content = dict(description)
+    names, home = content.pop("architectures", None) or [""], content.pop("module", "")
+    found: Any = architecture(str(names[0]), str(home))
+    if not issubclass(found, PreTrainedModel):
+        return found.from_saved(content)
+    config_class: Any = found.config_class
+    return found(config_class.from_dict(content | {"architectures": names}))
+
+
+def load(folder: Path, model_class: type[nn.Module], **overrides: Any) -> PreTrainedModel:
     """A model in fp32 from a checked folder. `overrides` are config fields, for example `num_labels`.
 
-    Raises ModelError when a tensor of the encoder is missing (a pooler or a head may be new) or any has another shape.
+    Raises ModelError when a tensor of the encoder is missing (a pooler or a head may be new) or any has another shape,
+    and for a class that is no PreTrainedModel.
     """
+    if not issubclass(model_class, PreTrainedModel):
+        raise ModelError("the checkpoint is not one of transformers", where=folder, found=model_class.__name__,
+                         expected="a PreTrainedModel", fix="give another checkpoint")  # fmt: skip
     loaded: Any = model_class.from_pretrained(
         folder, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
         **overrides,
@@ -222,16 +280,46 @@ def load(folder: Path, model_class: type[PreTrainedModel], **overrides: Any) -> 
     return model
 
 
-def load_saved(folder: Path) -> PreTrainedModel:
-    """A model that `save` wrote, in the class that wrote it."""
-    names = json.loads((folder / "config.json").read_text()).get("architectures") or [""]
-    return load(folder, architecture(names[0]))
+def load_saved(folder: Path) -> nn.Module:
+    """A model that `save` wrote, in the class that wrote it.
+
+    Raises ModelError for an unknown architecture, and where a tensor is missing, left over or of another shape.
+    """
+    config = json.loads((folder / "config.json").read_text())
+    name = (config.get("architectures") or [""])[0]
+    found = architecture(name, config.get("module", ""))
+    if issubclass(found, PreTrainedModel):
+        return load(folder, found)
+    model = made(config)
+    shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    (file,) = weight_files(folder)
+    keys = _keys(file)
+    with safe_open(file, framework="pt") as tensors:
+        reshaped = [k for k in keys if k in shapes and tuple(tensors.get_slice(k).get_shape()) != tuple(shapes[k])]
+    # A tensor that two names share is written once; `load_model` knows which names those are.
+    missing, unexpected = ([], []) if reshaped else load_model(model, file, strict=False)
+    wrong = [*sorted(missing), *sorted(unexpected), *sorted(reshaped)]
+    if wrong:
+        raise ModelError(
+            "the weights do not fit the config", where=folder, expected=f"every tensor of {name} and no other",
+            found=f"{len(missing)} tensors missing, {len(unexpected)} left over, {len(reshaped)} of another shape: "
+                  f"{wrong[0]}", fix="use the config.json that was saved with the weights",
+        )  # fmt: skip
+    return model
 
 
 def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBase | None = None) -> None:
-    """Write a model (safetensors, config) and its tokenizer into a new folder."""
-    assert isinstance(model, PreTrainedModel), f"cannot save a {type(model).__name__}"
-    model.save_pretrained(folder)
+    """Write a model (safetensors, config) and its tokenizer into a new folder.
+
+    Raises AssertionError for a module that cannot be made again; see `described`.
+    """
+    if isinstance(model, PreTrainedModel):
+        model.save_pretrained(folder)
+    else:
+        content = json.dumps(described(model), indent=2, sort_keys=True)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.json").write_text(content + "\n")
+        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
     if tokenizer_files is not None:
         tokenizer_files.save_pretrained(folder)
     for file in folder.iterdir():

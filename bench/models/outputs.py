@@ -39,9 +39,19 @@ def bare(model: nn.Module) -> nn.Module:
             return model
 
 
+def reads(model: nn.Module) -> frozenset[str]:
+    """What of a batch a model takes: what its attribute `reads` says, else what its forward names.
+
+    A module that hands a batch on to another one says so by that attribute (frozenset[str]).
+    """
+    model = bare(model)
+    own = getattr(model, "reads", None)
+    return _accepted(type(model)) if own is None else own
+
+
 def inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of a batch that this model takes (a DistilBERT, for example, has no token types)."""
-    accepted = _accepted(type(bare(model)))
+    accepted = reads(model)
     return {name: batch[name] for name in INPUTS if name in batch and name in accepted}
 
 

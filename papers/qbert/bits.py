@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from bench.core.errors import SpecError
-from papers.qbert.quantize import check_bits
+from papers.qbert.scheme import check_bits
 
 Order = Literal["sensitivity", "reversed", "random"]
 

@@ -1,8 +1,8 @@
-"""Q-BERT's sensitivity: the top eigenvalue of the loss's Hessian in each encoder layer, over random parts of the data.
+"""Q-BERT's sensitivity: the top eigenvalue of the loss's Hessian in each layer, over random parts of the data.
 
 A layer's block takes all parameters of that layer. Products with the blocks come from a second backward pass; one
-forward and one first backward pass serve all layers at once. Eval mode, fp32 and eager attention, because dropout
-makes a Hessian random and fused attention has no second derivative; the model is left as it was found.
+forward and one first backward pass serve all layers at once. Eval mode, fp32, eager attention and no fused LSTM,
+because dropout makes a Hessian random and what is fused has no second derivative; the model is left as it was found.
 """
 
 from __future__ import annotations
@@ -10,19 +10,21 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 from bench.core.errors import DataError, ModelError, SpecError, TrainError
 from bench.data.batches import Batch, Encoded, pad
 from bench.train.fit import Loss
 from bench.train.settings import Settings
-from papers.qbert.quantize import Bert
+from papers.qbert.lanczos import Lanczos
+from papers.qbert.quantize import layers as layers_of_model
 
 LOG = logging.getLogger(__name__)
 
@@ -99,31 +101,48 @@ class Sensitivity:
 
 
 @contextmanager
-def _prepared(model: Bert, layers: Sequence[int]) -> Iterator[dict[int, list[nn.Parameter]]]:
+def _prepared(model: nn.Module, layers: Sequence[int]) -> Iterator[dict[int, list[nn.Parameter]]]:
     """The parameters of the layers, the only ones with a gradient, in a model set up for second derivatives."""
-    count = len(model.bert.encoder.layer)
-    if not layers or not all(0 <= layer < count for layer in layers):
-        raise SpecError("there is no such layer", found=list(layers), expected=f"some of 0 to {count - 1}")
+    own = layers_of_model(model)
+    if not layers or not all(0 <= layer < len(own) for layer in layers):
+        raise SpecError("there is no such layer", found=list(layers), expected=f"some of 0 to {len(own) - 1}")
     other = {str(p.dtype) for p in model.parameters()} - {"torch.float32", "torch.float64"}
     if other:
         raise ModelError("curvature needs fp32 weights", found=", ".join(sorted(other)), expected="torch.float32",
                          fix="load the model in fp32")  # fmt: skip
-    attention, training = model.config._attn_implementation, model.training
+    training = model.training
     needed = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-    blocks = {layer: list(model.bert.encoder.layer[layer].parameters()) for layer in layers}
-    try:
-        model.set_attn_implementation("eager")
-        model.eval().requires_grad_(False)
-        for parameters in blocks.values():
-            for parameter in parameters:
-                parameter.requires_grad_(True)
-        with torch.enable_grad():
-            yield blocks
-    finally:
-        model.set_attn_implementation(attention or "eager")
-        model.train(training)
-        for name, parameter in model.named_parameters():
-            parameter.requires_grad_(needed[name])
+    blocks = {layer: list(own[layer].parameters()) for layer in layers}
+    with _unfused(model):
+        try:
+            model.eval().requires_grad_(False)
+            for parameters in blocks.values():
+                for parameter in parameters:
+                    parameter.requires_grad_(True)
+            with torch.enable_grad():
+                yield blocks
+        finally:
+            model.train(training)
+            for name, parameter in model.named_parameters():
+                parameter.requires_grad_(needed[name])
+
+
+@contextmanager
+def _unfused(model: nn.Module) -> Iterator[None]:
+    """Inside, the model runs operations that have a second derivative: neither fused attention nor fused LSTMs."""
+    encoders = [module for module in model.modules() if isinstance(module, PreTrainedModel)]
+    attention = [encoder.config._attn_implementation for encoder in encoders]
+    with ExitStack() as stack:
+        if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False))
+        try:
+            for encoder in encoders:
+                encoder.config._attn_implementation = "eager"
+            yield
+        finally:
+            for encoder, before in zip(encoders, attention, strict=True):
+                encoder.config._attn_implementation = before
 
 
 class BlockProducts:
@@ -173,73 +192,8 @@ class BlockProducts:
         return gradients
 
 
-class _Lanczos:
-    """A symmetric matrix's extreme eigenvalues from its products with one vector after another.
-
-    Without `keep` three vectors are held: extreme values come out right, vectors do not. Source: Lanczos 1950; the
-    error of a value is at most its residual, and its residual squared over the gap to the next one.
-    """
-
-    def __init__(self, start: Tensor, keep: bool = False):
-        self.vector = start / start.norm()
-        self.before = torch.zeros_like(start)
-        self.diagonal: list[float] = []
-        self.beside: list[float] = []
-        self.basis: list[Tensor] | None = [self.vector] if keep else None
-
-    def advance(self, product: Tensor) -> None:
-        """Take the product of the matrix with `vector`, and make the next one."""
-        along = torch.dot(self.vector, product)
-        rest = product - along * self.vector - (self.beside[-1] if self.beside else 0.0) * self.before
-        if self.basis is not None:
-            for _ in range(2):  # rounding lets old directions back in, and one pass leaves a rest
-                for other in self.basis:
-                    rest = rest - torch.dot(other, rest) * other
-        self.diagonal.append(float(along))
-        self.beside.append(float(rest.norm()))
-        if not self.exhausted:
-            self.before, self.vector = self.vector, rest / self.beside[-1]
-            if self.basis is not None:
-                self.basis.append(self.vector)
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the products span all that the start can reach, down to rounding."""
-        return self.beside[-1] <= 1e-6 * max(map(abs, [*self.diagonal, *self.beside[:-1]])) or self.beside[-1] == 0
-
-    def ritz(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Values by falling magnitude, their residuals, bounds of their errors, and vectors in the basis' terms."""
-        size = len(self.diagonal)
-        matrix = np.diag(self.diagonal) + np.diag(self.beside[:-1], 1) + np.diag(self.beside[:-1], -1)
-        values, vectors = np.linalg.eigh(matrix)
-        order = np.argsort(-np.abs(values), kind="stable")
-        values, vectors = values[order], vectors[:, order]
-        residuals = np.abs(vectors[-1]) * self.beside[-1]  # all that H v leaves outside the basis
-        gaps = np.abs(values[:, None] - values[None, :]) + np.diag(np.full(size, np.inf))
-        gap = gaps.min(1) if size > 1 else np.zeros(1)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            bounds = np.fmin(residuals, residuals**2 / gap)
-        return values, residuals, bounds, vectors
-
-    def found(self, count: int, tolerance: float) -> bool:
-        """Whether the first `count` values are within the tolerance, by their bounds.
-
-        Values of both signs can be nearly tied: as long as the other end of the spectrum is not known well enough to
-        be smaller, the search goes on.
-        """
-        values, residuals, bounds, _ = self.ritz()
-        if self.exhausted:
-            return True
-        if len(values) <= max(count, 2):
-            return False
-        fine = bounds <= tolerance * np.abs(values)
-        opposite = np.flatnonzero(values * values[0] < 0)[:1]  # the largest of the other sign, if there is one
-        open_end = ~fine[opposite] & (np.abs(values[opposite]) + residuals[opposite] > np.abs(values[count - 1]))
-        return bool(fine[:count].all() and not open_end.any())
-
-
 def top_eigenvalues(
-    model: Bert, loss: Loss, batches: Sequence[Batch], *, tolerance: float = 0.01,
+    model: nn.Module, loss: Loss, batches: Sequence[Batch], *, tolerance: float = 0.01,
     max_steps: int = 50, seed: int = 0, layers: Sequence[int] | None = None,
 ) -> dict[int, TopEigenvalue]:  # fmt: skip
     """Layer -> the eigenvalue of largest magnitude of its block of the Hessian of the mean loss over all rows.
@@ -248,11 +202,11 @@ def top_eigenvalues(
     Raises: SpecError for a layer that is not there, DataError without batches, ModelError for weights below fp32,
     TrainError for a loss that is not finite.
     """
-    layers = range(len(model.bert.encoder.layer)) if layers is None else layers
+    layers = range(len(layers_of_model(model))) if layers is None else layers
     out: dict[int, TopEigenvalue] = {}
     with _prepared(model, layers) as blocks:
         products = BlockProducts(model, loss, batches, blocks)
-        searches = {layer: _Lanczos(_start(blocks[layer], seed, layer)) for layer in layers}
+        searches = {layer: Lanczos(_start(blocks[layer], seed, layer)) for layer in layers}
         for step in range(1, max_steps + 1):
             for layer, product in products({layer: one.vector for layer, one in searches.items()}).items():
                 search = searches[layer]
@@ -275,7 +229,7 @@ def _start(parameters: Sequence[nn.Parameter], seed: int, layer: int) -> Tensor:
 
 
 def sensitivity(
-    model: Bert, loss: Loss, rows: Encoded, pad_id: int, sensing: Sensing, seed: int = 0
+    model: nn.Module, loss: Loss, rows: Encoded, sensing: Sensing, seed: int = 0
 ) -> tuple[Sensitivity, ...]:
     """Each layer's top eigenvalues over `repeats` random subsets of the rows; their `omega` is the sensitivity.
 
@@ -284,7 +238,7 @@ def sensitivity(
     device = next(model.parameters()).device
     found: dict[int, list[TopEigenvalue]] = {}
     for repeat in range(sensing.repeats):
-        batches = subset_batches(rows, pad_id, sensing, device, seed, repeat)
+        batches = subset_batches(rows, sensing, device, seed, repeat)
         values = top_eigenvalues(model, loss, batches, tolerance=sensing.tolerance, max_steps=sensing.max_steps,
                                  seed=seed + repeat)  # fmt: skip
         for layer, one in values.items():
@@ -300,12 +254,10 @@ def sensitivity(
     return out
 
 
-def subset_batches(
-    rows: Encoded, pad_id: int, sensing: Sensing, device: torch.device, seed: int, repeat: int
-) -> list[Batch]:
+def subset_batches(rows: Encoded, sensing: Sensing, device: torch.device, seed: int, repeat: int) -> list[Batch]:
     """The padded batches of one random subset."""
     return [
-        {name: tensor.to(device) for name, tensor in pad(rows, chosen, pad_id).items()}
+        {name: tensor.to(device) for name, tensor in pad(rows, chosen).items()}
         for chosen in subset(rows, sensing, seed, repeat)
     ]
 
@@ -320,7 +272,7 @@ def subset(rows: Encoded, sensing: Sensing, seed: int, repeat: int) -> list[np.n
 
 
 def top_vectors(
-    model: Bert, loss: Loss, batches: Sequence[Batch], layer: int, *, count: int = 2,
+    model: nn.Module, loss: Loss, batches: Sequence[Batch], layer: int, *, count: int = 2,
     tolerance: float = 0.01, max_steps: int = 50, seed: int = 0,
 ) -> tuple[np.ndarray, Tensor]:  # fmt: skip
     """The `count` eigenvalues of largest magnitude of a layer's block, and their unit vectors [count, parameters].
@@ -330,7 +282,7 @@ def top_vectors(
     """
     with _prepared(model, [layer]) as blocks:
         products = BlockProducts(model, loss, batches, blocks)
-        search = _Lanczos(_start(blocks[layer], seed, layer), keep=True)
+        search = Lanczos(_start(blocks[layer], seed, layer), keep=True)
         for _ in range(max_steps):
             search.advance(products({layer: search.vector})[layer])
             if search.found(count, tolerance):
@@ -358,7 +310,7 @@ class Landscape:
 
 
 def landscape(
-    model: Bert, loss: Loss, batches: Sequence[Batch], layer: int, directions: Tensor, *,
+    model: nn.Module, loss: Loss, batches: Sequence[Batch], layer: int, directions: Tensor, *,
     radius: float = 0.5, points: int = 21,
 ) -> Landscape:  # fmt: skip
     """The mean loss over all rows on a square grid around one layer's parameters; the model is left as it was.
@@ -366,7 +318,7 @@ def landscape(
     Shapes: `directions` [2, parameters of the layer], as `top_vectors` gives them.
     Raises: SpecError for fewer than 2 points, a radius that is no length, or directions of another size.
     """
-    parameters = list(model.bert.encoder.layer[layer].parameters())
+    parameters = list(layers_of_model(model)[layer].parameters())
     sizes = [parameter.numel() for parameter in parameters]
     if points < 2 or not (radius > 0 and math.isfinite(radius)) or directions.shape != (2, sum(sizes)):
         raise SpecError(

@@ -2,8 +2,8 @@
 
 One safetensors file holds, for each rounded matrix and table, its codes (k bits each, one stream per tensor) and a
 scale and a zero point (the value of code 0, the paper's q_0) per group; biases, LayerNorms, pooler and head as fp32;
-the ranges of activations; and, as metadata, config, scheme and a sha256 of it all. It loads back into a plain BERT,
-a classifier, one that answers with spans, or one that tags words.
+the ranges of activations; and, as metadata, architecture, config, scheme and a sha256 of it all. It loads back into
+the plain class of the model, which its module must have registered where it is a paper's own.
 """
 
 from __future__ import annotations
@@ -15,35 +15,27 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
-from transformers import BertConfig
+from torch import Tensor, nn
 
 from bench.core.errors import BenchError, ModelError, SpecError
-from papers.qbert.quantize import (
-    FLOAT_BITS,
-    TABLES,
-    Bert,
-    Grid,
-    Rounding,
-    Scheme,
-    check_bits,
-    quantize,
-    quantized_weights,
-)
-from papers.qbert.sizes import Bits, encoder_bytes
+from bench.models.load import described, made
+from papers.qbert.quantize import RANGES, quantize, quantized_weights
+from papers.qbert.rounding import Grid, Rounding
+from papers.qbert.scheme import FLOAT_BITS, TABLES, Scheme, check_bits
+from papers.qbert.sizes import module_bytes
 
-FORMAT = "qbert-packed-1"
+FORMAT = "qbert-packed-2"
 FILE = "packed.safetensors"
-ARCHITECTURES: dict[str, type[Bert]] = {plain.__name__: plain for plain in get_args(Bert)}
 CODES, SCALE, ZERO = ".codes", ".scale", ".zero"
-RANGES = (".output.low", ".output.high")
-"""Of activations."""
+
+Description = dict[str, Any]
+"""Architecture and config of a plain model, as `bench.models.load` describes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +49,7 @@ class PackedSize:
     floats: int
     """Biases, LayerNorms, pooler, head, and what has 32 bits."""
     formula: int
-    """Parameters times bits of the encoder (biases and LayerNorms at their layer's bits too) and the tables."""
+    """Parameters times bits of the layers (biases and LayerNorms at their layer's bits too) and the tables."""
 
 
 def pack(codes: np.ndarray, bits: int) -> np.ndarray:
@@ -65,7 +57,7 @@ def pack(codes: np.ndarray, bits: int) -> np.ndarray:
 
     Shapes: any in, [bytes] out. Raises: SpecError for impossible bits.
     """
-    check_bits(bits, "packed codes")
+    _check_packable(bits)
     spread = np.unpackbits(codes.reshape(-1, 1), axis=1)[:, 8 - bits :]  # [codes, bits] of 0 and 1
     return np.packbits(spread)
 
@@ -75,7 +67,7 @@ def unpack(stream: np.ndarray, bits: int, count: int) -> np.ndarray:
 
     Raises: ModelError when the stream is not as long as they take, SpecError for impossible bits.
     """
-    check_bits(bits, "packed codes")
+    _check_packable(bits)
     if stream.dtype != np.uint8 or stream.shape != (stream_bytes(count, bits),):
         raise ModelError("packed codes have a wrong size", found=f"{stream.dtype} {list(stream.shape)}",
                          expected=f"{stream_bytes(count, bits)} bytes for {count} codes of {bits} bits",
@@ -84,26 +76,21 @@ def unpack(stream: np.ndarray, bits: int, count: int) -> np.ndarray:
     return np.packbits(np.pad(spread, ((0, 0), (8 - bits, 0))), axis=1).reshape(-1)
 
 
+def _check_packable(bits: int) -> None:
+    if check_bits(bits, "packed codes") == FLOAT_BITS:
+        raise SpecError("floats are not packed", where="packed codes", found=bits, expected="1 to 8 bits")
+
+
 def stream_bytes(count: int, bits: int) -> int:
     """Bytes of so many codes."""
     return -(-count * bits // 8)
 
 
-def formula_bytes(config: BertConfig, scheme: Scheme) -> int:
-    """The paper's size of a BERT in bytes: parameters times bits, without ranges, pooler and head.
-
-    Raises: SpecError when the scheme has another number of layers. Source: see `papers.qbert.sizes`.
-    """
-    rows = (config.vocab_size, config.max_position_embeddings, config.type_vocab_size)
-    bits = sum(n * config.hidden_size * getattr(scheme, table) for n, table in zip(rows, TABLES, strict=True))
-    return encoder_bytes(Bits(scheme.layers), config) + -(-bits // 8)
-
-
-def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
+def export(model: nn.Module, scheme: Scheme, folder: Path) -> PackedSize:
     """Write a quantised model, rounded as `scheme` says, as `packed.safetensors` in a folder, whole or not at all.
 
     Raises: ModelError when the model is not quantised as the scheme says, has weights that are not finite, or
-    activations without a range; SpecError when the scheme does not fit the config, or the file cannot be written.
+    activations without a range; SpecError when the scheme does not fit the model, or the file cannot be written.
     """
     weights = quantized_weights(model)
     tensors: dict[str, Tensor] = {}
@@ -119,35 +106,20 @@ def export(model: Bert, scheme: Scheme, folder: Path) -> PackedSize:
     for name, (weight, rounding) in weights.items():
         # Codes lie in the order of the matrix's own values, whatever the groups; one scale and zero point per group.
         to = rounding.grid_of(weight)
-        codes = to.codes(rounding.grouped(weight.detach())).to(torch.uint8).cpu().numpy()
+        codes = to.codes(rounding.grouped(weight.detach().flatten(1))).to(torch.uint8).cpu().numpy()
         tensors[name + CODES] = torch.from_numpy(pack(codes, rounding.bits))
         tensors[name + SCALE] = to.scale.float().cpu().reshape(-1).contiguous()
         tensors[name + ZERO] = to.low.float().cpu().reshape(-1).contiguous()
-    config = _plain(model.config, next(name for name, plain in ARCHITECTURES.items() if isinstance(model, plain)))
-    expected = _expected(config, scheme)
+    description = described(model)
+    expected = _expected(description, scheme)
     if _shapes(tensors) != expected:
         raise ModelError("the model is not quantised as the scheme says", found=_difference(_shapes(tensors), expected),
                          fix="export it with the scheme that it was quantised with")  # fmt: skip
-    metadata = {"format": FORMAT, "config": json.dumps(config.to_dict(), sort_keys=True),
-                "scheme": scheme.model_dump_json()}  # fmt: skip
+    metadata = {"format": FORMAT, "architecture": type(model).__name__,
+                "config": json.dumps(description, sort_keys=True), "scheme": scheme.model_dump_json()}  # fmt: skip
     metadata["sha256"] = checksum(tensors, metadata)
     _write(tensors, metadata, folder)
     return size(folder)
-
-
-def _plain(config: BertConfig, architecture: str) -> BertConfig:
-    """The config without a scheme, of a plain BERT. Raises: ValueError for another architecture."""
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"{architecture} is none of {', '.join(ARCHITECTURES)}")
-    content = config.to_dict()
-    for name in ("qbert", "transformers_version", "model_type"):
-        content.pop(name, None)
-    return BertConfig(**content | {"architectures": [architecture], "dtype": "float32"})
-
-
-def _model(config: BertConfig) -> Bert:
-    """A plain BERT of the config's architecture."""
-    return ARCHITECTURES[(config.architectures or [""])[0]](config)
 
 
 def _write(tensors: dict[str, Tensor], metadata: dict[str, str], folder: Path) -> None:
@@ -176,7 +148,7 @@ def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     return seen.hexdigest()
 
 
-def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
+def _read(folder: Path) -> tuple[dict[str, Tensor], Description, Scheme]:
     """What a packed file holds, after every check. Raises: ModelError for the first thing that is wrong."""
     path = folder / FILE
     if not path.is_file():
@@ -194,14 +166,13 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
                          expected=FORMAT, fix=again)  # fmt: skip
     try:
         scheme = Scheme.model_validate_json(metadata["scheme"])
-        given = BertConfig.from_dict(json.loads(metadata["config"]))
-        config = _plain(given, (given.architectures or [""])[0])
-        expected = _expected(config, scheme)
+        description = json.loads(metadata["config"]) | {"architectures": [metadata["architecture"]]}
+        expected = _expected(description, scheme)
     except BenchError:
         raise
     except Exception as error:  # transformers and torch refuse a changed config in ways of their own
         raise ModelError("the packed file says nothing readable of its model", where=path, found=type(error).__name__,
-                         expected="config and scheme in its metadata", fix=again) from error  # fmt: skip
+                         expected="architecture, config and scheme in its metadata", fix=again) from error  # fmt: skip
     if _shapes(tensors) != expected:
         raise ModelError("the packed file does not fit its config", where=path,
                          found=_difference(_shapes(tensors), expected), fix=again)  # fmt: skip
@@ -209,21 +180,21 @@ def _read(folder: Path) -> tuple[dict[str, Tensor], BertConfig, Scheme]:
         raise ModelError("the packed file was changed after it was written", where=path,
                          found=f"sha256 {checksum(tensors, metadata)[:12]}",
                          expected=str(metadata.get("sha256"))[:12], fix=again)  # fmt: skip
-    return tensors, config, scheme
+    return tensors, description, scheme
 
 
-def _empty(config: BertConfig, scheme: Scheme) -> Bert:
-    """The quantised model that a config and a scheme describe, without values."""
+def _empty(description: Description, scheme: Scheme) -> nn.Module:
+    """The quantised model that a description and a scheme give, without values."""
     with torch.device("meta"):
-        return quantize(_model(config), scheme)
+        return quantize(made(description), scheme)
 
 
 Shapes = dict[str, tuple[str, tuple[int, ...]]]
 
 
-def _expected(config: BertConfig, scheme: Scheme) -> Shapes:
-    """Name -> type and shape of every tensor that a packed file of this config and scheme holds."""
-    model = _empty(config, scheme)
+def _expected(description: Description, scheme: Scheme) -> Shapes:
+    """Name -> type and shape of every tensor that a packed file of this model and scheme holds."""
+    model = _empty(description, scheme)
     weights = quantized_weights(model)
     out: Shapes = {n: ("torch.float32", tuple(t.shape)) for n, t in model.state_dict().items() if n not in weights}
     for name, (weight, rounding) in weights.items():
@@ -245,38 +216,40 @@ def _difference(found: Shapes, expected: Shapes) -> str:
     return given if name not in expected else f"{given} in place of {expected[name][0]} {list(expected[name][1])}"
 
 
-def load(folder: Path) -> Bert:
-    """A plain BERT in eval mode with the values of a packed file as fp32.
+def load(folder: Path) -> nn.Module:
+    """The plain class in eval mode with the values of a packed file as fp32: it answers as the quantised model does.
 
-    Where the scheme rounds activations, the matrices whose outputs it rounds do so; all else is the plain class.
-    Raises: ModelError, in one line, for anything that is missing, of another shape, or changed; SpecError where its
-    scheme is impossible or does not fit its config.
+    Where the scheme rounds activations, the modules whose outputs it rounds do so; all else is the plain class.
+    Raises: ModelError, in one line, for anything that is missing, of another shape, or changed, and for a paper's class
+    that was not imported; SpecError where its scheme is impossible or does not fit its config.
     """
-    tensors, config, scheme = _read(folder)
-    model = _model(config)
-    state = _values(model, tensors, config, scheme)
+    tensors, description, scheme = _read(folder)
+    model = made(description)
+    state = _values(model, tensors, description, scheme)
     if scheme.activations != FLOAT_BITS:
         floats = {"layers": (FLOAT_BITS,) * len(scheme.layers)} | dict.fromkeys(TABLES, FLOAT_BITS)
         quantize(model, scheme.model_copy(update=floats))
     model.load_state_dict(state)
-    return model.eval()  # pyright: ignore[reportReturnType]
+    return model.eval()
 
 
-def load_plain(folder: Path) -> Bert:
+def load_plain(folder: Path) -> nn.Module:
     """The same weights in the plain class throughout: activations are floats, for a kernel that rounds its own.
 
     Raises: ModelError and SpecError as `load` does.
     """
-    tensors, config, scheme = _read(folder)
-    model = _model(config)
-    state = _values(model, tensors, config, scheme)
+    tensors, description, scheme = _read(folder)
+    model = made(description)
+    state = _values(model, tensors, description, scheme)
     model.load_state_dict({name: tensor for name, tensor in state.items() if not name.endswith(RANGES)})
-    return model.eval()  # pyright: ignore[reportReturnType]
+    return model.eval()
 
 
-def _values(model: Bert, tensors: Mapping[str, Tensor], config: BertConfig, scheme: Scheme) -> dict[str, Tensor]:
+def _values(
+    model: nn.Module, tensors: Mapping[str, Tensor], description: Description, scheme: Scheme
+) -> dict[str, Tensor]:
     """Every tensor of the model by name, the packed ones as floats, and the ranges of activations."""
-    weights = {name: rounding for name, (_, rounding) in quantized_weights(_empty(config, scheme)).items()}
+    weights = {name: rounding for name, (_, rounding) in quantized_weights(_empty(description, scheme)).items()}
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
     plain = {name: tensor for name, tensor in tensors.items() if not name.endswith((CODES, SCALE, ZERO))}
     return plain | {name: _weight(tensors, name, rounding, shapes[name]) for name, rounding in weights.items()}
@@ -288,16 +261,19 @@ def _weight(tensors: Mapping[str, Tensor], name: str, rounding: Rounding, shape:
     broadcast = (-1, 1) if rounding.axis == "output" else (1, -1, 1)
     low, scale = tensors[name + ZERO].view(broadcast), tensors[name + SCALE].view(broadcast)
     to = Grid(low, low, scale, 2**rounding.bits - 1)
-    return to.values(rounding.grouped(codes.view(shape).float()).clone()).reshape(shape)
+    matrix = codes.view(shape).flatten(1).float()
+    return to.values(rounding.grouped(matrix).clone()).reshape(shape)
 
 
 def size(folder: Path) -> PackedSize:
     """The bytes of a packed file. Raises: ModelError and SpecError as `load` does."""
-    tensors, config, scheme = _read(folder)
+    tensors, description, scheme = _read(folder)
     parts = {"codes": 0, "ranges": 0, "floats": 0}
     for name, tensor in tensors.items():
         kind = "codes" if name.endswith(CODES) else "floats"
         if name.endswith((SCALE, ZERO, *RANGES)):
             kind = "ranges"
         parts[kind] += tensor.nbytes
-    return PackedSize((folder / FILE).stat().st_size, **parts, formula=formula_bytes(config, scheme))
+    with torch.device("meta"):
+        formula = module_bytes(made(description), scheme)
+    return PackedSize((folder / FILE).stat().st_size, **parts, formula=formula)

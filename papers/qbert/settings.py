@@ -9,15 +9,15 @@ from typing import Literal
 from pydantic import Field
 
 from bench.core.errors import SpecError
-from bench.train.recipe import TeacherFacts
+from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from papers.qbert.bits import Order, mixed, uniform
 from papers.qbert.hessian import Sensing
-from papers.qbert.quantize import Quantiser, Scheme
+from papers.qbert.scheme import Quantiser, Scheme
 
 
 class Assignment(Settings):
-    """Which encoder layers get how many bits."""
+    """Which layers get how many bits."""
 
     high: int = 4
     """Bits of every layer, or of those that get more."""
@@ -33,7 +33,7 @@ class Hyper(Settings):
     """All of Q-BERT's choices."""
 
     bits: Assignment = Assignment()
-    """The encoder's bits."""
+    """The layers' bits."""
     quantiser: Quantiser = Quantiser()
     """The rounding, and the bits of embeddings and activations."""
     sensing: Sensing = Sensing()
@@ -48,44 +48,22 @@ class Hyper(Settings):
     """Set for SQuAD, whose examples are windows of `max_length` word pieces."""
 
 
-MIXED = {"mp24": (4, 2), "mp23": (3, 2)}
-"""The mixtures' bits, more and fewer."""
-ORDERS: dict[str, Order] = {"rev": "reversed", "random": "random"}
-
-
-def assignment(variant: str) -> Assignment:
-    """The bits that a variant's name says: `...-w4` for all layers, `...-mp23-rev` for a mixture and its order."""
-    parts = variant.split("-")
-    if is_mixture(variant):
-        high, low = MIXED[parts[1]]
-        return Assignment(high=high, low=low, order=ORDERS.get(parts[-1], "sensitivity"))
-    return Assignment(high=int(parts[1][1:]))
-
-
-def quantiser(variant: str, hidden: int) -> Quantiser:
-    """Groups and embedding bits of a variant, for an encoder of that width.
-
-    A narrower encoder than BERT-base takes the largest number of groups that divides both (README, D9).
-    """
-    parts = variant.split("-")
-    direct = parts[0] == "directq"
-    groups = 1 if direct else int(parts[-1][1:]) if parts[-1].startswith("g") else 128
-    tables = 4 if parts[-1] == "e4" else 8
-    return Quantiser(
-        groups=math.gcd(groups, hidden), embedding_groups=1 if direct else math.gcd(128, hidden),
-        word=tables, position=tables, token_type=tables,
-    )  # fmt: skip
-
-
 OWN_HIDDEN, OWN_LAYERS = 128, 4
 """Width and depth of the little BERT that the smoke scale makes for itself."""
 
 
-def hyper(variant: str, task: str, scale: str, teacher: TeacherFacts | None) -> Hyper:
-    """The paper's settings at full scale, declared fractions of them elsewhere (README, D10)."""
+def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
+    """The paper's settings at full scale, declared fractions of them elsewhere (README, D10), and the variant's own.
+
+    They do not depend on the encoder: groups are fitted to each matrix as it is quantised (D9).
+    """
+    return _of_scale(task, scale).changed(variant.changes)
+
+
+def _of_scale(task: str, scale: str) -> Hyper:
+    """What all variants share."""
     length, windows = WINDOWS[scale] if task == "squad" else (64 if scale == "smoke" else 128, None)
-    base = Hyper(bits=assignment(variant), quantiser=quantiser(variant, teacher.hidden if teacher else OWN_HIDDEN),
-                 max_length=length, windows=windows)  # fmt: skip
+    base = Hyper(max_length=length, windows=windows)
     if scale == "smoke":
         few = {"epochs": 1, "lr": 2e-4}
         return base.model_copy(update={
@@ -109,30 +87,26 @@ def assigned(chosen: Assignment, omega: Sequence[float], seed: int = 0) -> tuple
     return mixed(omega, chosen.high, chosen.low, chosen.more, chosen.order, seed)
 
 
-def is_mixture(variant: str) -> bool:
-    """Whether its layers get different bits, which takes sensitivities."""
-    return variant.split("-")[1] in MIXED
-
-
-def check(variant: str, chosen: Hyper, teacher: TeacherFacts | None) -> None:
-    """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that do not fit.
+def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None) -> None:
+    """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that divide nothing.
 
     Raises: SpecError for the first of them.
     """
-    bits, mixture = chosen.bits, is_mixture(variant)
+    bits, mixture = chosen.bits, any("sensing" in stage.uses for stage in variant.stages)
     if mixture != (bits.low is not None):
-        raise SpecError("bits.low does not go with the variant", where=variant, found=bits.low,
+        raise SpecError("bits.low does not go with the variant", where=variant.says, found=bits.low,
                         expected="the fewer bits of a mixture" if mixture else "none: all layers have bits.high",
                         fix=f"choose {'a variant of one number of bits' if mixture else 'a mixture'}")  # fmt: skip
     if not mixture and (bits.more, bits.order) != (None, "sensitivity"):
-        raise SpecError("bits.more and bits.order are a mixture's", where=variant,
+        raise SpecError("bits.more and bits.order are a mixture's", where=variant.says,
                         found=f"bits.more={bits.more}, bits.order={bits.order}", expected="neither is set",
                         fix="choose a mixture")  # fmt: skip
-    layers, hidden = (teacher.layers, teacher.hidden) if teacher else (OWN_LAYERS, OWN_HIDDEN)
+    layers, hidden = (encoder.layers, encoder.hidden) if encoder else (OWN_LAYERS, OWN_HIDDEN)
     Scheme(layers=assigned(chosen.bits, [0.0] * layers), **chosen.quantiser.model_dump())
     for name in ("groups", "embedding_groups"):
         groups = getattr(chosen.quantiser, name)
-        if hidden % groups:
+        # Fewer groups than asked for are D9; one group in place of many would be another method.
+        if groups > 1 and math.gcd(groups, hidden) == 1:
             raise SpecError("the groups do not divide a matrix", where=f"quantiser.{name}", found=groups,
-                            expected=f"a divisor of the hidden size {hidden}",
-                            fix=f"--set quantiser.{name}={math.gcd(groups, hidden)}")  # fmt: skip
+                            expected=f"a number that shares a divisor with the hidden size {hidden}",
+                            fix=f"--set quantiser.{name}=1, or a divisor")  # fmt: skip

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from torch import nn
+
 from bench.models.shape import Shape
+from papers.qbert.quantize import layers
+from papers.qbert.scheme import TABLES, Scheme
 from papers.qbert.sizes import (
     ACTIVATION_BITS,
     CASED,
@@ -18,6 +22,7 @@ from papers.qbert.sizes import (
     embedding_bytes,
     encoder_bytes,
     mixed,
+    module_bytes,
     packed_bytes,
     range_bytes,
     uniform,
@@ -69,3 +74,16 @@ def _shape(name: str, bits: Bits) -> Shape:
 
 
 SHAPES: Mapping[str, Shape] = {name: _shape(name, bits) for name, bits in BITS.items()}
+
+
+def packed(variant: str, model: nn.Module) -> Mapping[str, int]:
+    """What another model would weigh as a variant of Q-BERT, by the split of the claims: for stacks at paper size.
+
+    The model may lie on the meta device. Of a mixture the first half of its layers, rounded down, gets more bits.
+    Raises: KeyError for a variant without a shape; ModelError for a model without layers.
+    """
+    bits, count = BITS[variant], len(layers(model))
+    more = count // 2
+    of_layers = (bits.layers[0],) * more + (bits.layers[-1],) * (count - more)
+    tables = dict.fromkeys(TABLES, bits.embeddings)
+    return {"packed": module_bytes(model, Scheme(layers=of_layers, **tables))}

@@ -12,14 +12,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from torch import nn
 from transformers import BertConfig
 
 from bench.core.errors import SpecError
-from bench.models.size import bert_parts
+from bench.models.size import bert_parts, parameters
+from papers.qbert.quantize import layers, tables
+from papers.qbert.scheme import FLOAT_BITS, Scheme
 
 MIB = 2**20
 """The paper's MB."""
-FLOAT_BITS = 32
 ACTIVATION_BITS = 8
 MATRICES = 6
 """Of a layer: query, key, value, attention output, feed-forward in and out."""
@@ -85,6 +87,20 @@ def packed_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
 def range_bytes(bits: Bits, bert: BertConfig = UNCASED) -> int:
     """Bytes of the groups' ranges, two floats a group in each matrix of the encoder: no part of the paper's sizes."""
     return _bytes(bert.num_hidden_layers * MATRICES * bits.groups * 2 * FLOAT_BITS)
+
+
+def module_bytes(model: nn.Module, scheme: Scheme) -> int:
+    """Bytes of any model in floats by the same arithmetic: its layers, biases and all, and its embedding tables.
+
+    Values are not looked at, so the meta device does. Raises: SpecError when the scheme has another number of layers;
+    ModelError for a model without layers.
+    """
+    found = layers(model)
+    if len(found) != len(scheme.layers):
+        raise SpecError("the bits do not fit the model", found=f"bits of {len(scheme.layers)} layers",
+                        expected=f"{len(found)} layers")  # fmt: skip
+    encoder = sum(parameters(layer) * bits for layer, bits in zip(found, scheme.layers, strict=True))
+    return _bytes(encoder) + _bytes(sum(t.weight.numel() * getattr(scheme, kind) for _, kind, t in tables(model)))
 
 
 def _bytes(bits: int) -> int:

@@ -1,71 +1,67 @@
-"""The student of Q-BERT: the fine-tuned BERT itself, with the scheme of its rounding in its config."""
+"""The student of Q-BERT: a fine-tuned model itself, which rounds its weights and activations as a scheme says."""
 
 from __future__ import annotations
 
-import copy
-from typing import get_args
+from typing import Any, Self
 
-from transformers import (
-    BertConfig,
-    BertForQuestionAnswering,
-    BertForSequenceClassification,
-    BertForTokenClassification,
-)
+from torch import nn
 
 from bench.core.errors import ModelError
 from bench.models import load
-from papers.qbert.quantize import Bert, Scheme, quantize
+from bench.models.outputs import reads
+from bench.models.scores import layers_of
+from papers.qbert.quantize import RANGES, quantize
+from papers.qbert.scheme import Scheme
 
 
-class _Quantized:
-    """A BERT that rounds as `config.qbert` says; saved, it holds the float weights and the ranges of activations.
+@load.register
+class QuantizedModel(nn.Module):
+    """Another model, made to round as a scheme says; saved, it holds the float weights and the ranges of activations.
 
-    Goes before the class of the BERT among the bases.
+    It takes what the other model takes and answers what that answers.
     """
 
-    def __init__(self, config: BertConfig):
-        scheme = _scheme(config)
-        super().__init__(config)  # pyright: ignore[reportCallIssue]
-        self.scheme = scheme
-        quantize(self, scheme)  # pyright: ignore[reportArgumentType]
+    def __init__(self, model: nn.Module, scheme: Scheme):
+        super().__init__()
+        self.reads = reads(model)
+        self.model, self.scheme = quantize(model, scheme), scheme
+
+    @property
+    def config(self) -> Any:
+        """The config of the model inside."""
+        return self.model.config
+
+    def forward(self, input_ids: Any, *others: Any, **named: Any) -> Any:
+        return self.model(input_ids, *others, **named)
+
+    def saved_config(self) -> dict[str, Any]:
+        return {"scheme": self.scheme.model_dump(mode="json"), "model": load.described(self.model)}
+
+    @classmethod
+    def from_saved(cls, config: dict[str, Any]) -> Self:
+        """Raises: ModelError for a config without a scheme and a model, or a model of an unknown architecture."""
+        missing = {"scheme", "model"} - config.keys()
+        if missing:
+            raise ModelError("the config is not that of a quantised model", found=f"no {', '.join(sorted(missing))}",
+                             expected="a scheme and a model", fix="make the model with from_float")  # fmt: skip
+        return cls(load.made(config["model"]), Scheme.model_validate(config["scheme"]))
 
 
-@load.register
-class QBertForSequenceClassification(_Quantized, BertForSequenceClassification):
-    """One answer per row: logits [B, C]."""
+@layers_of.register
+def _(model: QuantizedModel) -> nn.ModuleList:
+    return layers_of(model.model)
 
 
-@load.register
-class QBertForQuestionAnswering(_Quantized, BertForQuestionAnswering):
-    """Answers that are spans: start and end logits, [B, L] each."""
+def from_float(model: nn.Module, scheme: Scheme) -> QuantizedModel:
+    """A quantised twin with a copy of a model's weights, and of its ranges of activations where it is quantised itself.
 
-
-@load.register
-class QBertForTokenClassification(_Quantized, BertForTokenClassification):
-    """A tag for every word: logits [B, L, C], of which those of a word's first piece count."""
-
-
-QBert = QBertForSequenceClassification | QBertForQuestionAnswering | QBertForTokenClassification
-
-
-def _scheme(config: BertConfig) -> Scheme:
-    """The scheme that a config holds. Raises: ModelError where it holds none."""
-    content = getattr(config, "qbert", None)
-    if content is None:
-        raise ModelError("the config is not that of a Q-BERT", expected="a scheme under `qbert`",
-                         fix="make the model with from_float")  # fmt: skip
-    return Scheme.model_validate(content)
-
-
-def from_float(model: Bert, scheme: Scheme) -> QBert:
-    """A Q-BERT with a copy of a BERT's weights, and of its ranges of activations where it is a Q-BERT itself.
-
-    Activations that came without a range have none until the model trains.
-    Raises: SpecError where the scheme does not fit the model.
+    Activations that came without a range have none until the twin trains.
+    Raises: SpecError where the scheme does not fit the model; ModelError where the model has nothing to quantise.
     """
-    config = copy.deepcopy(model.config)
-    config.qbert = scheme.model_dump(mode="json")
-    made = next(student for student in get_args(QBert) if isinstance(model, student.__bases__[1]))(config)
-    left = made.load_state_dict(model.state_dict(), strict=False)
-    assert not left.unexpected_keys and all(".output." in name for name in left.missing_keys), left
-    return made.train(model.training)  # pyright: ignore[reportReturnType]
+    inner = model.model if isinstance(model, QuantizedModel) else model
+    state = inner.state_dict()
+    plain = load.made(load.described(inner))
+    plain.load_state_dict({name: tensor for name, tensor in state.items() if not name.endswith(RANGES)})
+    made = QuantizedModel(plain, scheme)
+    made.model.load_state_dict({name: tensor for name, tensor in state.items() if name.endswith(RANGES)}, strict=False)
+    return made.train(model.training)

@@ -118,7 +118,7 @@ def test_the_sign_is_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     down = top_eigenvalues(model, flipped, [rows], tolerance=1e-4, max_steps=100)
     assert [round(down[i].value + up[i].value, 5) for i in range(3)] == [0, 0, 0]
     with caplog.at_level(logging.INFO, logger="papers.qbert.hessian"):
-        result = sensitivity(model, flipped, encoded(12), 0, Sensing(share=0.5, repeats=2))
+        result = sensitivity(model, flipped, encoded(12), Sensing(share=0.5, repeats=2))
     lines = [r.getMessage() for r in caplog.records if "sign=" in r.getMessage()]
     assert len(lines) == 6 and sum("sign=-" in line for line in lines) == sum(one.negative for one in result)
     assert all("residual=" in line for line in lines)
@@ -126,7 +126,7 @@ def test_the_sign_is_kept_and_logged(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_a_search_that_ends_early_says_so(caplog: pytest.LogCaptureFixture) -> None:
     model, rows = bert(), encoded(12)
-    found = sensitivity(model, LOSS, rows, 0, Sensing(share=0.5, repeats=1, max_steps=2, tolerance=1e-6))
+    found = sensitivity(model, LOSS, rows, Sensing(share=0.5, repeats=1, max_steps=2, tolerance=1e-6))
     warned = [r.getMessage() for r in caplog.records if r.levelname == "WARNING"]
     assert len(warned) == 1 and "3 of 3 eigenvalues" in warned[0] and "next: raise sensing.max_steps" in warned[0]
     assert all(one.residuals[0] == pytest.approx(one.found[0].residual / abs(one.values[0])) for one in found)
@@ -135,7 +135,7 @@ def test_a_search_that_ends_early_says_so(caplog: pytest.LogCaptureFixture) -> N
     top_vectors(model, LOSS, [batch(6)], 1, tolerance=1e-6, max_steps=3)
     assert ["eigenvectors are not within" in r.getMessage() for r in caplog.records] == [True]
     caplog.clear()
-    sensitivity(model, LOSS, rows, 0, Sensing(share=0.5, repeats=1, max_steps=200))
+    sensitivity(model, LOSS, rows, Sensing(share=0.5, repeats=1, max_steps=200))
     assert not caplog.records
 
 
@@ -266,7 +266,7 @@ def test_omega_by_hand() -> None:
 
 def test_sensitivity_is_the_eigenvalues_of_its_subsets() -> None:
     model, rows, sensing = bert(), encoded(20), Sensing(share=0.4, repeats=3, batch_size=3, tolerance=1e-4)
-    found = sensitivity(model, LOSS, rows, 0, sensing, seed=5)
+    found = sensitivity(model, LOSS, rows, sensing, seed=5)
     assert len(found) == 3 and [len(one.values) for one in found] == [3, 3, 3]
     for repeat in range(3):
         chosen = subset(rows, sensing, 5, repeat)

@@ -18,8 +18,10 @@ from torch import Tensor
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core.errors import BenchError, ModelError, SpecError
-from papers.qbert.packed import FILE, PackedSize, export, formula_bytes, load, pack, size, stream_bytes, unpack
-from papers.qbert.quantize import QuantizedLinear, Scheme, quantize
+from papers.qbert.packed import FILE, PackedSize, export, load, pack, size, stream_bytes, unpack
+from papers.qbert.quantize import QuantizedLinear, quantize
+from papers.qbert.scheme import Scheme
+from papers.qbert.sizes import module_bytes
 from papers.qbert.student import from_float
 
 SCHEME = Scheme(layers=(2, 3), groups=4, embedding_groups=4)
@@ -35,7 +37,7 @@ def student(scheme: Scheme = SCHEME) -> BertForSequenceClassification:
     """A quantised BERT that has seen a batch."""
     torch.manual_seed(0)
     config = BertConfig(**SHAPE, initializer_range=0.3, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
-    model = from_float(BertForSequenceClassification(config), scheme).train()
+    model: Any = from_float(BertForSequenceClassification(config), scheme).model.train()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn(parameter.shape) * 0.1)
@@ -56,7 +58,7 @@ def test_the_packed_model_answers_as_the_quantised_one(tmp_path: Path, changes: 
     assert type(loaded) is BertForSequenceClassification and not loaded.training
     with torch.no_grad():
         want, got = model(IDS).logits, loaded(IDS).logits
-    assert float((want - got).abs().max()) <= 1e-5
+    assert torch.equal(want, got)
     names = set(loaded.state_dict())
     plain = set(BertForSequenceClassification(loaded.config).state_dict())
     assert plain <= names and len(names - plain) == (0 if scheme.activations == 32 else 2 * 4 * 2)
@@ -90,12 +92,13 @@ def test_bytes_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_formula_is_the_papers() -> None:
-    config, mib = BertConfig(), 2**20
-    sizes = {bits: formula_bytes(config, Scheme(layers=(bits,) * 12)) / mib for bits in (8, 4, 3, 2)}
+    with torch.device("meta"):
+        base, mib = BertForSequenceClassification(BertConfig()), 2**20
+    sizes = {bits: module_bytes(base, Scheme(layers=(bits,) * 12)) / mib for bits in (8, 4, 3, 2)}
     assert sizes == pytest.approx({8: 103.85, 4: 63.29, 3: 53.15, 2: 43.01}, abs=0.01)
     mixed = Scheme(layers=(3, 2) * 6)
-    assert formula_bytes(config, mixed) / mib == pytest.approx(48.08, abs=0.01)
-    assert formula_bytes(config, mixed.model_copy(update={"word": 4})) == formula_bytes(config, mixed) - 30522 * 384
+    assert module_bytes(base, mixed) / mib == pytest.approx(48.08, abs=0.01)
+    assert module_bytes(base, mixed.model_copy(update={"word": 4})) == module_bytes(base, mixed) - 30522 * 384
 
 
 @given(st.integers(1, 8), st.lists(st.integers(0, 255), max_size=40))
@@ -114,6 +117,10 @@ def test_a_stream_by_hand() -> None:
     for bits in (0, 9, 16):
         with pytest.raises(SpecError, match="so many bits cannot be quantised to"):
             pack(np.zeros(3, np.uint8), bits)
+    with pytest.raises(SpecError, match="floats are not packed"):
+        pack(np.zeros(3, np.uint8), 32)
+    with pytest.raises(SpecError, match="floats are not packed"):
+        unpack(np.zeros(12, np.uint8), 32, 3)
 
 
 # Bad input
@@ -166,14 +173,18 @@ def test_what_was_changed_is_noticed(damaged: Callable[..., Path]) -> None:
     assert "was changed" in refused(damaged(lambda t, m: m.update(sha256="0" * 64)))
     assert "was changed" in refused(damaged(lambda t, m: m.pop("sha256")))
     assert "is not a packed Q-BERT; in" in refused(damaged(lambda t, m: m.update(format="other")))
+    assert "is not a packed Q-BERT; in" in refused(damaged(lambda t, m: m.update(format="qbert-packed-1")))
     assert "says nothing readable" in refused(damaged(lambda t, m: m.pop("scheme")))
+    assert "says nothing readable" in refused(damaged(lambda t, m: m.pop("architecture")))
+    message = refused(damaged(lambda t, m: m.update(architecture="NoSuchModel")))
+    assert "the architecture is not known; found NoSuchModel" in message
     assert "says nothing readable" in refused(damaged(lambda t, m: m.update(config="{")))
     assert "says nothing readable" in refused(damaged(lambda t, m: m.update(scheme='{"layers": "many"}')))
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_attention_heads": 0}, {"vocab_size": -50}, {"vocab_size": []}, {"hidden_size": -8}, {"architectures": None}],
+    [{"num_attention_heads": 0}, {"vocab_size": -50}, {"vocab_size": []}, {"hidden_size": -8}],
 )
 def test_a_config_that_no_model_has_is_refused(damaged: Callable[..., Path], change: dict[str, Any]) -> None:
     def alter(_: dict[str, Tensor], metadata: dict[str, str]) -> None:
@@ -187,7 +198,8 @@ def test_bits_and_groups_in_a_file_are_checked(damaged: Callable[..., Path]) -> 
         text = SCHEME.model_copy(update=changes).model_dump_json()
         return damaged(lambda t, m: m.update(scheme=text))
 
-    for changes, part in (({"layers": (9, 3)}, "found 9"), ({"groups": 5}, "found 5 groups"),
+    # 8 groups are another file, of 8 ranges: what a number of groups means for a matrix is settled by its rows (D9).
+    for changes, part in (({"layers": (9, 3)}, "found 9"), ({"groups": 8}, "in place of torch.float32 [8]"),
                           ({"layers": (2, 3, 4)}, "bits of 3 layers"), ({"word": 0}, "found 0")):  # fmt: skip
         with pytest.raises(BenchError) as error:
             load(with_scheme(**changes))

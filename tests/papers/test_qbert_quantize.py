@@ -22,18 +22,10 @@ from bench.train.fit import fit
 from bench.train.losses import supervised
 from bench.train.settings import Training
 from papers.qbert.bits import mixed, uniform
-from papers.qbert.quantize import (
-    MovingRange,
-    QuantizedEmbedding,
-    QuantizedLinear,
-    Rounding,
-    Scheme,
-    grid,
-    quantize,
-    quantized_weights,
-    rounded,
-)
-from papers.qbert.student import QBertForSequenceClassification, from_float
+from papers.qbert.quantize import QuantizedEmbedding, QuantizedLinear, quantize, quantized_weights
+from papers.qbert.rounding import MovingRange, Rounding, grid, rounded
+from papers.qbert.scheme import Scheme
+from papers.qbert.student import QuantizedModel, from_float
 
 BITS = st.integers(1, 8)
 FLOATS = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)
@@ -256,12 +248,12 @@ def test_each_part_has_its_own_bits() -> None:
     scheme = SCHEME.model_copy(update={"layers": (2, 32), "word": 4, "position": 32, "activations": 32})
     plain = bert().eval()
     model = from_float(plain, scheme)
-    found = {name: rounding.bits for name, (_, rounding) in quantized_weights(model).items()}
+    found = {name: rounding.bits for name, (_, rounding) in quantized_weights(model.model).items()}
     tables = {name.split(".")[2]: bits for name, bits in found.items() if "embeddings" in name}
     assert tables == {"word_embeddings": 4, "token_type_embeddings": 8}
     assert len(found) == 8 and [bits for name, bits in found.items() if "layer.0" in name] == [2] * 6
     with torch.no_grad():
-        for name, (weight, rounding) in quantized_weights(model).items():
+        for name, (weight, rounding) in quantized_weights(model.model).items():
             plain.get_parameter(name).copy_(rounding(weight))
     assert torch.allclose(model(IDS).logits, plain(IDS).logits, atol=1e-6), "rows are rounded by the table's ranges"
 
@@ -288,7 +280,7 @@ def test_it_trains_saves_and_loads(tmp_path: Path) -> None:
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is not None]
     load.save(model, tmp_path)
     again = load.load_saved(tmp_path)
-    assert isinstance(again, QBertForSequenceClassification) and again.scheme == SCHEME
+    assert isinstance(again, QuantizedModel) and again.scheme == SCHEME
     with torch.no_grad():
         assert torch.equal(again.eval()(IDS).logits, model.eval()(IDS).logits)
     assert all(torch.isfinite(t).all() for t in again.state_dict().values())
@@ -317,19 +309,30 @@ def test_impossible_bits_are_refused(bits: int) -> None:
 
 
 def test_a_model_that_does_not_fit_is_refused_and_left_alone() -> None:
-    for changes, part in (({"groups": 5}, "found 5 groups; expected a divisor of its 16 outputs"),
-                          ({"groups": 32, "axis": "input"}, "found 32 groups; expected a divisor of its 16 inputs"),
-                          ({"embedding_groups": 3}, "word embeddings; found 3 groups"),
-                          ({"layers": (4, 4, 4)}, "found bits of 3 layers; expected 2 layers")):  # fmt: skip
-        model = bert()
-        with pytest.raises(SpecError) as error:
-            quantize(model, SCHEME.model_copy(update=changes))
-        assert part in str(error.value) and "\n" not in str(error.value)
-        assert not quantized_weights(model)
-    with pytest.raises(ModelError, match="the model cannot be quantised; in attention"):
+    model = bert()
+    with pytest.raises(SpecError) as error:
+        quantize(model, SCHEME.model_copy(update={"layers": (4, 4, 4)}))
+    assert "found bits of 3 layers; expected 2 layers" in str(error.value) and "\n" not in str(error.value)
+    assert not quantized_weights(model)
+    with pytest.raises(ModelError, match=r"the model cannot be quantised; in bert\.encoder\.layer\.0\.attention"):
         quantize(quantize(bert(), SCHEME), SCHEME)
-    with pytest.raises(ModelError, match="the config is not that of a Q-BERT"):
-        QBertForSequenceClassification(BertConfig())
+    with pytest.raises(ModelError, match="the config is not that of a quantised model; found no model, scheme"):
+        QuantizedModel.from_saved({})
+
+
+def test_groups_that_do_not_divide_a_matrix_are_its_greatest_common_divisor_with_them() -> None:
+    """No number of groups is impossible for a matrix (D9): 16 outputs, or 32 of the first feed-forward one."""
+    for changes, query, inner, table in (
+        ({"groups": 5}, 1, 1, 4), ({"groups": 12}, 4, 4, 4), ({"groups": 128}, 16, 32, 4),
+        ({"groups": 32, "axis": "input"}, 16, 16, 4), ({"embedding_groups": 3}, 4, 4, 1),
+        ({"embedding_groups": 128}, 4, 4, 16),
+    ):  # fmt: skip
+        found = quantized_weights(quantize(bert(), SCHEME.model_copy(update=changes)))
+        groups = {name: rounding.groups for name, (_, rounding) in found.items()}
+        layer = "bert.encoder.layer.1"
+        assert groups[f"{layer}.attention.self.query.weight"] == query, changes
+        assert groups[f"{layer}.intermediate.dense.weight"] == inner, changes
+        assert groups["bert.embeddings.word_embeddings.weight"] == table, changes
 
 
 # Bits of layers
