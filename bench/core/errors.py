@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 
 class BenchError(Exception):
     """A failure that the user can act on; `exit_code` is what the command line returns for it."""
@@ -49,3 +51,16 @@ class TrainError(BenchError):
     """A run that started well and then failed, for example on a non-finite loss."""
 
     exit_code = 1
+
+
+class Stopped(BaseException):
+    """A signal asked to stop. No Exception, so that nothing that handles failures takes it for one."""
+
+    def __init__(self, signum: int):
+        self.signum = int(signum)
+        super().__init__(f"stopped by {signal.Signals(signum).name}; the same command goes on where it was")
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell says of a program that ended by this signal: 130 for SIGINT, 143 for SIGTERM."""
+        return 128 + self.signum

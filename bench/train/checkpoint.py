@@ -70,10 +70,11 @@ class Checkpointer:
         folder = self.newest()
         if folder is None:
             return Position()
-        flat = load_file(folder / "state.safetensors", device=str(accelerator.device))
+        flat = load_file(folder / "state.safetensors")
         model.load_state_dict({k.removeprefix("model."): v for k, v in flat.items() if k.startswith("model.")})
         for name, parameter in _trained(model):
-            moments = {k.rsplit("|", 1)[1]: v for k, v in flat.items() if k.startswith(f"optimizer.{name}|")}
+            start = f"optimizer.{name}|"
+            moments = {k.removeprefix(start): v.to(parameter.device) for k, v in flat.items() if k.startswith(start)}
             if moments:
                 optimizer.state[parameter] = moments
         _set_random_states(load_file(folder / f"random-{accelerator.process_index}.safetensors"), accelerator.device)

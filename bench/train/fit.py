@@ -20,8 +20,9 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from bench.core.errors import TrainError
+from bench.core.errors import Stopped, TrainError
 from bench.data.batches import Batch, Batches
+from bench.train import stopping
 from bench.train.checkpoint import Checkpointer, Position
 from bench.train.precision import Precision, choose
 from bench.train.progress import Advance, Progress, silent
@@ -80,11 +81,12 @@ def fit(
     gradient while this runs (buffers and dropout are as in training all the same).
 
     Raises TrainError at the first non-finite loss, naming the step and the loss terms; for a group that decides no
-    parameter; and where nothing is left to train.
+    parameter; and where nothing is left to train. Raises Stopped for a signal, inside `stopping.stoppable`: after the
+    optimiser step that runs, when a checkpoint of it is written, in all processes at the same step.
     """
     model.to(accelerator.device).train()
     of = _assigned(model, groups)
-    with _frozen([parameter for parameter, group in of.items() if group.rate == 0]):
+    with _frozen([parameter for parameter, group in of.items() if group.rate == 0]), stopping.held():
         return _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
 
 
@@ -189,9 +191,13 @@ def _train(
             at.first_loss = value if at.first_loss is None else at.first_loss
             at.last_loss, at.seconds = value, before + time.monotonic() - started
             advance(1, f"loss {value:.4f}")
-            if checkpointer and _agreed(job.accelerator, checkpointer.due(time.monotonic())):
+            due = checkpointer is not None and checkpointer.due(time.monotonic())
+            due, signum = _agreed(job.accelerator, due, stopping.pending())
+            if checkpointer and (due or signum):
                 checkpointer.save(job.accelerator, job.model, optimizer, at)
                 checkpointer.written(time.monotonic())
+            if signum:
+                raise Stopped(signum)
         at.epoch, at.position = at.epoch + 1, 0
 
 
@@ -244,13 +250,17 @@ def _sum_over_processes(loss: Tensor, parameters: list[nn.Parameter], accelerato
     return summed[0]
 
 
-def _agreed(accelerator: Accelerator, due: bool) -> bool:
-    """The main process's answer, so that all processes write a checkpoint at the same step."""
+def _agreed(accelerator: Accelerator, due: bool, signum: int) -> tuple[bool, int]:
+    """Whether the main process has a checkpoint due, and the signal of any process, or 0: the same in all of them.
+
+    So all write a checkpoint, and stop, at the same step.
+    """
     if accelerator.num_processes == 1:
-        return due
-    answer = broadcast(torch.tensor([float(due)], device=accelerator.device), from_process=0)
-    assert isinstance(answer, Tensor)
-    return bool(answer.item())
+        return due, signum
+    answers = accelerator.gather(torch.tensor([[int(due), signum]], device=accelerator.device))
+    assert isinstance(answers, Tensor)
+    dues, signals = answers.T.tolist()
+    return bool(dues[0]), max(signals)
 
 
 def _same_start(model: nn.Module, accelerator: Accelerator) -> None:
