@@ -165,6 +165,12 @@ class Outcome:
     seed: int
     machine: str
     numbers: Mapping[tuple[str, str], Number] = field(repr=False)
+    variant: str = ""
+    """Its name alone."""
+    budget: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What the run was allowed, None being without limit."""
+    apart: str = ""
+    """What else tells its series from others of that variant and budget: changed settings, teacher, data."""
 
     def value(self, metric: str, split: str) -> float | None:
         """The value of a measurement, None where it was not made or is undefined."""

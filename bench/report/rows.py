@@ -85,9 +85,11 @@ class Row:
         """The runs of this row, as the sections of a paper see them."""
         primary = {task: scores.entries[0].names()[0] for task in self.suite.series
                    if task in TASK_METRICS and (scores := self.book.primary(self.suite, (task,)))}  # fmt: skip
+        apart = _told({**_origin(self.suite), **_changes(self.suite, with_budget=False)})
         return [
             Outcome(self.scale, self.label, run.task, *primary.get(run.task, ("", "")), run.seed,
-                    run.environment.machine, {name: Number(m.value, m.samples) for name, m in run.measured.items()})
+                    run.environment.machine, {name: Number(m.value, m.samples) for name, m in run.measured.items()},
+                    self.suite.variant, run.settings.budget, apart)
             for run in self.suite.runs
         ]  # fmt: skip
 
@@ -122,10 +124,12 @@ def _labels(key: Key, suites: Sequence[Suite]) -> list[str]:
     return [f"{label} #{place}" if labels.count(label) > 1 else label for place, label in enumerate(labels, 1)]
 
 
-def _changes(suite: Suite) -> dict[str, str]:
+def _changes(suite: Suite, with_budget: bool = True) -> dict[str, str]:
     """What `--set` changed."""
-    series = next(iter(suite.best.values()))
-    return {} if suite.scale == SHAPE else {name: str(value) for name, value in series.settings.changes.items()}
+    settings = next(iter(suite.best.values())).settings
+    if suite.scale == SHAPE:
+        return {}
+    return {name: str(value) for name, value in settings.changes.items() if with_budget or name not in settings.budget}
 
 
 def _facts(suite: Suite) -> dict[str, str]:
@@ -134,11 +138,20 @@ def _facts(suite: Suite) -> dict[str, str]:
     budget = {name: f"{value:,}" if isinstance(value, int) else str(value)
               for name, value in series.settings.budget.items()
               if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
-    own, data = series.newest.value("parameters", "all"), series.newest.data
-    sizes = {"teacher": series.teacher_size, "parameters": own}
-    return budget | {name: f"{size / 1e6:.0f}M" for name, size in sizes.items() if size} | (
-        {"data": data.origin} if data else {})  # fmt: skip
+    own = series.newest.value("parameters", "all")
+    return budget | ({"parameters": f"{own / 1e6:.0f}M"} if own else {}) | _origin(suite)
+
+
+def _origin(suite: Suite) -> dict[str, str]:
+    """The size of the teacher, and where the data is from."""
+    series = next(iter(suite.best.values()))
+    size, data = series.teacher_size, series.newest.data
+    return ({"teacher": f"{size / 1e6:.0f}M"} if size else {}) | ({"data": data.origin} if data else {})
 
 
 def _with(name: str, told: Mapping[str, str]) -> str:
-    return f"{name} ({', '.join(f'{key}={value}' for key, value in sorted(told.items()))})" if told else name
+    return f"{name} ({_told(told)})" if told else name
+
+
+def _told(facts: Mapping[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in sorted(facts.items()))
