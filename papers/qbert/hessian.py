@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -134,6 +135,8 @@ def _unfused(model: nn.Module) -> Iterator[None]:
     attention = [encoder.config._attn_implementation for encoder in encoders]
     with ExitStack() as stack:
         if any(isinstance(module, nn.RNNBase) for module in model.modules()):
+            stack.enter_context(warnings.catch_warnings())
+            warnings.filterwarnings("ignore", "TF32 acceleration", UserWarning)  # said of a device that is not used
             stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
             stack.enter_context(torch.backends.cudnn.flags(enabled=False))
         try:

@@ -79,7 +79,9 @@ class QuantizedLSTM(nn.LSTM):
         self.output = output
 
     def forward(self, input: Any, hx: Any = None) -> Any:
-        # torch runs the tensors of this list, whatever the parameters are: for this pass they are the rounded ones.
+        # torch runs the tensors of this list: for this pass they are the rounded ones. It first fills it anew where
+        # parameters were replaced, which has to happen before and not after.
+        self._update_flat_weights()
         own = self._flat_weights
         self._flat_weights = [self.roundings[name](weight) if name in self.roundings else weight
                               for name, weight in zip(self._flat_weights_names, own, strict=True)]  # fmt: skip

@@ -7,19 +7,14 @@ import math
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
 from commands import ROWS, Call, Result, measured, refused
 from safetensors import safe_open
-from transformers import BertConfig, BertForSequenceClassification
 
 from bench.models import load
-from bench.train.recipe import EncoderFacts, State
-from papers.qbert import packed, recipe, settings
-from papers.qbert.recipe import RECIPE
+from papers.qbert import packed
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def test_a_mixture_is_recorded_with_its_bits_and_its_packed_file(call: Call, fol
     assert code == 0, error
     teacher, record = json.loads(out)
     assert [stage["name"] for stage in record["stages"]] == [
-        "start_from_teacher", "measure_sensitivity", "train_quantised",
+        "start_from_base", "measure_sensitivity", "train_quantised",
     ]  # fmt: skip
     bits, omega = measured(record, "bits"), measured(record, "sensitivity")
     assert sorted(bits.values()) == [2, 3] and bits[max(omega, key=lambda layer: omega[layer])] == 3
@@ -83,31 +78,6 @@ def test_one_layer_after_another_trains_a_pass_for_each(call: Call) -> None:
     assert sorted(measured(record, "bits").values()) == [2, 3]
 
 
-def test_one_layer_after_another_goes_by_the_damage_that_rounding_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of three layers with the same bits the largest weights are moved most; an eigenvalue weighs that distance."""
-    shape: dict[str, Any] = {"vocab_size": 30, "hidden_size": 16, "num_attention_heads": 2, "intermediate_size": 32}
-    model = BertForSequenceClassification(BertConfig(**shape, num_hidden_layers=3))
-    with torch.no_grad():
-        for layer, factor in enumerate((1.0, 4.0, 2.0)):
-            for parameter in model.bert.encoder.layer[layer].parameters():
-                parameter.mul_(factor)
-    chosen = settings.Hyper(bits=settings.Assignment(high=4), schedule="progressive",
-                            quantiser=settings.quantiser("qbert-w4-g1", 16))  # fmt: skip
-    trained: list[tuple[int, ...]] = []
-    monkeypatch.setattr(recipe, "fine_tune_on_task", lambda model, *_: trained.append(model.scheme.layers))
-    context: Any = SimpleNamespace(seed=0)
-    recipe.train_quantised(State({"model": model}), chosen, context)
-    assert trained == [(32, 4, 32), (32, 4, 4), (4, 4, 4)]
-    trained.clear()
-    told = {
-        "sensitivity": {f"layer{i}": [omega] for i, omega in enumerate((1.0, 2.0, 3.0))},
-        "eigenvalue": {f"layer{i}": values for i, values in enumerate(([1.0, 1.0], [1.0, -1.0], [-9.0, -7.0]))},
-    }
-    mixture = chosen.model_copy(update={"bits": settings.Assignment(high=4, low=3, more=1)})
-    recipe.train_quantised(State({"model": model}, told), mixture, context)
-    assert trained == [(32, 32, 4), (3, 32, 4), (3, 3, 4)], "the mean eigenvalue of layer 1 is nothing"
-
-
 def test_a_teacher_below_its_floor_fails_the_run_and_is_told_once(call: Call, folder: Path) -> None:
     for _ in range(2):
         code, out, error = call("--variant", "qbert-w8", "--set", "fine_tune.lr=1e-12", "--json")
@@ -130,37 +100,15 @@ def test_mixtures_share_what_they_measured(call: Call) -> None:
     assert bits[0]["layer0"] == bits[1]["layer1"] != bits[0]["layer1"], "the other half"
 
 
-def test_every_variant_has_the_bits_and_groups_of_its_name() -> None:
-    base = EncoderFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
-    found = {name: settings.hyper(name, "sst2", "full", base) for name in RECIPE.variants}
-    assert {name: (h.bits.high, h.bits.low, h.bits.order) for name, h in found.items() if h.bits.low} == {
-        "qbert-mp24": (4, 2, "sensitivity"), "qbert-mp23": (3, 2, "sensitivity"),
-        "qbert-mp23-rev": (3, 2, "reversed"), "qbert-mp23-random": (3, 2, "random"),
-    }  # fmt: skip
-    groups = {name: h.quantiser.groups for name, h in found.items() if h.quantiser.groups != 128}
-    assert groups == {"directq-w4": 1, "directq-w3": 1, "directq-w2": 1, "qbert-w4-g1": 1, "qbert-w4-g12": 12,
-                      "qbert-w4-g768": 768}  # fmt: skip
-    assert {name: h.bits.high for name, h in found.items() if not h.bits.low} == {
-        name: int(name.split("-w")[1][0]) for name in RECIPE.variants if "-w" in name
-    }
-    tables = {name: h.quantiser.word for name, h in found.items()}
-    assert {name for name, bits in tables.items() if bits != 8} == {"qbert-w4-e4"}
-    assert found["qbert-w4-g1"].quantiser.embedding_groups == 128
-    squad = settings.hyper("qbert-w4", "squad", "full", base)
-    assert (squad.training.batch_size, squad.training.lr, squad.training.epochs, squad.max_length) == (12, 3e-5, 3, 384)
-    narrow = EncoderFacts(layers=6, hidden=384, heads=12, vocabulary=30522)
-    assert settings.hyper("qbert-w4-g768", "sst2", "small", narrow).quantiser.groups == 384
-
-
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ("quantiser.groups=3", ("groups do not divide", "found 3", "divisor of the hidden size 16")),
+        ("quantiser.groups=3", ("groups do not divide", "found 3", "shares a divisor with the hidden size 16")),
         ("bits.more=3", ("so many layers cannot get more bits", "found 3", "0 to 2")),
         ("bits.high=9", ("so many bits", "found 9", "1 to 8, or 32")),
         ("bits.high=0", ("so many bits", "found 0")),
         ("bits.low=7", ("more bits are not more",)),
-        ("bits.low=none", ("bits.low does not go with the variant", "qbert-mp23")),
+        ("bits.low=none", ("bits.low does not go with the variant", "3 bits for the half")),
     ],
 )
 def test_impossible_bits_and_groups_are_refused(call: Call, folder: Path, change: str, words: tuple[str, ...]) -> None:
@@ -169,4 +117,4 @@ def test_impossible_bits_and_groups_are_refused(call: Call, folder: Path, change
 
 @pytest.mark.parametrize("change", ["bits.low=2", "bits.more=1", "bits.order=random"])
 def test_settings_of_mixtures_are_refused_elsewhere(call: Call, folder: Path, change: str) -> None:
-    refused(call("--variant", "qbert-w4", "--set", change), folder, "qbert-w4", "choose a mixture")
+    refused(call("--variant", "qbert-w4", "--set", change), folder, "4 bits in every layer", "choose a mixture")

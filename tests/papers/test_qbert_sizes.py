@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from transformers import BertConfig
+import torch
+from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core.errors import SpecError
 from bench.models.size import bert_parts
 from papers.bert import shapes as bert_shapes
 from papers.qbert import shapes as qbert_shapes
 from papers.qbert import sizes
+from papers.qbert.scheme import Scheme
 from papers.qbert.sizes import CASED, MIB, Bits, mixed, uniform
 
 PRINTED = {
@@ -62,6 +64,18 @@ def test_shapes_weigh_what_the_arithmetic_says() -> None:
     floats = bert_shapes.SHAPES["bert"].packed
     assert set(qbert_shapes.SHAPES["qbert-w8"].packed) == set(floats)
     assert all(4 * size == floats[split] for split, size in qbert_shapes.SHAPES["qbert-w8"].packed.items())
+
+
+@pytest.mark.parametrize("config", [sizes.UNCASED, CASED])
+def test_the_bytes_of_a_module_are_those_of_its_config(config: BertConfig) -> None:
+    with torch.device("meta"):
+        bert = BertForSequenceClassification(config)
+    for bits in (uniform(4), uniform(2), uniform(4, embeddings=4), mixed(3, 2), mixed(4, 2, of=3), uniform(8)):
+        scheme = Scheme(layers=bits.layers, word=bits.embeddings, position=bits.embeddings, token_type=bits.embeddings)
+        assert sizes.module_bytes(bert, scheme) == sizes.packed_bytes(bits, config)
+    assert qbert_shapes.packed("qbert-mp23", bert)["packed"] == sizes.packed_bytes(mixed(3, 2), config)
+    with pytest.raises(SpecError, match="found bits of 1 layers; expected 12 layers"):
+        sizes.module_bytes(bert, Scheme(layers=(4,)))
 
 
 def test_ratios_of_the_abstract() -> None:
