@@ -238,6 +238,8 @@ def described(model: nn.Module) -> dict[str, Any]:
     own = {"module": kind.__module__} if _OWN.get(kind.__name__) is kind else {}
     if isinstance(model, PreTrainedModel):
         config = json.loads(model.config.to_json_string(use_diff=False))
+        for name in ("_name_or_path", "transformers_version"):  # where it came from is no part of what it is
+            config.pop(name, None)
         return config | {"architectures": [kind.__name__]} | own
     assert own and isinstance(model, Saved), f"cannot save a {kind.__name__}"
     return {"architectures": [kind.__name__]} | own | model.saved_config()

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 import torch
@@ -260,84 +260,6 @@ def test_the_hub_is_asked_for_one_revision_and_never_for_pickles(monkeypatch: py
     needed = ["config.json", "model.safetensors", "tokenizer.json", "vocab.txt", load.INDEX,
               "model-00001-of-00002.safetensors"]  # fmt: skip
     assert all(map(fetched, needed))
-
-
-class Own(nn.Module):
-    """A module that says itself how it is saved; two names share one of its tensors."""
-
-    def __init__(self, width: int):
-        super().__init__()
-        self.width, self.table = width, nn.Embedding(7, width)
-        self.back = nn.Linear(width, 7)
-        self.back.weight = self.table.weight
-        self.register_buffer("seen", torch.zeros(2))
-
-    def saved_config(self) -> dict[str, Any]:
-        return {"width": self.width}
-
-    @classmethod
-    def from_saved(cls, config: dict[str, Any]) -> Self:
-        return cls(config["width"])
-
-
-@pytest.fixture
-def own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A folder in which such a module is saved."""
-    monkeypatch.setattr(load, "_OWN", {})
-    load.register(Own)
-    torch.manual_seed(0)
-    model = Own(3)
-    model.get_buffer("seen").fill_(5.0)
-    load.save(model, tmp_path / "own", small_tokenizer())
-    return tmp_path / "own"
-
-
-def test_a_module_that_says_how_it_is_saved_comes_back_to_the_bit(own: Path) -> None:
-    assert json.loads((own / "config.json").read_text()) == {"architectures": ["Own"], "module": __name__, "width": 3}
-    assert {path.name for path in own.iterdir()} == {"config.json", load.WEIGHTS, "tokenizer.json",
-                                                     "tokenizer_config.json"}  # fmt: skip
-    assert len(load_file(own / load.WEIGHTS)) == 3, "a shared tensor is written once"
-    torch.manual_seed(0)
-    model, back = Own(3), load.load_saved(own)
-    assert isinstance(back, Own) and back.back.weight is back.table.weight
-    assert torch.equal(back.table.weight, model.table.weight) and back.get_buffer("seen").tolist() == [5.0, 5.0]
-    assert load.is_saved_in(back, own) and not load.is_saved_in(Own(3), own)
-    description = load.described(back)
-    assert description == json.loads(json.dumps(description)) and load.made(description).width == 3
-
-
-def test_weights_that_are_not_all_of_it_are_refused(own: Path) -> None:
-    refused(lambda: edited(own, lambda t: t.pop("seen")), "found 1 tensors missing, 0 left over", "seen",
-            "expected every tensor of Own and no other", "next:")  # fmt: skip
-    refused(lambda: edited(own, lambda t: t.update(more=torch.ones(1))), "0 tensors missing, 1 left over", "more")
-    refused(lambda: edited(own, lambda t: t.update({"back.bias": torch.ones(6)})), "1 of another shape: back.bias")
-    edit_config(own, width=4)
-    refused(lambda: load.load_saved(own), "of another shape")
-    edit_config(own, architectures=["Elsewhere"], module="papers.other.student")
-    refused(lambda: load.load_saved(own), "found Elsewhere", "next: import papers.other.student")
-
-
-def edited(own: Path, change: Callable[[dict[str, Tensor]], object]) -> nn.Module:
-    """The model of a folder whose weights are changed, and put back."""
-    before = (own / load.WEIGHTS).read_bytes()
-    try:
-        edit_weights(own, change)
-        return load.load_saved(own)
-    finally:
-        (own / load.WEIGHTS).write_bytes(before)
-
-
-def test_a_checkpoint_of_such_a_module_is_no_encoder(own: Path) -> None:
-    refused(lambda: load.load(own, Own), "the checkpoint is not one of transformers", "found Own")
-
-
-def test_a_registered_class_must_say_how_it_is_saved(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(load, "_OWN", {})
-    silent = load.register(type("Silent", (nn.Module,), {"__module__": "papers.one"}))
-    with pytest.raises(AssertionError, match="cannot save a Silent"):
-        load.save(silent(), tmp_path / "silent")
-    with pytest.raises(AssertionError, match="cannot save a Own"):
-        load.save(Own(2), tmp_path / "own")
 
 
 @pytest.mark.parametrize("name", ["", "NoSuchModel", "AutoModel", "nn", "BertConfig"])
