@@ -88,7 +88,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         Raises: RuntimeError for a row without a token.
         """
         x = self.dropout(self.word_embeddings(input_ids))
-        if attention_mask is None:
+        if attention_mask is None or bool(attention_mask.all()):
             states = self.lstm(x)[0]
         elif x.device.type == "cpu":
             states = self.read_by_direction(x, attention_mask)
@@ -107,7 +107,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         return pad_packed_sequence(packed, batch_first=True, padding_value=-torch.inf)[0]
 
     def read_by_direction(self, x: Tensor, attention_mask: Tensor) -> Tensor:
-        """The same states, [B, L, 2 H], in 0.4 to 0.7 of the time on a processor, which has no kernel for packed rows.
+        """The same states, [B, L, 2 H]: faster on a processor, which has no kernel for packed rows of several lengths.
 
         Each row is turned around within its own length, so the backward direction is a forward one that reads the
         last token first. What comes after a row's end changes no state before it. Raises: as `read_packed`.
