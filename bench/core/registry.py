@@ -98,6 +98,17 @@ def load_shapes(name: str) -> Any:
     return _attribute(f"{paper.module}.shapes", "SHAPES")
 
 
+def load_stacking(name: str) -> Any:
+    """The function `stacked` of a paper's shapes.py: (variant, shape below) -> the shape of that stack; None without.
+
+    Raises SpecError: an unknown name with the names it could have been, a broken paper with its reason.
+    """
+    paper = _known(name)
+    if not (paper.folder / "shapes.py").is_file():
+        return None
+    return getattr(importlib.import_module(f"{paper.module}.shapes"), "stacked", None)
+
+
 def load_sections(name: str) -> Any:
     """The function `sections` of a paper's sections.py, what only its page shows; None for a paper without that file.
 

@@ -19,12 +19,12 @@ import torch
 from safetensors.torch import save_model
 from torch import Tensor, nn
 
-from bench.core import registry
 from bench.core.errors import BenchError, DeviceError, SpecError
 from bench.measure.backends import BACKENDS, Call, eager
 from bench.measure.latency import timer
 from bench.models.device import native_bf16
 from bench.models.flops import count, example_inputs
+from bench.models.shape import find_shape
 from bench.models.size import folder_bytes, parameters, parameters_without_embeddings
 
 STEADY = 0.05
@@ -37,7 +37,7 @@ class Model:
     def __init__(self, order: dict[str, Any]):
         torch.set_num_threads(1)  # all models load at once, and threads that wait for each other would spin
         torch.manual_seed(0)
-        self.shape = registry.load_shapes(order["paper"])[order["variant"]]
+        self.shape = find_shape(order["variant"])[1]
         if self.shape.build is None:
             raise SpecError("the shape is arithmetic only and cannot run", found=order["variant"])
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -26,8 +26,12 @@ TOKENIZER = (
 )
 
 
-def export_folder(model_folder: Path, target: Path, card: str, extra: Sequence[Path] = ()) -> None:
+def export_folder(
+    model_folder: Path, target: Path, card: str, extra: Sequence[Path] = (), weights: bool = True
+) -> None:
     """Copy a saved model into a new folder, with `card` as its README.md, and `extra` files beside it.
+
+    Without `weights` its config and tokenizer alone: the `extra` files hold the model.
 
     The target appears whole or not at all: the files are written beside it under a hidden name and moved at the end.
     Raises SpecError when the target is a file, a folder with anything in it, inside the model's own folder, or cannot
@@ -35,7 +39,7 @@ def export_folder(model_folder: Path, target: Path, card: str, extra: Sequence[P
     """
     goal = target.expanduser().resolve()
     _check_target(goal, model_folder.resolve())
-    files = [*_files(model_folder), *extra]
+    files = [*_files(model_folder, weights), *extra]
     try:
         with whole_folder(goal, taken="raise") as staging:
             for file in files:
@@ -58,8 +62,9 @@ def _check_target(goal: Path, model_folder: Path) -> None:
                         expected=f"a folder outside {model_folder}", fix="give another folder")  # fmt: skip
 
 
-def _files(folder: Path) -> list[Path]:
+def _files(folder: Path, weights: bool) -> list[Path]:
     if not (folder / CONFIG).is_file():
         raise ModelError("the model folder has no config", where=folder, expected=CONFIG, fix="run the job again")
-    optional = [folder / name for name in (load.INDEX, *TOKENIZER)]
-    return [folder / CONFIG, *load.weight_files(folder), *(file for file in optional if file.is_file())]
+    optional = [folder / name for name in (*((load.INDEX,) if weights else ()), *TOKENIZER)]
+    held = load.weight_files(folder) if weights else []
+    return [folder / CONFIG, *held, *(file for file in optional if file.is_file())]

@@ -9,7 +9,12 @@ from dataclasses import dataclass, field
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from bench.core import registry
+from bench.core.errors import SpecError
 from bench.models.flops import encoder_formula
+
+Key = tuple[str, str]
+"""(paper, variant); of a stack `a+b` the paper of the last variant"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,3 +44,30 @@ def bert_shape(says: str, config: BertConfig) -> Shape:
         lambda: BertForSequenceClassification(copy.deepcopy(config)),
         lambda batch, length: encoder_formula(*sizes, batch, length, labels=config.num_labels or 0),
     )
+
+
+def all_shapes() -> dict[Key, Shape]:
+    """The shapes of all papers."""
+    papers, _ = registry.find()
+    return {(paper, name): shape for paper in papers for name, shape in registry.load_shapes(paper).items()}
+
+
+def find_shape(name: str) -> tuple[Key, Shape]:
+    """The shape of a variant, or of a stack `a+b`, whose upper paper says what becomes of the lower model.
+
+    Raises: SpecError for an unknown variant, and for a paper that says nothing of stacks.
+    """
+    known = all_shapes()
+    keys = {key[1]: key for key in known}
+    first, *above = name.split("+")
+    unknown = sorted({part for part in (first, *above) if part not in keys})
+    if unknown:
+        raise SpecError("unknown variant", found=", ".join(unknown), expected=f"one of {', '.join(sorted(keys))}")
+    key, shape = keys[first], known[keys[first]]
+    for part in above:
+        paper, stacked = keys[part][0], registry.load_stacking(keys[part][0])
+        if stacked is None or paper == key[0]:
+            raise SpecError("the shapes cannot be stacked", where=name, found=f"{part} on {key[1]}",
+                            fix="bench list says which pairs combine")  # fmt: skip
+        key, shape = (paper, f"{key[1]}+{part}"), stacked(part, shape)
+    return key, shape

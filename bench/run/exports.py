@@ -1,16 +1,24 @@
-"""`bench export`: the model of a run, out of the cache, as a folder that other tools load."""
+"""`bench export`: the model of a run, out of the cache, as a folder that other tools load.
+
+The folder holds the very model that was scored. Where a paper writes a smaller file of it, that file is exported and
+not the float weights, which would load as another model; the card says how it is loaded.
+"""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from bench.core import store
+from bench.core import registry, store
 from bench.core.errors import RecordError
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
+from bench.data.tasks import get_task
 from bench.models.export import export_folder
 from bench.models.size import file_sha256
 from bench.run.cache import Cache, home
+from bench.run.stack import JOINT
+from bench.train.recipe import Recipe
 
 
 def export_run(results: Path, run_id: str, target: Path) -> Path:
@@ -27,8 +35,10 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
     cache = Cache(home())
     first, *others = record.artefacts
     folder = _find(cache, first, "stages", "*/*/models/model").parent
-    packed = [_find(cache, one, "packed", "*") for one in others if not (folder / one.name).is_file()]
-    export_folder(folder, target, card(record), packed)
+    further = [_find(cache, one, "further", "*") for one in others if not (folder / one.name).is_file()]
+    recipe: Recipe = registry.load_recipe(record.spec.paper)
+    smaller = bool(recipe.further) and bool(further)
+    export_folder(folder, target, card(record, folder, further), further, weights=not smaller)
     return target
 
 
@@ -41,13 +51,38 @@ def _find(cache: Cache, wanted: Artefact, under: str, folders: str) -> Path:
                       fix="run the same bench run again, then export")  # fmt: skip
 
 
-def card(record: Record) -> str:
-    """A model card from the record alone."""
-    spec = record.spec
+def card(record: Record, folder: Path, further: list[Path]) -> str:
+    """A model card: the score and on how many rows, how to load the folder, and where it comes from."""
+    spec, task = record.spec, get_task(record.spec.task)
+    scores = [m for m in record.measurements if m.metric == task.primary and m.split in task.scored]
     made = f"Made by the recipe `{spec.paper}` at scale `{spec.scale}`, seed {spec.seed}"
     where = f"run `{record.id}`, commit `{record.code.commit}`, tier `{record.tier}`"
-    lines = [f"# {spec.variant} on {spec.task}", "", f"{made}; {where}.", ""]
-    lines += ["| metric | split | value |", "| --- | --- | --- |"]
-    lines += [f"| {m.metric} | {m.split} | {m.value:.4f} |" for m in record.measurements
+    lines = [f"# {spec.variant} on {spec.task}", ""]
+    lines += [f"Scored: {m.metric} {m.value:.4f} on {m.n:,} rows of {m.split}." for m in scores if m.value is not None]
+    lines += ["", "```python", *_loading(record, folder, further), "```", "", f"{made}; {where}.", ""]
+    lines += ["| metric | split | value | rows |", "| --- | --- | --- | --- |"]
+    lines += [f"| {m.metric} | {m.split} | {m.value:.4f} | {m.n} |" for m in record.measurements
               if m.unit == "fraction" and m.value is not None]  # fmt: skip
     return "\n".join([*lines, ""])
+
+
+def _loading(record: Record, folder: Path, further: list[Path]) -> list[str]:
+    """Lines of Python that load the exported folder as the model that was scored."""
+    config = json.loads((folder / "config.json").read_text())
+    name = (config.get("architectures") or [""])[0]
+    recipe: Recipe = registry.load_recipe(record.spec.paper)
+    papers, _ = registry.find()
+    below = record.spec.variant.split(JOINT)[:-1]
+    # A paper's own classes are found by their name once its recipe is imported.
+    imports = [f"import {papers[paper].module}.recipe" for paper in papers if registry.has_recipe(paper)
+               and any(variant in registry.load_recipe(paper).variants for variant in below)]  # fmt: skip
+    if recipe.further and further:
+        return [*imports, *recipe.further.usage.split("\n")]
+    import transformers
+
+    if hasattr(transformers, name):
+        return [f"from transformers import AutoTokenizer, {name}", f'model = {name}.from_pretrained("FOLDER")',
+                'tokenizer = AutoTokenizer.from_pretrained("FOLDER")']  # fmt: skip
+    return ["from pathlib import Path", *imports, f"import {papers[record.spec.paper].module}.recipe",
+            "from bench.models.load import load_saved, tokenizer",
+            'model, words = load_saved(Path("FOLDER")), tokenizer(Path("FOLDER"))']  # fmt: skip

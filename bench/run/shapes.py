@@ -17,7 +17,7 @@ from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
 from bench.measure.backends import BACKENDS
 from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
-from bench.models.shape import Shape
+from bench.models.shape import Key, Shape, all_shapes, find_shape
 from bench.run.codehash import module_hash
 
 log = logging.getLogger(__name__)
@@ -57,8 +57,9 @@ def run(request: Request) -> list[Record]:
     Raises SpecError for an unknown variant or backend, DeviceError for a backend that cannot run here: before that,
     nothing is written.
     """
-    shapes = _shapes()
-    chosen = _chosen(shapes, request.variants)
+    shapes = all_shapes()
+    named = dict(find_shape(name) for name in request.variants)
+    chosen, shapes = list(named or shapes), shapes | named
     reference = _reference(shapes)
     store.check_writable(Path(request.results))
     floats = shapes[reference].packed
@@ -78,23 +79,6 @@ def run(request: Request) -> list[Record]:
     for record in records:
         log.info("record=%s", store.write_record(Path(request.results), record))
     return records
-
-
-Key = tuple[str, str]
-"""(paper, variant)"""
-
-
-def _shapes() -> dict[Key, Shape]:
-    papers, _ = registry.find()
-    return {(paper, name): shape for paper in papers for name, shape in registry.load_shapes(paper).items()}
-
-
-def _chosen(shapes: Mapping[Key, Shape], variants: Sequence[str]) -> list[Key]:
-    unknown = sorted(set(variants) - {name for _, name in shapes})
-    if unknown:
-        names = ", ".join(sorted(name for _, name in shapes))
-        raise SpecError("unknown variant", found=", ".join(unknown), expected=f"one of {names}")
-    return [key for key in shapes if not variants or key[1] in variants]
 
 
 def _reference(shapes: Mapping[Key, Shape]) -> Key:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from torch import nn
 
 from bench.models.shape import Shape
@@ -87,3 +88,12 @@ def packed(variant: str, model: nn.Module) -> Mapping[str, int]:
     of_layers = (bits.layers[0],) * more + (bits.layers[-1],) * (count - more)
     tables = dict.fromkeys(TABLES, bits.embeddings)
     return {"packed": module_bytes(model, Scheme(layers=of_layers, **tables))}
+
+
+def stacked(variant: str, below: Shape) -> Shape:
+    """The shape of another paper's model made a variant of Q-BERT: what runs is that model, what it weighs is less."""
+    assert below.build is not None, "a shape to stack upon can be built"
+    with torch.device("meta"):
+        model = below.build()
+    says = f"{below.says}; {_says(BITS[variant]).partition(' at ')[2].partition(', whose')[0]}"
+    return Shape(says, below.build, below.flops, packed(variant, model), below.guessed)
