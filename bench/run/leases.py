@@ -1,0 +1,312 @@
+"""Leases on jobs: of all workers that share a results folder, one makes a job, and a dead one's job is taken over.
+
+A lease is a file beside the records, whole from its first moment, that its holder touches while it works. Whether it
+was touched lately is told by the folder's own clock: its time against that of a file written there just now, so the
+clocks of machines that share the folder need not agree. A lease taken over by mistake (its holder was suspended, say)
+costs a second run and never a second record: the store of a holder writes only while its lease is held.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import threading
+import time
+import uuid
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+from bench.core.errors import RecordError, SpecError
+from bench.core.record import Record
+from bench.core.spec import Spec
+from bench.core.store import Store
+
+log = logging.getLogger(__name__)
+
+FOLDER = ".leases"
+"""In the results folder; readers of records pass over hidden names."""
+RENEW_S = 20.0
+LIMIT_S = 120.0
+"""Six renewals missed: a file server may well hold one back for a minute."""
+_MOMENT_S = 0.5
+_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
+
+class LeaseLost(RecordError):
+    """The job was taken over by another worker, whose record counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What a lease says of the process that holds it."""
+
+    nonce: str
+    host: str
+    pid: int
+    bench: str
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A lease file as it was read: its holder (None for a file that is no lease) and when it was touched."""
+
+    holder: Holder | None
+    mtime: float
+
+
+@cache
+def host() -> str:
+    """A hash that two processes share where the pid of one means the same to the other.
+
+    One machine since it was booted, and one container of it: pids of different containers have nothing in common.
+    """
+    facts = [platform.node(), str(uuid.getnode())]
+    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
+        with suppress(OSError):
+            facts.append(read())
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
+
+
+@cache
+def version() -> str:
+    """The version of the bench, as installed."""
+    try:
+        return importlib.metadata.version("bench-compression")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+class Lease:
+    """A job that this process makes; renewed by a thread while it is used as a context, and given back after."""
+
+    def __init__(self, path: Path, nonce: str, renew_s: float):
+        self._path, self._nonce, self._renew_s = path, nonce, renew_s
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+
+    def held(self) -> bool:
+        """Whether the job is still this process's."""
+        found = _read(self._path)
+        if found is None:  # for a moment, perhaps: a worker that judged an older holder moves it and puts it back
+            time.sleep(_MOMENT_S)
+            found = _read(self._path)
+        return found is not None and found.holder is not None and found.holder.nonce == self._nonce
+
+    def renew(self) -> bool:
+        """Say that the holder lives; false where the lease is another's by now, which is left as it is."""
+        try:
+            descriptor = os.open(self._path, os.O_RDWR)
+        except OSError:
+            return False
+        with os.fdopen(descriptor, "rb") as file:
+            holder = _holder(file.read())
+            if holder is None or holder.nonce != self._nonce:
+                return False
+            os.utime(file.fileno())  # of the file that was read, whatever has its name now
+        return True
+
+    def release(self) -> None:
+        """Free the job, where it is still ours."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        if self.held():
+            with suppress(OSError):
+                self._path.unlink()
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.release()
+
+    def _keep(self) -> None:
+        lost = False
+        while not self._over.wait(self._renew_s):
+            if not self.renew() and not self.held() and not lost and not self._over.is_set():
+                log.warning("lease=%s state=lost", self._path.stem[:12])
+                lost = True
+
+
+class HeldStore(Store):
+    """The store as the holder of a lease sees it: it writes only while the lease is held."""
+
+    def __init__(self, results: Path, lease: Lease):
+        super().__init__(results)
+        self._lease = lease
+
+    def write(self, record: Record) -> Path:
+        """As Store.write.  Raises LeaseLost where another worker has taken the job over."""
+        if not self._lease.held():
+            raise LeaseLost("the job was taken over by another worker", where=Spec(**record.spec.model_dump()),
+                            fix="nothing: that worker's record counts")  # fmt: skip
+        return super().write(record)
+
+
+class Leases:
+    """The leases of a results folder."""
+
+    def __init__(self, results: Path, *, renew_s: float = RENEW_S, limit_s: float = LIMIT_S):
+        self.results, self.folder = results, results / FOLDER
+        self._renew_s, self._limit_s = renew_s, limit_s
+
+    def take(self, job: str) -> Lease | None:
+        """The lease on a job (its hash), or None while another process holds it.
+
+        After taking one look in the store again: its last holder may have written the record.
+        Raises RecordError when the folder cannot be written.
+        """
+        path = self.folder / f"{job}.json"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            found = _read(path)
+            if found is not None and (self._lives(found) or not self._clear(path, found)):
+                return None
+            nonce = uuid.uuid4().hex
+            holder = Holder(nonce, host(), os.getpid(), version(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            return Lease(path, nonce, self._renew_s) if _create(path, holder) else None
+        except OSError as error:
+            raise RecordError("the job cannot be claimed", where=self.folder, found=error.strerror or error,
+                              fix="make the results folder writable, or give another one") from error  # fmt: skip
+
+    def wait(self, job: str, poll_s: float = 2.0) -> Lease:
+        """The lease on a job, as soon as no other process holds it."""
+        lease, told = self.take(job), False
+        while lease is None:
+            if not told:
+                log.info("job=%s state=waits reason='another bench makes it'", job[:12])
+                told = True
+            time.sleep(poll_s)
+            lease = self.take(job)
+        return lease
+
+    def refuse_another_bench(self) -> None:
+        """Raises SpecError where a bench of another version is at work in the folder: records would not be alike."""
+        for path in sorted(self.folder.glob("*.json")):
+            found = _read(path)
+            other = found is not None and found.holder is not None and found.holder.bench != version()
+            if found and found.holder and other and self._lives(found):
+                raise SpecError(f"a results folder in use by bench {found.holder.bench}", where=self.results,
+                                expected=f"bench {version()}",
+                                fix="wait until it is done, or give another --results FOLDER")  # fmt: skip
+
+    def _lives(self, found: _Found) -> bool:
+        holder = found.holder
+        if holder is not None and holder.host == host() and not _runs(holder.pid):
+            return False
+        return self._now() - found.mtime < self._limit_s
+
+    def _now(self) -> float:
+        """The present by the clock that dates the leases."""
+        probe = self.folder / f".probe-{uuid.uuid4().hex}"
+        descriptor = os.open(probe, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        try:
+            os.write(descriptor, b"\n")
+            os.fsync(descriptor)
+            return os.fstat(descriptor).st_mtime
+        finally:
+            os.close(descriptor)
+            os.unlink(probe)
+
+    def _clear(self, path: Path, dead: _Found) -> bool:
+        """Move a dead lease out of the way, so that a new one can be created; false where it was not the one judged.
+
+        A rename takes whatever has the name now: if that is a lease which another worker took meanwhile, it goes back.
+        """
+        aside = self.folder / f".{path.stem}.{uuid.uuid4().hex}.dead"
+        try:
+            os.rename(path, aside)
+        except FileNotFoundError:
+            return True  # given back, or cleared by another: all try to create it now, and one will
+        now = _read(aside)
+        mine = now is not None and now.holder == dead.holder and now.mtime == dead.mtime
+        if not mine:
+            _put_back(aside, path)
+        with suppress(FileNotFoundError):
+            os.unlink(aside)
+        return mine
+
+
+def _put_back(aside: Path, path: Path) -> None:
+    """Where a third worker has created a lease meanwhile, that one stands: the moved one is lost to its holder."""
+    try:
+        os.link(aside, path)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        if not path.exists():
+            os.rename(aside, path)
+
+
+def _create(path: Path, holder: Holder) -> bool:
+    """Create a lease, whole; false where there is one. A hard link is exclusive on shared folders of any age, too."""
+    content = json.dumps(asdict(holder)).encode() + b"\n"
+    own = path.with_name(f".{path.stem}.{holder.nonce}.taking")
+    descriptor = os.open(own, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        try:
+            os.link(own, path)
+        except FileExistsError:
+            return os.stat(own).st_nlink == 2  # a file server may say so of the link that it has just made
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            return _create_in_place(path, content)
+        return True
+    finally:
+        os.unlink(own)
+
+
+def _create_in_place(path: Path, content: bytes) -> bool:
+    """Where there are no hard links; a reader may see the file before its content, and then goes by its age."""
+    try:
+        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileExistsError:
+        return False
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    return True
+
+
+def _read(path: Path) -> _Found | None:
+    """A lease file and when it was last touched; None where there is none."""
+    try:
+        with open(path, "rb") as file:  # opening asks a file server for the file's present state
+            content = file.read(4096)
+            return _Found(_holder(content), os.fstat(file.fileno()).st_mtime)
+    except FileNotFoundError:
+        return None
+
+
+def _holder(content: bytes) -> Holder | None:
+    try:
+        return Holder(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
+
+
+def _runs(pid: int) -> bool:
+    """Whether a process of this machine lives; one that was killed and not yet buried does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.Error:
+        return True
