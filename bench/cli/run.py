@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 import typer
@@ -22,25 +23,27 @@ from bench.cli.options import (
     Teacher,
     Unlabelled,
     Variants,
+    Workers,
     make_plan,
 )
 from bench.cli.output import complain, say_json, say_table
+from bench.core.environment import cores
+from bench.core.errors import SpecError
 
 
 def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
-    results: Results = None, as_json: Json = False,
+    results: Results = None, workers: Workers = 1, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
+    _check_workers(workers)
     plan = make_plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
-    from bench.run import execute
-
-    records = execute.run(plan)
+    records = _made(plan, workers)
     if as_json:
         say_json([record.model_dump(mode="json") for record in records])
     else:
@@ -49,6 +52,34 @@ def command(
     if failed:
         complain(f"{len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}")
         raise typer.Exit(1)
+
+
+def _check_workers(workers: int) -> None:
+    """Raises SpecError for a number of workers that cannot work; says so where they are more than the cores."""
+    if workers < 1:
+        raise SpecError("no worker is left to make the runs", where="--workers", found=workers, expected="1 or more")
+    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SpecError("processes that train together cannot have workers", where="--workers", found=workers,
+                        fix="leave out accelerate launch, or --workers")  # fmt: skip
+    if workers > cores():
+        complain(f"warning: {workers} workers share {cores()} cores; next: --workers {cores()} is likely faster")
+
+
+def _made(plan: Any, workers: int) -> list[Any]:
+    """The plan's records, by this process or by several."""
+    from bench.run import execute
+    from bench.train.stopping import Stopped, stoppable
+
+    try:
+        if workers == 1:
+            with stoppable():
+                return execute.run(plan)
+        from bench.run import workers as pool
+
+        return pool.run(plan, workers)
+    except Stopped as stopped:
+        complain("stopped: progress is saved; the same command goes on")
+        raise typer.Exit(stopped.exit_code) from None
 
 
 def _line(record: Any) -> dict[str, Any]:

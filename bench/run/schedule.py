@@ -48,7 +48,8 @@ class Scheduler:
             after = max((self._rest[one] for one in self._dependents[key]), default=0.0)
             self._rest[key] = self._nodes[key].cost_s + after
         self._queue: list[tuple[float, int, str]] = []
-        self._taken: dict[str, object] = {}
+        self.taken: dict[str, object] = {}
+        """Node -> the worker that makes it."""
         self._ended: set[str] = set()
         self._blocked: dict[str, None] = {}
         for key in self._nodes:
@@ -63,24 +64,17 @@ class Scheduler:
         if not self._queue:
             return None
         key = heapq.heappop(self._queue)[-1]
-        self._taken[key] = worker
+        self.taken[key] = worker
         return key
 
     def give_back(self, key: str) -> None:
         """A taken node was not made: hand it out again."""
-        del self._taken[key]
+        del self.taken[key]
         self._offer(key)
-
-    def lost(self, worker: object) -> str | None:
-        """A worker is gone: its node is handed out again, and named."""
-        key = next((key for key, taker in self._taken.items() if taker == worker), None)
-        if key is not None:
-            self.give_back(key)
-        return key
 
     def done(self, key: str) -> None:
         """A node was made."""
-        self._taken.pop(key, None)
+        self.taken.pop(key, None)
         self._ended.add(key)
         for one in self._dependents[key]:
             self._waits[one].discard(key)
@@ -88,7 +82,7 @@ class Scheduler:
 
     def failed(self, key: str) -> list[str]:
         """A node could not be made: it is not tried again. Returns what that blocks, what is needed first."""
-        self._taken.pop(key, None)
+        self.taken.pop(key, None)
         self._ended.add(key)
         new: dict[str, None] = {}
         after = list(self._dependents[key])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -12,8 +13,11 @@ Advance = Callable[[int, str], None]
 Progress = Callable[[int, int], AbstractContextManager[Advance]]
 """(total steps, steps done before) -> a context that yields an Advance."""
 
-Bars = Callable[[str, bool], Progress]
-"""(label, whether this is the main process) -> how a loop of that name shows its progress."""
+Bars = Callable[[str], Progress]
+"""(label) -> Progress: who shows the loops of a stage of that name; `bar` is one."""
+
+Tell = Callable[[str, str, int, int], None]
+"""(label, short text, steps done, total steps) -> None"""
 
 
 @contextmanager
@@ -40,3 +44,26 @@ def bar(label: str, main_process: bool = True) -> Progress:
             yield lambda steps, text: progress.update(task, advance=steps, text=text)
 
     return shown
+
+
+def told(tell: Tell, every_s: float = 0.5) -> Bars:
+    """Bars that are shown elsewhere: the first step, the last one, and between them one every so many seconds."""
+
+    def of(label: str) -> Progress:
+        @contextmanager
+        def shown(total: int, done: int) -> Iterator[Advance]:
+            at, last = done, time.monotonic()
+            tell(label, "", at, total)
+
+            def advance(steps: int, text: str) -> None:
+                nonlocal at, last
+                at += steps
+                if at >= total or time.monotonic() - last >= every_s:
+                    last = time.monotonic()
+                    tell(label, text, at, total)
+
+            yield advance
+
+        return shown
+
+    return of

@@ -67,13 +67,13 @@ def test_a_failure_blocks_all_that_needs_it_and_nothing_else() -> None:
     assert scheduler.finished
 
 
-def test_the_node_of_a_lost_worker_is_handed_out_again() -> None:
+def test_a_node_that_was_given_back_is_handed_out_again() -> None:
     scheduler = Scheduler(FORK)
     assert scheduler.take("a") == "root" and scheduler.take("b") == "short"
-    assert scheduler.lost("a") == "root" and scheduler.lost("a") is None
-    assert scheduler.take("c") == "root"
+    assert scheduler.taken == {"root": "a", "short": "b"}
     scheduler.give_back("root")
-    assert scheduler.ready() == ["root"]
+    assert scheduler.ready() == ["root"] and scheduler.taken == {"short": "b"}
+    assert scheduler.take("c") == "root"
 
 
 def test_needs_that_are_no_node_are_met_and_circles_are_refused() -> None:
