@@ -1,8 +1,8 @@
 """A child process that makes pieces of a plan; the parent says which, and hears how far they are.
 
-Orders: {"do": "stage", "job": place, "key": stage key} and {"do": "job", "job": place}. Answers: done (of a job: its
-record), busy (another bench makes the job), failed (an error that the user can act on), broken (any other error);
-before the first order ready, with a digest of the plan, and at any time progress and log.
+Orders: {"do": "stage", "job": place, "key": stage key} and {"do": "job", "job": place}, with the threads to use.
+Answers: done (of a job: its record), busy (another bench makes the job), failed (an error that the user can act on),
+broken (any other error); before the first order ready, with a digest of the plan; at any time progress and log.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ class Worker:
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what an order says."""
         job = self.plan.jobs[order["job"]]
+        torch.set_num_threads(order["threads"])
         try:
             if order["do"] == "job":
                 return self._job(job)
@@ -108,10 +109,9 @@ def _failed(error: BenchError) -> dict[str, Any]:
     return {"say": "failed", "error": str(error), "kind": type(error).__name__}
 
 
-def serve(pipe: Connection, request: dict[str, Any], threads: int) -> None:
+def serve(pipe: Connection, request: dict[str, Any]) -> None:
     """Make the plan of the request again and answer orders until the pipe is closed, or a signal stops it."""
     os.dup2(2, 1)  # what libraries print goes to stderr: stdout is the command's
-    torch.set_num_threads(threads)
     transformers.utils.logging.disable_progress_bar()
     link = Link(pipe)
     logging.basicConfig(level=logging.WARNING, handlers=[_Forward(link)], force=True)

@@ -27,7 +27,7 @@ from bench.core.record import Record
 from bench.core.store import Store
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
-from bench.run.schedule import Scheduler, graph
+from bench.run.schedule import Piece, Scheduler, graph
 from bench.run.watch import Watch, watch
 from bench.run.worker import identity, serve
 from bench.train.settings import Training
@@ -118,9 +118,8 @@ class Pool:
         mine, theirs = _SPAWN.Pipe()
         given = self._settings[number - 1]
         process = _SPAWN.Process(
-            target=serve, args=(theirs, self.plan.request.model_dump(mode="json"), int(given["OMP_NUM_THREADS"])),
-            name=f"worker-{number}",
-        )  # fmt: skip
+            target=serve, args=(theirs, self.plan.request.model_dump(mode="json")), name=f"worker-{number}"
+        )
         with _environment(given):
             process.start()
         theirs.close()
@@ -139,10 +138,20 @@ class Pool:
                 break
             piece = self.pieces[key]
             order = {"do": "stage", "key": piece.stage} if piece.stage else {"do": "job"}
+            order |= {"job": piece.job, "threads": self._threads(child, piece)}
             child.key = key
             with suppress(OSError):  # it died: its end of the pipe will tell
-                child.pipe.send(order | {"job": piece.job})
+                child.pipe.send(order)
             self._watch.begins(child.number, self._name(key))
+
+    def _threads(self, child: _Child, piece: Piece) -> int:
+        """A child's share of the cores; all of them for a stage beside which nothing can be made until it ends.
+
+        A job has its share, always: it times its model.
+        """
+        beside = any(one.key for one in self._children) or self._scheduler.ready() or self._later
+        alone = piece.stage and not beside
+        return environment.cores() if alone else int(self._settings[child.number - 1]["OMP_NUM_THREADS"])
 
     def _next_blocked(self) -> str | None:
         """A job of which a need failed, once the jobs whose models it asks for have their records."""
