@@ -13,7 +13,6 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -32,11 +31,11 @@ MAX_BYTES = 64_000
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 
 
-@dataclass(frozen=True, slots=True)
 class Store:
     """The records of a results folder, as the runs that make them see them."""
 
-    results: Path
+    def __init__(self, results: Path):
+        self.results = results
 
     def find(self, spec: Spec, hash_: str) -> Record | None:
         """The finished record of a job, the newest; None where there is none."""

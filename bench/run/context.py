@@ -25,7 +25,7 @@ from bench.run.plan import Job, StagePlan
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.predict import predict
-from bench.train.progress import Bars
+from bench.train.progress import Bars, silent
 from bench.train.recipe import Asked
 from bench.train.settings import Group, Training, Windowing
 
@@ -154,7 +154,7 @@ class StageContext:
         log = fit(
             model, loss, batches, training, self._accelerator, groups=groups,
             checkpointer=Checkpointer(folder, minutes * 60.0),
-            progress=self._bars(self.label, self._accelerator.is_main_process),
+            progress=self._bars(self.label) if self._accelerator.is_main_process else silent,
         )  # fmt: skip
         self.logs.append(log)
         return log

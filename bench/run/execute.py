@@ -12,8 +12,10 @@ from bench.core.record import Record
 from bench.core.store import Store
 from bench.models import load
 from bench.run import measure
+from bench.run.cache import Cache
 from bench.run.job import lowest_score, run_job
-from bench.run.plan import Plan
+from bench.run.leases import HeldStore, Leases
+from bench.run.plan import Job, Plan
 
 log = logging.getLogger(__name__)
 
@@ -24,12 +26,25 @@ def run(plan: Plan) -> list[Record]:
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:
         store.check_writable()
+        Leases(store.results).refuse_another_bench()
     records = []
     for number, job in enumerate(plan.jobs, 1):
-        state = "runs" if store.find(job.spec, job.hash) is None else "done"
+        found = store.find(job.spec, job.hash)
+        state = "runs" if found is None else "done"
         log.info("run=%s number=%d of=%d state=%s", job.spec, number, len(plan.jobs), state)
-        records.append(run_job(job, store, plan.cache))
+        records.append(found or _made(job, store, plan.cache))
     return records
+
+
+def _made(job: Job, store: Store, cache: Cache) -> Record:
+    """The job's record, made under its lease: no other bench makes it at the same time."""
+    accelerator = Accelerator()
+    if not accelerator.is_main_process:  # of processes that train together one holds the lease
+        accelerator.wait_for_everyone()
+        return run_job(job, store, cache)
+    with Leases(store.results).wait(job.hash) as lease:
+        accelerator.wait_for_everyone()
+        return run_job(job, HeldStore(store.results, lease), cache)
 
 
 def refuse_given_teacher(plan: Plan) -> None:

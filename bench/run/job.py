@@ -27,7 +27,7 @@ from bench.train.progress import Bars, bar
 log = logging.getLogger(__name__)
 
 
-def run_job(job: Job, store: Store, cache: Cache, bars: Bars = bar) -> Record:
+def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar) -> Record:
     """The job's record: the one that is there, or a new one. A failed run writes one, too.
 
     What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
@@ -41,7 +41,7 @@ def run_job(job: Job, store: Store, cache: Cache, bars: Bars = bar) -> Record:
     content: dict[str, Any] = {"status": "ok", "reason": ""}
     failure: Exception | None = None
     try:
-        _make(job, store, cache, bars, chain, measurements, content)
+        _make(job, store, cache, progress, chain, measurements, content)
     except Exception as error:
         told = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         content |= {"status": "failed", "reason": told}

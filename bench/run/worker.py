@@ -28,7 +28,7 @@ from bench.run.job import run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
 from bench.run.request import Request
-from bench.run.stages import make_stages
+from bench.run.stages import ChainLog, make_stages
 from bench.train.progress import told
 from bench.train.stopping import Stopped, stoppable
 
@@ -87,7 +87,7 @@ class Worker:
         try:
             if order["do"] == "job":
                 return self._job(job)
-            make_stages(job, self.plan.cache, order["key"], self.bars)
+            make_stages(job, self.plan.cache, ChainLog(), order["key"], self.bars)
             return {"say": "done"}
         except LeaseLost:
             return {"say": "busy"}

@@ -25,6 +25,7 @@ from bench.core import environment, errors, store
 from bench.core.errors import SpecError, TrainError
 from bench.core.record import Record
 from bench.core.store import Store
+from bench.run.execute import refuse_given_teacher
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.schedule import Piece, Scheduler, graph
@@ -69,6 +70,7 @@ def run(plan: Plan, workers: int) -> list[Record]:
     after SIGINT or SIGTERM, when all children have saved what they were at.
     """
     results = Path(plan.request.results)
+    refuse_given_teacher(plan)
     store.check_writable(results)
     Leases(results).refuse_another_bench()
     pool = Pool(plan)

@@ -26,9 +26,9 @@ def silent(total: int, done: int) -> Iterator[Advance]:
     yield lambda steps, text: None
 
 
-def bar(label: str, main_process: bool = True) -> Progress:
-    """A rich progress bar on stderr, shown by the main process of a terminal only."""
-    if not (main_process and sys.stderr.isatty()):
+def bar(label: str) -> Progress:
+    """A rich progress bar on stderr, shown on a terminal only."""
+    if not sys.stderr.isatty():
         return silent
 
     @contextmanager
