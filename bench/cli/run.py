@@ -27,7 +27,6 @@ from bench.cli.options import (
     make_plan,
 )
 from bench.cli.output import complain, say_json, say_table
-from bench.core.environment import cores
 from bench.core.errors import SpecError
 
 
@@ -56,6 +55,8 @@ def command(
 
 def _check_workers(workers: int) -> None:
     """Raises SpecError for a number of workers that cannot work; says so where they are more than the cores."""
+    from bench.core.environment import cores
+
     if workers < 1:
         raise SpecError("no worker is left to make the runs", where="--workers", found=workers, expected="1 or more")
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:

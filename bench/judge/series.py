@@ -170,9 +170,10 @@ def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool
 def budget_size(budget: Mapping[str, object]) -> float:
     """One number that grows with every part of a budget: the sum of their logarithms, None being without limit.
 
-    `dev_limit` is no part of it: it limits what is scored, not what is learnt.
+    `dev_limit` is no part of it: it limits what is scored, not what is learnt. Without a word on labels a run had all.
     """
-    parts = (1e12 if value is None else value for name, value in budget.items() if name != "dev_limit")
+    given = {"labels": None} | dict(budget)
+    parts = (1e12 if value is None else value for name, value in given.items() if name != "dev_limit")
     return math.fsum(math.log(part) for part in parts if isinstance(part, int | float) and part > 0)
 
 

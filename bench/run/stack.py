@@ -29,7 +29,7 @@ def why_not(below: Recipe, above: Recipe) -> str:
     if above.name == below.name:
         return "a stack takes each paper once"
     if above.base is None:
-        return f"{above.name} trains a student of its own and starts from no finished model"
+        return f"{above.name} trains a model of its own and starts from no finished one"
     if below.name == above.base:
         return f"{above.name} starts from {below.name} by itself"
     return ""

@@ -39,7 +39,7 @@ def train(folder: Path, loss: Callable[..., dict[str, Tensor]] = loss, seed: int
     torch.manual_seed(seed)
     model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Dropout(0.2), nn.Linear(40, 2))
     rows = np.random.default_rng(0).integers(1, 20, (40, 5)).tolist()
-    batches = Batches(Encoded.from_lists(rows, [[0] * 5] * 40, np.array([row[0] % 2 for row in rows])), 4, 0, 0)
+    batches = Batches(Encoded.from_lists(rows, [[0] * 5] * 40, np.array([row[0] % 2 for row in rows])), 4, 0)
     log = fit(model, loss, batches, TRAINING, Accelerator(), groups=GROUPS, checkpointer=Checkpointer(folder, 1e9))
     assert log.steps == STEPS
     return hashlib.sha256(b"".join(tensor.numpy().tobytes() for tensor in model.state_dict().values())).hexdigest()
@@ -170,7 +170,7 @@ def test_signals_that_come_together_are_one(tmp_path: Path, monkeypatch: pytest.
 def test_without_a_checkpointer_it_stops_after_the_step_too() -> None:
     calls: list[int] = []
     model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(8, 2))
-    batches = Batches(Encoded.from_lists([[1]] * 8, [[0]] * 8, np.zeros(8, dtype=int)), 4, 0, 0)
+    batches = Batches(Encoded.from_lists([[1]] * 8, [[0]] * 8, np.zeros(8, dtype=int)), 4, 0)
 
     def signalling(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         calls.append(1)

@@ -55,7 +55,7 @@ def test_bert_learns_it_and_qbert_packs_it(call: Call, folder: Path) -> None:
     assert measured(student, "packed_score")["validation"] == measured(student, "f1")["validation"]
     assert measured(student, "packed_difference")["validation"] <= 1e-5
     assert measured(student, "int8_score") and measured(student, "retention") and measured(student, "flops")
-    (file,) = (folder / "home" / "packed").glob("*")
+    (file,) = (folder / "home" / "further").glob("*")
     assert type(packed.load(file)) is BertForTokenClassification
 
 

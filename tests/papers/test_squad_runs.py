@@ -117,7 +117,7 @@ def test_qbert_is_sensed_rounded_and_packed(call: Call, folder: Path) -> None:
     assert sorted(measured(record, "bits").values()) == [2, 3] and len(measured(record, "sensitivity")) == 2
     assert measured(record, "packed_score")["validation"] == measured(record, "f1")["validation"]
     assert measured(record, "packed_difference")["validation"] <= 1e-5
-    (file,) = (folder / "home" / "packed").glob("*")
+    (file,) = (folder / "home" / "further").glob("*")
     loaded = packed.load(file)
     assert type(loaded) is BertForQuestionAnswering and not loaded.training
 

@@ -1,0 +1,122 @@
+"""Stacks of variants through the command line with a tiny given teacher: what is made, recorded, refused, exported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from commands import Result, measured, refused
+from transformers import AutoModelForSequenceClassification
+
+from bench.cli import main as cli
+from bench.models import load
+from bench.models.shape import find_shape
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    """`bench run smoke --variant ... --json` on the tiny task, or another command as it is given."""
+
+    def run(*arguments: str, command: tuple[str, ...] = ()) -> Result:
+        given = ["run", "smoke", "--task", "sst2", "--teacher", str(folder / "teacher"), "--data", str(folder / "data"),
+                 "--corpus", str(folder / "corpus.txt"), "--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3",
+                 "--json", *arguments]  # fmt: skip
+        monkeypatch.setattr(sys, "argv", ["bench", *(command or given)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        out = capsys.readouterr()
+        return int(stopped.value.code or 0), out.out, out.err
+
+    return run
+
+
+def records(result: Result) -> dict[str, Any]:
+    code, out, error = result
+    assert code == 0, error
+    return {record["spec"]["variant"]: record for record in json.loads(out)}
+
+
+TINY = {
+    "tinybert-4-no-da+qbert-w4": ("--set", "student.every=2", "--set", "general.corpus_tokens=400"),
+    "distilbert+qbert-mp23": ("--set", "general.corpus_tokens=400"),
+    "bilstm+qbert-w8": ("--set", "least_steps=20"),
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_stack_starts_from_the_finished_model_below(name: str, call: Call) -> None:
+    found = records(call("--variant", name, *TINY[name]))
+    below, _ = name.split("+")
+    assert set(found) == {"bert", below, name}, "the reference and the lower model have records of their own"
+    stack, lower = found[name], found[below]
+    assert stack["spec"]["paper"] == "qbert" and stack["teacher"]["record"] == found["bert"]["id"]
+    names = [stage["name"] for stage in stack["stages"]]
+    own = [stage["name"] for stage in lower["stages"]]
+    assert names[: len(own)] == [f"{below}: {one}" for one in own] and names[len(own)] == "start_from_base"
+    assert set(stack["code"]["stage_hashes"]) == set(names)
+    # The price of a stack is that of all its models; the reference, which others share, is not in it.
+    assert measured(stack, "training_seconds")["all"] >= measured(lower, "training_seconds")["all"]
+    dev = "validation"
+    kept = measured(stack, "accuracy")[dev] / measured(found["bert"], "accuracy")[dev]
+    assert measured(stack, "retention")[dev] == pytest.approx(kept)
+    assert measured(stack, "packed_difference")[dev] == 0.0, "the packed file answers as the model"
+    assert measured(stack, "size_bytes")["packed-file"] < measured(lower, "size_bytes")["artefact"]
+    assert measured(stack, "parameters")["all"] == measured(lower, "parameters")["all"]
+
+
+@pytest.mark.parametrize("name", ["bilstm+qbert-w8", "qbert-w8"])
+def test_an_export_loads_as_the_very_model_that_was_scored(name: str, call: Call, folder: Path) -> None:
+    stack = records(call("--variant", name, *TINY.get(name, ())))[name]
+    target = folder / "exported"
+    code, _, error = call(command=("export", stack["id"], str(target)))
+    assert code == 0, error
+    assert {file.name for file in target.glob("*.safetensors")} == {"packed.safetensors"}
+    with pytest.raises((ValueError, OSError)):
+        AutoModelForSequenceClassification.from_pretrained(target)
+    card = (target / "README.md").read_text()
+    score = measured(stack, "accuracy")["validation"]
+    assert f"accuracy {score:.4f} on 32 rows of validation" in card
+    code = card.split("```python\n")[1].split("```")[0].replace("FOLDER", str(target))
+    assert len(code.strip().splitlines()) <= 4
+    space: dict[str, Any] = {}
+    exec(compile(code, "card", "exec"), space)
+    model = space["model"]
+    kept = next((folder / "home" / "stages").glob(f"*/{'*'}/models/model/config.json"))
+    assert kept.is_file()
+    ids = torch.tensor([[7, 8, 9]])
+    saved = [load.load_saved(path.parent) for path in (folder / "home" / "stages").glob("*/*/models/model/config.json")
+             if "scheme" in json.loads(path.read_text())]  # fmt: skip
+    assert len(saved) == 1
+    with torch.no_grad():
+        assert torch.equal(model(input_ids=ids).logits, saved[0].eval()(input_ids=ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("qbert-w4+qbert-w2", ("a stack takes each paper once",)),
+        ("tinybert-4+qbert-w4+tinybert-6", ("starts from no finished one",)),
+        ("qbert-w4+distilbert", ("distilbert trains a model of its own", "bench list")),
+        ("bert+qbert-w4", ("qbert starts from bert by itself",)),
+        ("tinybert-4+qbert-w5", ("unknown variant", "qbert-w5")),
+        ("tinybert-4+", ("unknown variant",)),
+    ],
+)
+def test_what_cannot_be_stacked_is_refused(name: str, words: tuple[str, ...], call: Call, folder: Path) -> None:
+    refused(call("--variant", name), folder, *words)
+
+
+def test_a_stack_at_paper_size_weighs_less_and_runs_as_the_model_below() -> None:
+    key, shape = find_shape("tinybert-4+qbert-w4")
+    _, below = find_shape("tinybert-4")
+    assert key == ("qbert", "tinybert-4+qbert-w4") and shape.build is below.build
+    with torch.device("meta"):
+        floats = sum(p.numel() for p in below.build().parameters()) * 4  # pyright: ignore[reportOptionalCall]
+    assert floats / 8 < shape.packed["packed"] < floats / 4, "4 bits in the layers, 8 in the tables"
