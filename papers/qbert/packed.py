@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError, ModelError, SpecError
+from bench.core.files import whole_file
 from bench.models.load import described, made
 from papers.qbert.quantize import RANGES, quantize, quantized_weights
 from papers.qbert.rounding import Grid, Rounding
@@ -123,19 +122,12 @@ def export(model: nn.Module, scheme: Scheme, folder: Path) -> PackedSize:
 
 
 def _write(tensors: dict[str, Tensor], metadata: dict[str, str], folder: Path) -> None:
-    partial = folder / f".{FILE}.partial"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, partial, metadata=metadata)
-        with partial.open("rb") as handle:
-            os.fsync(handle.fileno())
-        os.replace(partial, folder / FILE)
+        with whole_file(folder / FILE) as staging:
+            save_file(tensors, staging, metadata=metadata)
     except (OSError, SafetensorError) as error:
         raise SpecError("the packed model cannot be written", where=folder, found=f"{type(error).__name__}: {error}",
                         expected="a folder on a disk with room", fix="give another folder") from error  # fmt: skip
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
