@@ -132,7 +132,7 @@ def _kept(view: SystemView) -> Cell:
     printed, kept = view.printed("retention"), view.kept
     if printed is None and kept is None:
         return DASH
-    told = f"{show(None if printed is None else 100 * printed, 1)} → "
+    told = "" if printed is None else f"{show(100 * printed, 1)} → "
     if kept is None or view.scores is None:
         return told + DASH
     number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}"

@@ -104,11 +104,12 @@ class SystemView:
 
 
 def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook) -> list[SystemView]:
-    """All systems: the reference first, then by the date of their paper."""
+    """All systems: the reference first, then by the date of their paper; stacks of several papers last."""
     verdicts = {entry.claim.id: entry for entry in judged}
     ordered = sorted(ledgers, key=lambda ledger: (not ledger.paper.reference, not ledger.paper.arxiv,
                                                   ledger.paper.arxiv, ledger.paper.name))  # fmt: skip
-    return [_view(ledger, system, verdicts, book) for ledger in ordered for system in ledger.systems]
+    found = [_view(ledger, system, verdicts, book) for ledger in ordered for system in ledger.systems]
+    return sorted(found, key=lambda view: "+" in view.system.variant)
 
 
 def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: ScoreBook) -> SystemView:

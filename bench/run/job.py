@@ -107,22 +107,32 @@ def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:
 
 
 def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
-    """The record of the model that this one is compared with; raises ModelError where it failed or guesses."""
+    """The record of the model that this one is compared with.
+
+    Raises ModelError where it, or a model that a stack starts from, has no record or does no better than guessing.
+    """
+    found: dict[Job, Record] = {}
     for needed in job.needed:
-        if store.find(needed.spec, needed.hash) is None:
+        record = store.find(needed.spec, needed.hash)
+        if record is None:
             raise ModelError("what the run starts or learns from has no record", where=needed.spec,
                              fix="see why its run failed")  # fmt: skip
+        found[needed] = record
     reference = job.reference
-    assert reference is not None
-    record = store.find(reference.spec, reference.hash)
-    assert record is not None, "it is among what is needed"
-    score, lowest = record.value(job.task.primary, job.task.scored[0]), lowest_score(job)
-    content["teacher"] = TeacherLink(record=record.id, score=score)
-    if score is None or score < lowest:
-        raise ModelError("the fine-tuned teacher is below its floor", where=reference.spec, found=score,
-                         expected=f"{job.task.primary} of at least {lowest:.4f}",
-                         fix="train the teacher longer or give another one")  # fmt: skip
-    return record
+    assert reference is not None and reference in found, "it is among what is needed"
+    content["teacher"] = TeacherLink(record=found[reference].id, score=_score(job, found[reference]))
+    what = {reference: "the fine-tuned teacher"} | ({job.base: "what the run starts from"} if job.base else {})
+    for other, name in what.items():
+        score, lowest = _score(job, found[other]), lowest_score(job)
+        if score is None or score < lowest:
+            raise ModelError(f"{name} is below its floor", where=other.spec, found=score,
+                             expected=f"{job.task.primary} of at least {lowest:.4f}",
+                             fix="train it longer or give another one")  # fmt: skip
+    return found[reference]
+
+
+def _score(job: Job, record: Record) -> float | None:
+    return record.value(job.task.primary, job.task.scored[0])
 
 
 def lowest_score(job: Job) -> float:
