@@ -1,7 +1,7 @@
 """Judges what a model weighs and costs: parameters, bytes, FLOPs, speed, training time.
 
 Counts are exact and need one run; absolute ones only of the paper's own shape. Times are of one machine and protocol,
-and on another device than the paper's they are a proxy.
+and on another device than the paper's, or of an architecture that is partly ours, they are a proxy.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
     keys = [(claim.maker, variant) for variant in (claim.variant, released) if variant]
     runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
-    known = [run for run in runs if not run.settings.hyper.get("guessed")]
+    # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence. A speed is
+    # chosen by nobody, so that a stand-in may show one, though never refute it.
+    known = runs if claim.kind == "speed" else [run for run in runs if not _guessed(run)]
     if runs and not known:
-        # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence.
-        guessed = "; ".join(sorted({run.settings.hyper["guessed"] for run in runs}))
+        guessed = "; ".join(sorted({_guessed(run) for run in runs}))
         return Judged(claim, "out of reach", why=f"It would take the authors' own architecture: {guessed}.")
     absolute = claim.metric not in RATIOS
     usable = [run for run in known if not absolute or run.scale in PAPER_SIZED]
@@ -61,6 +62,11 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     return settle(ledger, claim, Summary(counted(value), None, ()), source, what="runs")
 
 
+def _guessed(run: Run) -> str:
+    """What of the run's architecture no source gives; empty for the paper's own."""
+    return str(run.settings.hyper.get("guessed") or "")
+
+
 def _tier(run: Run) -> str:
     """A count of the paper's own shape is exact whatever trained it."""
     if run.scale in PAPER_SIZED and not run.settings.changes:
@@ -69,10 +75,15 @@ def _tier(run: Run) -> str:
 
 
 def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
-    """A time or a speed-up on one machine."""
-    best = max(timings, key=lambda timing: (-TIERS.index(_timed_tier(timing, claim)), -timings.index(timing)))
+    """A time or a speed-up on one machine; a stand-in's where the paper's own architecture has none at its size."""
+
+    def rank(timing: Timing) -> tuple[int, bool, bool, int]:
+        tier = -TIERS.index(_timed_tier(timing, claim))
+        return tier, timing.suite.scale in PAPER_SIZED, not _guessed(timing.runs[0]), -timings.index(timing)
+
+    best = max(timings, key=rank)
     source = _Source(_timed_tier(best, claim), best.suite.scale, tuple(sorted(run.id for run in best.runs)))
-    found = estimate(best)
+    found, guessed = estimate(best), _guessed(best.runs[0])
     if found is None:
         return Judged(claim, "inconclusive", tier=source.tier, scale=source.scale, records=source.records,
                       why="Every time measured is 0; one more run would give a ratio.")  # fmt: skip
@@ -84,12 +95,16 @@ def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
         why += (
             f" The interval is {math.expm1(found.slack):.1%} wider each way: so far apart were two copies of a model."
         )
+    if guessed:
+        why += f" The architecture is a stand-in: {guessed}."
     return replace(judged, seeds=len(best.runs), why=why)
 
 
 def _timed_tier(timing: Timing, claim: Claim) -> str:
-    """A time is a proxy on any other device than the paper's."""
+    """A time is a proxy on any other device than the paper's, and of a stand-in."""
     run = timing.runs[0]
+    if _guessed(run):
+        return "proxy"
     same = bool(claim.device) and claim.device.lower() in str(run.environment.facts).lower()
     return run.tier if same and run.scale in PAPER_SIZED else "proxy"
 
@@ -113,8 +128,8 @@ def estimate(timing: Timing) -> Estimate | None:
 def _floor(timing: Timing) -> float:
     """How many times faster one copy of the reference was than the other, at least 1; 1 where that was not measured.
 
-    Over several sessions the mean of the logs.
+    Over several sessions the mean of the logs. Two copies differ in their passes, not in how they read text.
     """
-    pairs = [run.value("aa_ratio", timing.split) for run in timing.runs]
+    pairs = [run.value("aa_ratio", timing.split.removesuffix("-text")) for run in timing.runs]
     logs = [abs(math.log(ratio)) for ratio in pairs if ratio]
     return math.exp(fmean(logs)) if logs else 1.0

@@ -4,6 +4,7 @@ Every round times every model within a short while, so that the machine's drift 
 within the round. Two processes of one model differ by a few percent for as long as they live (where their memory
 lies), which no number of rounds shows: so all processes are started anew several times, and the interval is over those.
 The reference runs twice, as itself and as its twin: what tells the two apart is the noise floor.
+A model with a tokenizer of its own saves time there, too, or loses it: tokenising is timed apart, and added to both.
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ TWIN = "(twin)"
 
 WIDE = 0.10
 """An A/A interval wider than this share, or as far from 1, means that the session was too noisy to tell much."""
+
+READS = 30
+"""Calls of a tokenizer that are timed, per batch."""
 
 ROOM_BYTES = 2**30
 """Memory that one process of a paper-sized model is given, on average; what does not fit waits for a later session."""
@@ -98,6 +102,10 @@ class Timing:
     flops: int
     floor: Ratio
     """The session's A/A pair at this shape: the twin's ratio to the reference."""
+    read_s: tuple[float, ...] = ()
+    """Calls that make such a batch of texts into ids; of the reference and of models with a tokenizer of their own."""
+    text: Ratio | None = None
+    """`ratio` with each side's tokenising in its passes; None without a tokenizer of its own."""
 
     @property
     def noisy(self) -> bool:
@@ -156,6 +164,10 @@ class Worker:
         self.order(do="time", calls=calls)
         return self.answer()["seconds"]
 
+    def read(self, batch: int, length: int) -> list[float]:
+        self.order(do="read", batch=batch, length=length, calls=READS)
+        return self.answer()["seconds"]
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -210,16 +222,19 @@ def _session(
     say(f"{len(found)} times {effort.rounds} rounds at batch {', '.join(map(str, batches))}, length {length}")
     first, timings = told[0], []
     for batch in batches:
-        timings += _timings(names, batch, length, [one[batch] for one in found], first.warm[batch])
+        timings += _timings(names, batch, length, [one[batch] for one in found], first.warm[batch],
+                            first.read[batch])  # fmt: skip
     return Measured({subject: first.facts[name] for name, subject in names.items()}, tuple(timings))
 
 
 @dataclass(slots=True)
 class _Told:
-    """What the processes said of themselves, by name, and of their warming, by batch and name."""
+    """What the processes said of themselves, by name; of their warming and tokenising, by batch and name."""
 
     facts: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     warm: dict[int, Mapping[str, Mapping[str, Any]]] = field(default_factory=dict)
+    read: dict[int, Mapping[str, Sequence[float]]] = field(default_factory=dict)
+    """Of the first set of processes only."""
 
 
 def _copies(
@@ -238,6 +253,10 @@ def _copies(
             warm = told.warm[batch] = {name: _warm(worker, batch, length, effort) for name, worker in workers.items()}
             calls = {name: calls_per_turn(warm[name]["steady_s"], effort) for name in workers}
             out[batch] = sample({name: worker.time for name, worker in workers.items()}, calls, effort.rounds, copy)
+        if copy == 0:  # after all rounds, which a tokenizer in memory might disturb
+            reading = [name for name, subject in names.items()
+                       if name == "0" or (subject.backend == "eager" and told.facts[name]["own_words"])]  # fmt: skip
+            told.read = {batch: {name: workers[name].read(batch, length) for name in reading} for batch in batches}
         return out
 
 
@@ -301,19 +320,29 @@ def ratio_of(found: Sequence[Rounds], reference: str, name: str) -> Ratio:
     return Ratio(*ratio_interval(samples), samples)
 
 
+def with_text(found: Sequence[Rounds], read: Mapping[str, Sequence[float]]) -> list[Rounds]:
+    """The rounds as if each call had begun with tokenising: the median of a name's calls `read` is added to all."""
+    seconds = {name: statistics.median(calls) for name, calls in read.items()}
+    return [
+        {name: [[call + more for call in calls] for calls in rounds[name]] for name, more in seconds.items()}
+        for rounds in found
+    ]
+
+
 def _timings(
     names: Mapping[str, Subject], batch: int, length: int, found: Sequence[Rounds],
-    warm: Mapping[str, Mapping[str, Any]],
+    warm: Mapping[str, Mapping[str, Any]], read: Mapping[str, Sequence[float]],
 ) -> list[Timing]:  # fmt: skip
     reference = next(iter(names))
-    ratio = partial(ratio_of, found, reference)
+    ratio, text = partial(ratio_of, found, reference), partial(ratio_of, with_text(found, read), reference)
     rounds = {name: [calls for one in found for calls in one[name]] for name in names}
     return [
         Timing(
             subject, batch, length, tuple(_medians(rounds[name])),
             percentiles([seconds for calls in rounds[name] for seconds in calls]),
             None if name == reference else ratio(name), warm[name]["first_s"], warm[name]["difference"],
-            warm[name]["flops"], ratio(TWIN),
+            warm[name]["flops"], ratio(TWIN), tuple(read.get(name, ())),
+            text(name) if name in read and name != reference else None,
         )
         for name, subject in names.items()
     ]  # fmt: skip

@@ -1,6 +1,7 @@
 """A child process that holds one model under one backend and answers orders; the parent decides when it runs.
 
-Orders: load (facts of the model), warm (a shape: build the call, run it until it is steady), time (so many calls).
+Orders: load (facts of the model), warm (a shape: build the call, run it until it is steady), time (so many calls),
+read (so many calls of the tokenizer on made-up text).
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import os
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from functools import cached_property
+from itertools import cycle, islice
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -20,8 +24,10 @@ from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError, DeviceError, SpecError
+from bench.data import synthetic
 from bench.measure.backends import BACKENDS, Call, eager
 from bench.measure.latency import timer
+from bench.models import load
 from bench.models.device import native_bf16
 from bench.models.flops import count, example_inputs
 from bench.models.shape import find_shape
@@ -29,6 +35,12 @@ from bench.models.size import folder_bytes, parameters, parameters_without_embed
 
 STEADY = 0.05
 """A call is warm when the medians of its last three calls and of the three before differ by less than this share."""
+
+WARM_READS = 3
+"""Untimed calls of a tokenizer before the timed ones."""
+
+SENTENCES = 2000
+"""Of the made-up language; longer texts begin again with the first."""
 
 
 class Model:
@@ -54,7 +66,7 @@ class Model:
         return {
             "parameters": parameters(self.module), "size_bytes": size, "device": self.device.type,
             "parameters_without_embeddings": parameters_without_embeddings(self.module),
-            "bf16_native": native_bf16(self.device),
+            "bf16_native": native_bf16(self.device), "own_words": self.shape.words is not None,
         }  # fmt: skip
 
     def warm(self, order: dict[str, Any]) -> dict[str, Any]:
@@ -80,11 +92,43 @@ class Model:
         """Seconds of each of so many calls, Python's gc switched off."""
         if self.call is None:
             raise SpecError("the model was not warmed before it was timed")
-        gc.disable()
-        seconds = timer(self.call)(order["calls"])
-        gc.enable()
-        gc.collect(1)
-        return {"seconds": seconds}
+        return {"seconds": _timed(self.call, order["calls"])}
+
+    def read(self, order: dict[str, Any]) -> dict[str, Any]:
+        """Seconds of each of so many calls that make B texts of L words into ids [B, L]."""
+        words, texts = self.words, made_up_texts(order["batch"], order["length"])
+
+        def call() -> object:
+            return words(texts, truncation=True, max_length=order["length"], padding=True, return_tensors="pt")
+
+        for _ in range(WARM_READS):
+            call()
+        return {"seconds": _timed(call, order["calls"])}
+
+    @cached_property
+    def words(self) -> Any:
+        """The tokenizer: the shape's own, else a WordPiece one like the reference's."""
+        os.environ["RAYON_NUM_THREADS"] = str(self.threads)  # read once, when a tokenizer first works
+        if self.shape.words is not None:
+            return self.shape.words()
+        with tempfile.TemporaryDirectory() as folder:
+            synthetic.write_tokenizer(Path(folder))
+            return load.tokenizer(Path(folder))
+
+
+def made_up_texts(batch: int, length: int) -> list[str]:
+    """B different texts of L words, which are at least as many tokens: punctuation counts apart."""
+    words = cycle(" ".join(synthetic.corpus(SENTENCES)).split())
+    return [" ".join(islice(words, length)) for _ in range(batch)]
+
+
+def _timed(call: Callable[[], object], calls: int) -> list[float]:
+    """Seconds of each of so many calls, Python's gc switched off."""
+    gc.disable()
+    seconds = timer(call)(calls)
+    gc.enable()
+    gc.collect(1)
+    return seconds
 
 
 def _steady(call: Call, fewest: int, at_most_s: float) -> float:
@@ -121,7 +165,7 @@ def serve(pipe: Connection) -> None:
                     answer = model.facts()
                 else:
                     assert model is not None, "the first order is load"
-                    answer = {"warm": model.warm, "time": model.time}[order["do"]](order)
+                    answer = {"warm": model.warm, "time": model.time, "read": model.read}[order["do"]](order)
             except BenchError as error:
                 answer = {"error": str(error), "kind": type(error).__name__}
             except (MemoryError, RuntimeError) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
@@ -32,7 +33,10 @@ class Shape:
     """Bytes by a paper's own arithmetic, by the split that a claim names: of weights that may have fewer bits than a
     float's 32, whole ("packed") or in part."""
     guessed: str = ""
-    """What of the architecture no source gives, so that it is ours; no printed number is judged from such a shape."""
+    """What of the architecture no source gives, so that it is ours: no printed size is judged from such a shape, and a
+    printed speed by proxy only."""
+    words: Callable[[], Any] | None = None
+    """Makes the tokenizer that it reads with, called as those of transformers are; None is the reference's kind."""
 
 
 def bert_shape(says: str, config: BertConfig) -> Shape:

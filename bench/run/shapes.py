@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -168,14 +169,14 @@ def _sizes(facts: Mapping[str, Any]) -> list[Measurement]:
 
 
 def _times(timing: Timing) -> list[Measurement]:
-    """Every time of one backend at one shape; a backend other than eager is named in the split."""
+    """Every time of one backend at one shape; the split names a backend other than eager, and text that is read."""
     backend = timing.subject.backend
     split = f"batch{timing.batch}-length{timing.length}" + ("" if backend == "eager" else f"-{backend}")
     calls = timing.calls
 
-    def one(metric: str, value: float, unit: str, samples: Sequence[float] = ()) -> Measurement:
+    def one(metric: str, value: float, unit: str, samples: Sequence[float] = (), where: str = split) -> Measurement:
         kept = [float(f"{sample:.6g}") for sample in samples]
-        return Measurement(metric=metric, split=split, value=value, unit=unit, n=max(1, len(kept)), samples=kept)
+        return Measurement(metric=metric, split=where, value=value, unit=unit, n=max(1, len(kept)), samples=kept)
 
     found = [
         one("latency_s", calls.p50, "s", timing.rounds), one("latency_p90_s", calls.p90, "s"),
@@ -188,6 +189,10 @@ def _times(timing: Timing) -> list[Measurement]:
         found.append(one("output_difference", timing.difference, "logit"))
     if timing.ratio is not None:
         found.append(one("speedup", timing.ratio.value, "ratio", timing.ratio.samples))
+    if timing.read_s:
+        found.append(one("tokenise_s", statistics.median(timing.read_s), "s", timing.read_s))
+    if timing.text is not None:
+        found.append(one("speedup", timing.text.value, "ratio", timing.text.samples, f"{split}-text"))
     return found
 
 
