@@ -33,7 +33,7 @@ _SCORES = (
 _SPEED = (
     "Wall-clock time of one forward pass, without tokenisation. The speed-up is over the run's own teacher in the "
     "same session, rounds interleaved. Times of different machines are never pooled. Rows may have been timed under "
-    "different load: compare a latency with the teacher's beside it only."
+    "different load: compare a latency with the teacher's beside it only. `-text` adds the tokenisation of both."
 )
 _COST = (
     "Per stage, over the runs that did it. A stage taken from the cache was paid for by another run, and its time is "

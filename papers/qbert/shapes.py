@@ -96,4 +96,4 @@ def stacked(variant: str, below: Shape) -> Shape:
     with torch.device("meta"):
         model = below.build()
     says = f"{below.says}; {_says(BITS[variant]).partition(' at ')[2].partition(', whose')[0]}"
-    return Shape(says, below.build, below.flops, packed(variant, model), below.guessed)
+    return Shape(says, below.build, below.flops, packed(variant, model), below.guessed, below.words)
