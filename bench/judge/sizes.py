@@ -36,17 +36,17 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
     keys = [(claim.maker, variant) for variant in (claim.variant, released) if variant]
     runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
-    # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence. A speed is
-    # chosen by nobody, so that a stand-in may show one, though never refute it.
-    known = runs if claim.kind == "speed" else [run for run in runs if not _guessed(run)]
-    if runs and not known:
-        guessed = "; ".join(sorted({_guessed(run) for run in runs}))
-        return Judged(claim, "out of reach", why=f"It would take the authors' own architecture: {guessed}.")
+    # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence, at whatever
+    # scale. A speed is chosen by nobody, so that a stand-in may show one, though never refute it.
+    guessed = sorted({_guessed(run) for run in runs} - {""})
+    if guessed and claim.kind != "speed":
+        why = f"It would take the authors' own architecture: {'; '.join(guessed)}."
+        return Judged(claim, "out of reach", why=why)
     absolute = claim.metric not in RATIOS
-    usable = [run for run in known if not absolute or run.scale in PAPER_SIZED]
+    usable = [run for run in runs if not absolute or run.scale in PAPER_SIZED]
     if not usable:
         why = f"Not run: no finished run of {claim.variant} has {claim.metric} at {claim.split}"
-        if known:
+        if runs:
             why += " at the paper's own shape (scale full or shape); another size does not bear on this number"
         return Judged(claim, "not run", why=why + ".")
     if claim.kind in ("speed", "cost"):
