@@ -36,12 +36,14 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     released = ledger.paper.released.get(claim.variant) if claim.kind != "cost" else None
     keys = [(claim.maker, variant) for variant in (claim.variant, released) if variant]
     runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
-    # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence, at whatever
-    # scale. A speed is chosen by nobody, so that a stand-in may show one, though never refute it.
+    # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence, nor are small
+    # runs of the same stand-in. A speed is chosen by nobody, so that a stand-in may show one, though never refute it.
     guessed = sorted({_guessed(run) for run in runs} - {""})
     if guessed and claim.kind != "speed":
-        why = f"It would take the authors' own architecture: {'; '.join(guessed)}."
-        return Judged(claim, "out of reach", why=why)
+        runs = [run for run in runs if run.scale in PAPER_SIZED and not _guessed(run)]
+        if not runs:
+            why = f"It would take the authors' own architecture: {'; '.join(guessed)}."
+            return Judged(claim, "out of reach", why=why)
     absolute = claim.metric not in RATIOS
     usable = [run for run in runs if not absolute or run.scale in PAPER_SIZED]
     if not usable:

@@ -170,6 +170,7 @@ def test_a_guessed_architecture_is_no_evidence_but_a_known_one_beside_it_is() ->
     guessed = record(0.9, 0, size, scale="shape", hyper={"guessed": "its width was chosen to meet the total"})
     judged = one(size_claim(), [guessed])
     assert judged.verdict == "out of reach" and "chosen to meet the total" in judged.why and judged.measured is None
+    assert one(size_claim(), [guessed, record(0.9, 1, size, scale="small")]).verdict == "out of reach"
     assert one(size_claim(), [guessed, record(0.9, 1, size, scale="shape")]).verdict == "reproduced"
 
 
