@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -109,13 +110,14 @@ class StageContext:
         else:
             content = [rows.sha256]
         key = digest([teacher.key, *content])
-        made = logits.missing(key, self._accelerator)
-        self.teacher_logits_from = "made" if made else "cache"
-        if made:
-            model, folder = self._ask("fine_tuned")
-            if isinstance(rows, Texts):
-                rows = encode(rows, self._inputs.tokenizer(folder), teacher.reading.max_length)
-            logits.write(key, predict(model, rows, self._accelerator), self._accelerator)
+        with logits.making(key, self._accelerator):
+            made = logits.missing(key, self._accelerator)
+            self.teacher_logits_from = "made" if made else "cache"
+            if made:
+                model, folder = self._ask("fine_tuned")
+                if isinstance(rows, Texts):
+                    rows = encode(rows, self._inputs.tokenizer(folder), teacher.reading.max_length)
+                logits.write(key, predict(model, rows, self._accelerator), self._accelerator)
         return logits.read(key, len(rows))
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
@@ -161,7 +163,7 @@ class StageContext:
 
     def dev_score(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> float:
         self.dev_looks += 1
-        split, reading = self.task.scored[0], self._job.reading
+        split, reading = self.task.scored[0], replace(self._job.reading, tokenizer_folder=self._tokenizer_folder)
         encoded = self._inputs.encoded(self.task, split, reading)
         if tokenizer is not None:
             encoded = encode(self._inputs.rows(self.task, split), tokenizer, reading.max_length)

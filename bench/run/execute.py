@@ -14,7 +14,7 @@ from bench.models import load
 from bench.run import measure
 from bench.run.cache import Cache
 from bench.run.job import lowest_score, run_job
-from bench.run.leases import HeldStore, Leases
+from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
 
 log = logging.getLogger(__name__)
@@ -42,9 +42,15 @@ def _made(job: Job, store: Store, cache: Cache) -> Record:
     if not accelerator.is_main_process:  # of processes that train together one holds the lease
         accelerator.wait_for_everyone()
         return run_job(job, store, cache)
-    with Leases(store.results).wait(job.hash) as lease:
-        accelerator.wait_for_everyone()
-        return run_job(job, HeldStore(store.results, lease), cache)
+    while True:
+        with Leases(store.results).wait(job.hash) as lease:
+            accelerator.wait_for_everyone()
+            try:
+                return run_job(job, HeldStore(store.results, lease), cache)
+            except LeaseLost as error:  # another bench took it over: its record is waited for
+                log.warning("%s", error)
+                if accelerator.num_processes > 1:
+                    raise
 
 
 def refuse_given_teacher(plan: Plan) -> None:

@@ -90,6 +90,11 @@ class Inputs:
             raise SpecError("--labels is more than the task has", where=task.name, found=labels,
                             expected=f"1 to {rows}", fix="leave it out to use every label")  # fmt: skip
 
+    def check_unlabelled(self, task: Task) -> None:
+        """Raises DataError where the user's unlabelled text is not what the task reads."""
+        if self.request.unlabelled:
+            self._unlabelled(len(task.columns))
+
     def all_texts(self, task: Task) -> Texts:
         """All in-domain text: labelled rows, then those whose label is withheld, then the user's unlabelled file.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from datetime import UTC, datetime
 from functools import cache as once
@@ -25,6 +26,9 @@ from bench.train.precision import choose
 from bench.train.progress import Bars, bar
 
 log = logging.getLogger(__name__)
+
+WORKERS = "BENCH_WORKERS"
+"""Set by the parent of several workers: so many share the machine, also while one of them is timed."""
 
 
 def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar) -> Record:
@@ -97,13 +101,13 @@ def _make(
 
 def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:
     """What the models below a stack cost: part of its price. The reference, which others start from too, is not."""
-    if job.base is None or job.base is job.reference:
+    if job.below is None:
         return []
-    below = ChainLog()
-    make_stages(job.base, cache, below)
-    chain.dev_looks += below.dev_looks
-    own = [entry.model_copy(update={"name": f"{job.base.spec.variant}: {entry.name}"}) for entry in below.entries]
-    return [*_base_entries(job.base, cache, chain), *own]
+    lower = ChainLog()
+    make_stages(job.below, cache, lower)
+    chain.dev_looks += lower.dev_looks
+    own = [entry.model_copy(update={"name": f"{job.below.spec.variant}: {entry.name}"}) for entry in lower.entries]
+    return [*_base_entries(job.below, cache, chain), *own]
 
 
 def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
@@ -147,7 +151,7 @@ def _where() -> tuple[dict[str, Any], Code]:
     precision = choose("auto", device)
     facts = environment.fingerprint() | {
         "device": device.type, "processes": Accelerator().num_processes, "precision": precision.name,
-        "precision_why": precision.why,
+        "precision_why": precision.why, "workers": int(os.environ.get(WORKERS, "1")),
     }  # fmt: skip
     return facts, environment.code_state()
 
@@ -156,14 +160,14 @@ def _record(
     job: Job, started: datetime, seconds: float, chain: ChainLog, measurements: list[Measurement],
     content: dict[str, Any],
 ) -> Record:  # fmt: skip
-    budget = job.inputs.limits(job.task) | job.hyper.budget()
+    hyper, budget = _settings(job)
     return Record(
         id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job.hash[:8]}-s{job.spec.seed}",
         spec=RunSpec.model_validate(job.spec.as_dict()),
         tier=_tier(job),
-        hyper=job.hyper.model_dump(mode="json") | {"budget": budget},
+        hyper=hyper | {"budget": job.inputs.limits(job.task) | budget},
         hash=job.hash,
-        overrides=dict(job.overrides),
+        overrides=_overrides(job),
         code=_code(job),
         environment=_where()[0],
         data=_data(job),
@@ -176,14 +180,35 @@ def _record(
     )
 
 
+def _settings(job: Job) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All settings that shaped the model, and the budgets among them; those of a model below a stack under `base`.
+
+    What --set changed of the teacher is told under `teacher`: its other settings are its recipe's own.
+    """
+    hyper, budget = job.hyper.model_dump(mode="json"), job.hyper.budget()
+    if job.below is not None:
+        lower, spent = _settings(job.below)
+        hyper |= {"base": {"variant": job.below.spec.variant} | lower}
+        budget |= {f"base.{name}": value for name, value in spent.items()}
+    if job.reference is not None and job.reference.overrides and "base" not in hyper:
+        hyper |= {"teacher": dict(job.reference.overrides)}
+    return hyper, budget
+
+
+def _overrides(job: Job) -> dict[str, str]:
+    """What --set changed of the run's own settings, and of those of the models below it."""
+    lower = _overrides(job.below) if job.below is not None else {}
+    return dict(job.overrides) | {f"base.{path}": text for path, text in lower.items()}
+
+
 def _code(job: Job) -> Code:
     """The commit, and the code of each stage; of a stack those of the models below, too."""
     hashes: dict[str, str] = {}
     at: Job | None = job
-    while at is not None and at is not job.reference:
+    while at is not None:
         before = "" if at is job else f"{at.spec.variant}: "
         hashes = {f"{before}{plan.stage.name}": plan.code for plan in at.stages} | hashes
-        at = at.base
+        at = at.below
     return _where()[1].model_copy(update={"stage_hashes": hashes})
 
 
@@ -194,7 +219,9 @@ def _tier(job: Job) -> Tier:
         return "proxy"
     partial = any(rows.partial for rows in _splits(job).values())
     given = request.teacher or request.limit or request.labels or request.unlabelled
-    if job.spec.scale == "small" or given or job.overrides or partial:
+    changed = any(one.overrides for one in (*job.needed, job))
+    # What nobody printed cannot be close to it: a stack is never exact.
+    if job.spec.scale == "small" or given or changed or partial or job.below is not None:
         return "reduced"
     return "checkpoint" if job.released else "exact"
 

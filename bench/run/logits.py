@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
+from filelock import FileLock
 
 from bench.core.files import whole_file
 from bench.run.cache import home
@@ -13,6 +16,18 @@ from bench.run.cache import home
 
 def _path(key: str) -> Path:
     return home() / "logits" / key[:2] / f"{key}.npy"
+
+
+@contextmanager
+def making(key: str, accelerator: Accelerator) -> Iterator[None]:
+    """Only one process of a machine makes them; processes that train together make them together."""
+    if accelerator.num_processes > 1:
+        yield
+        return
+    path = _path(key).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
 
 
 def missing(key: str, accelerator: Accelerator) -> bool:

@@ -86,6 +86,11 @@ class Job:
         return tuple(dict.fromkeys(job for one in direct for job in (*one.needed, one)))
 
     @property
+    def below(self) -> Job | None:
+        """The run of a stack under this one; None where the base is what others start from, too."""
+        return self.base if self.base is not self.reference else None
+
+    @property
     def pretrained_key(self) -> str:
         """The key of the last task-free stage: the model before it saw a task."""
         return [plan.key for plan in self.stages if plan.stage.task_free][-1]
@@ -193,6 +198,7 @@ class Planner:
         jobs: dict[Spec, Job] = {}
         for task in self.tasks:
             self.inputs.check_labels(task)
+            self.inputs.check_unlabelled(task)
             for seed in self.request.seed_list:
                 for stack in self.stacks:
                     tasks = (self._default_tasks(one.recipe) if not self.request.task else one.recipe.tasks
@@ -220,11 +226,11 @@ class Planner:
         base = self.job(tuple(below), task, seed) if below else self._main(recipe.base, task, seed)
         teachers = tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
         facts = None if below else self.facts  # of a stack's lower model nothing is known before it is made
-        hyper, overrides = self._settings(recipe, variant, task, facts)
+        hyper, overrides = self._settings(recipe, variant, task, facts, base if below else None)
         released = None
         if variant.released:
             released = self.inputs.checkpoint(getattr(hyper, variant.released))
-        if recipe.check:
+        if recipe.check and not below:
             recipe.check(variant, hyper, facts, released)
         if released and any(stage.asks for stage in variant.stages):
             self._check_words(released)
@@ -245,10 +251,13 @@ class Planner:
         return self.job((Named(recipe, recipe.main_variant),), task, seed)
 
     def _settings(
-        self, recipe: Recipe, variant: Variant, task: Task, facts: EncoderFacts | None
+        self, recipe: Recipe, variant: Variant, task: Task, facts: EncoderFacts | None, below: Job | None
     ) -> tuple[Settings, dict[str, str]]:
         """The settings of a run, and what --set changed of them; the one place where a change finds its run."""
         hyper = recipe.hyper(variant, task.name, self.request.scale, facts)
+        if below is not None:  # a stack reads a row as the model below it did
+            hyper = hyper.changed({name: getattr(below.hyper, name) for name in ("max_length", "windows")
+                                   if hasattr(hyper, name) and hasattr(below.hyper, name)})  # fmt: skip
         self._fields |= set(hyper.names())
         own = {path: text for path, text in self.request.set.items() if path in hyper.names()}
         return hyper.override(own), own

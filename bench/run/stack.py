@@ -41,7 +41,13 @@ def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
     Raises: SpecError for an unknown paper or variant, and for a stack that cannot be.
     """
     recipes = _recipes(request.paper)
-    known = {variant: recipe for recipe in recipes.values() for variant in recipe.variants}
+    known: dict[str, Recipe] = {}
+    for recipe in recipes.values():
+        for variant in recipe.variants:
+            if variant in known:
+                raise SpecError("two papers have a variant of one name", found=variant,
+                                where=f"{known[variant].name} and {recipe.name}", fix="name the --paper")  # fmt: skip
+            known[variant] = recipe
     asked = [_stack(name, known) for name in request.variant]
     if asked:
         # The reference is made, too, where it was chosen beside named variants of others by --paper.

@@ -86,17 +86,18 @@ def _execute(
     accelerator: Accelerator,
 ) -> State:  # fmt: skip
     context = _context(job, plan, cache, accelerator, bars)
-    started = time.monotonic()
     with _RANDOM:
+        started = time.monotonic()
         seed = int(digest([plan.seed, plan.stage.name])[:8], 16)
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
         after = plan.stage.run(state, job.hyper.only(*plan.stage.uses), context)
     fits = context.logs
+    # All that the stage took, labelling and new text too; training before a stop is in the fits' own time alone.
+    took = max(time.monotonic() - started, sum(f.seconds for f in fits))
     entry = StageEntry(
-        name=plan.stage.name,
-        seconds=round(sum(f.seconds for f in fits) if fits else time.monotonic() - started, 3),
+        name=plan.stage.name, seconds=round(took, 3),
         steps=sum(f.steps for f in fits), examples=sum(f.examples for f in fits),
         first_loss=fits[0].first_loss if fits else None, last_loss=fits[-1].last_loss if fits else None,
         peak_bytes=max([f.peak_bytes for f in fits], default=peak_bytes(accelerator.device)),

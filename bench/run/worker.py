@@ -20,7 +20,7 @@ from typing import Any
 import torch
 import transformers
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, TrainError
 from bench.core.spec import digest
 from bench.core.store import Store
 from bench.run import plan as planning
@@ -93,6 +93,12 @@ class Worker:
             return {"say": "busy"}
         except BenchError as error:
             return _failed(error)
+        except Exception as error:
+            if order["do"] == "job":
+                raise
+            # A stage's crash is that of the jobs that need it: each of them writes its own failed record.
+            traceback.print_exc()
+            return _failed(TrainError("a stage failed", where=job.spec, found=f"{type(error).__name__}: {error}"))
 
     def _job(self, job: Job) -> dict[str, Any]:
         lease = self.leases.take(job.hash)

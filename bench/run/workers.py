@@ -26,6 +26,7 @@ from bench.core.errors import SpecError, TrainError
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.run.execute import refuse_given_teacher
+from bench.run.job import WORKERS
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.schedule import Piece, Scheduler, graph
@@ -288,7 +289,7 @@ def settings(number: int, workers: int, devices: list[str]) -> dict[str, str]:
     """Environment variables of a child: its share of the cores, and one GPU, in turn."""
     threads = str(max(1, environment.cores() // workers))
     gpu = {"CUDA_VISIBLE_DEVICES": devices[number % len(devices)]} if devices else {}
-    return dict.fromkeys(THREADS, threads) | gpu
+    return dict.fromkeys(THREADS, threads) | gpu | {WORKERS: str(workers)}
 
 
 def _devices() -> list[str]:

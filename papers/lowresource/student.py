@@ -90,7 +90,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
         x = self.dropout(self.word_embeddings(input_ids))
         if attention_mask is None or bool(attention_mask.all()):
             states = self.lstm(x)[0]
-        elif x.device.type == "cpu":
+        elif x.device.type == "cpu" and type(self.lstm) is nn.LSTM:
             states = self.read_by_direction(x, attention_mask)
         else:
             states = self.read_packed(x, attention_mask)

@@ -33,7 +33,7 @@ def mixed(
     Source: arXiv 1909.05840v2; half of the layers fits the sizes for SST-2 and SQuAD, the tables were not at hand.
     """
     layers = len(omega)
-    more = layers // 2 if more is None else more
+    given, more = more, layers // 2 if more is None else more
     check_bits(high, "the more bits")
     check_bits(low, "the fewer bits")
     if not layers or not all(math.isfinite(value) for value in omega):
@@ -41,6 +41,9 @@ def mixed(
                         fix="measure them again in fp32")  # fmt: skip
     if not 0 <= more <= layers:
         raise SpecError("so many layers cannot get more bits", found=more, expected=f"0 to {layers}")
+    if layers == 1 and given is None:
+        raise SpecError("a mixture takes two layers or more", found=f"{layers} layer", expected="2 or more",
+                        fix="choose a variant of one number of bits")  # fmt: skip
     if high <= low:
         raise SpecError("the more bits are not more", found=f"{high} and {low}", expected="the higher number first")
     ranked = sorted(range(layers), key=lambda layer: -omega[layer])

@@ -16,7 +16,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.core.errors import ModelError
-from bench.data.batches import Encoded
 from bench.models import load
 from bench.models.load import Checkpoint
 from bench.models.outputs import moved
@@ -62,7 +61,7 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError and TrainError as `sensitivity` does. Source: arXiv 1909.05840v2, section 3.1; D7 and D10.
     """
     model = moved(state.model, ctx.device)
-    rows, sensing = _rows(state, hyper, ctx), hyper.sensing
+    rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
     loss = supervised(ctx.task.kind)
     found = sensitivity(model, loss, rows, sensing, ctx.seed)
     facts = {
@@ -94,18 +93,11 @@ def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
         # Before each pass one more layer is rounded, and the weights go on from where the last pass left them.
         order = _by_damage(model, state.facts, hyper, bits)
         steps = [tuple(b if i in order[: n + 1] else FLOAT_BITS for i, b in enumerate(bits)) for n in range(count)]
-    rows, loss = _rows(state, hyper, ctx), supervised(ctx.task.kind)
+    rows, loss = ctx.train_rows(hyper.max_length, hyper.windows), supervised(ctx.task.kind)
     for step in steps:
         model = from_float(model, _scheme(hyper, step))
         ctx.fit(model, loss, ctx.batches(rows, hyper.training), hyper.training)
     return state.having(model, bits={f"layer{i}": [b] for i, b in enumerate(bits)})
-
-
-def _rows(state: State, hyper: Hyper, ctx: Context) -> Encoded:
-    """The training rows, read with the model's own tokenizer where it has one."""
-    if state.tokenizer is None:
-        return ctx.train_rows(hyper.max_length, hyper.windows)
-    return ctx.encode(ctx.train_texts(), hyper.max_length, state.tokenizer)
 
 
 def _scheme(hyper: Hyper, bits: tuple[int, ...]) -> Scheme:

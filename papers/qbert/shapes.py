@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
+from bench.core.errors import SpecError
 from bench.models.shape import Shape
 from papers.qbert.quantize import layers
 from papers.qbert.scheme import TABLES, Scheme
@@ -84,6 +85,9 @@ def packed(variant: str, model: nn.Module) -> Mapping[str, int]:
     Raises: KeyError for a variant without a shape; ModelError for a model without layers.
     """
     bits, count = BITS[variant], len(layers(model))
+    if len(set(bits.layers)) > 1 and count == 1:
+        raise SpecError("a mixture takes two layers or more", where=variant, found="1 layer",
+                        fix="choose a variant of one number of bits")  # fmt: skip
     more = count // 2
     of_layers = (bits.layers[0],) * more + (bits.layers[-1],) * (count - more)
     tables = dict.fromkeys(TABLES, bits.embeddings)

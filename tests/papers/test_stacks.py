@@ -15,8 +15,12 @@ from commands import Result, measured, refused
 from transformers import AutoModelForSequenceClassification
 
 from bench.cli import main as cli
+from bench.core.errors import SpecError
 from bench.models import load
 from bench.models.shape import find_shape
+from papers.lowresource.student import BiLstmConfig, BiLstmForSequenceClassification
+from papers.qbert.scheme import Scheme
+from papers.qbert.student import from_float
 
 Call = Callable[..., Result]
 
@@ -46,7 +50,7 @@ def records(result: Result) -> dict[str, Any]:
 
 TINY = {
     "tinybert-4-no-da+qbert-w4": ("--set", "student.every=2", "--set", "general.corpus_tokens=400"),
-    "distilbert+qbert-mp23": ("--set", "general.corpus_tokens=400"),
+    "distilbert+qbert-w4": ("--set", "general.corpus_tokens=400"),
     "bilstm+qbert-w8": ("--set", "least_steps=20"),
 }
 """Stack -> what makes it small."""
@@ -63,6 +67,12 @@ def test_a_stack_starts_from_the_finished_model_below(name: str, call: Call) -> 
     own = [stage["name"] for stage in lower["stages"]]
     assert names[: len(own)] == [f"{below}: {one}" for one in own] and names[len(own)] == "start_from_base"
     assert set(stack["code"]["stage_hashes"]) == set(names)
+    changed = {TINY[name][place + 1].partition("=")[0] for place in range(0, len(TINY[name]), 2)}
+    assert {f"base.{path}" for path in changed} <= set(stack["overrides"]), "what was changed below is told"
+    assert stack["hyper"]["base"]["variant"] == below and set(stack["hyper"]["base"]["teacher"]) == {
+        "fine_tune.epochs", "fine_tune.lr"}  # fmt: skip
+    assert {f"base.{part}" for part in lower["hyper"]["budget"]} - {"base.limit"} <= set(stack["hyper"]["budget"])
+    assert stack["hyper"]["max_length"] == lower["hyper"]["max_length"], "a row is read as the model below read it"
     # The price of a stack is that of all its models; the reference, which others share, is not in it.
     assert measured(stack, "training_seconds")["all"] >= measured(lower, "training_seconds")["all"]
     dev = "validation"
@@ -130,6 +140,44 @@ def test_an_export_loads_as_the_very_model_that_was_scored(name: str, call: Call
 )
 def test_what_cannot_be_stacked_is_refused(name: str, words: tuple[str, ...], call: Call, folder: Path) -> None:
     refused(call("--variant", name), folder, *words)
+
+
+def test_a_quantised_lstm_rounds_padded_rows_as_it_rounds_packed_ones() -> None:
+    torch.manual_seed(0)
+    model = BiLstmForSequenceClassification(BiLstmConfig(vocab_size=30, embedding_size=8, hidden_size=8))
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter)
+    made = from_float(model, Scheme(layers=(2,), groups=4, embedding_groups=4))
+    ids = torch.randint(1, 30, (4, 9))
+    mask = (torch.arange(9) < torch.tensor([[9], [4], [6], [2]])).long()
+    made.train()(input_ids=ids, attention_mask=mask)  # the ranges of activations
+    made.eval()
+    with torch.no_grad():
+        padded = made(input_ids=ids, attention_mask=mask).logits
+        single = torch.cat([made(input_ids=ids[i : i + 1, : int(mask[i].sum())]).logits for i in range(4)])
+        plain = model.eval()(input_ids=ids, attention_mask=mask).logits
+    assert torch.allclose(padded, single, atol=1e-6) and not torch.allclose(padded, plain, atol=1e-3)
+
+
+def test_a_mixture_of_one_layer_is_refused(call: Call, folder: Path) -> None:
+    with pytest.raises(SpecError, match="a mixture takes two layers or more"):
+        find_shape("cbow-ffn+qbert-mp23")
+    code, out, _ = call("--variant", "bilstm+qbert-mp23", "--set", "least_steps=20", "--json")
+    assert code == 1
+    assert "a mixture takes two layers" in {r["spec"]["variant"]: r["reason"] for r in json.loads(out)}[
+        "bilstm+qbert-mp23"]  # fmt: skip
+
+
+@pytest.mark.parametrize("content", [None, b"", "é".encode("latin-1"), b"a\tb\n"])
+def test_bad_unlabelled_text_is_told_before_anything_runs(content: bytes | None, call: Call, folder: Path) -> None:
+    file = folder / "more.txt"
+    if content is not None:
+        file.write_bytes(content)
+    refused(call("--variant", "bilstm", "--unlabelled", str(file)), folder, "more.txt")
+
+
+def test_more_labels_than_rows_are_refused(call: Call, folder: Path) -> None:
+    refused(call("--variant", "bilstm", "--labels", "97"), folder, "--labels", "found 97", "1 to 96")
 
 
 def test_a_stack_at_paper_size_weighs_less_and_runs_as_the_model_below() -> None:
