@@ -15,7 +15,7 @@ Kind = Literal["quality", "retention", "size", "flops", "speed", "cost", "orderi
 Derive = Literal["none", "ratio_to", "percent_of", "difference_to"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Aggregation = Annotated[str, StringConstraints(pattern=r"^(median of [1-9]\d*|mean|single|test server|none)$")]
-Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9.+-]*$")]
+Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
 
 
 class Part(BaseModel):

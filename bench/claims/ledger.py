@@ -20,15 +20,15 @@ from pydantic import BaseModel, ValidationError
 from bench.claims.claim import Claim, Entry, Ledger, Paper, System, Tolerance
 from bench.claims.meaning import check
 from bench.claims.retention import retentions
-from bench.core.errors import ClaimError
+from bench.core.errors import BenchError, ClaimError
 
 PartType = TypeVar("PartType", bound=BaseModel)
 
 SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system")
 
 
-def load(path: Path) -> Ledger:
-    """The checked ledger of a paper folder, or of a claims.toml.
+def load(path: Path, name: str = "") -> Ledger:
+    """The checked ledger of a paper folder, or of a claims.toml; `name` is the paper's where its folder has another.
 
     Raises: ClaimError naming file, claim and field, what was found and what was expected.
     """
@@ -39,17 +39,30 @@ def load(path: Path) -> Ledger:
         raise ClaimError("the ledger does not exist", where=file, fix="add a claims.toml") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ClaimError("the ledger cannot be read", where=file, found=error, expected="a TOML file") from error
-    ledger = _build(content, file)
+    try:
+        return _checked(content, file, name)
+    except BenchError:
+        raise
+    except Exception as error:  # whatever a ledger holds that no check has thought of: it is broken, and no other
+        raise ClaimError("the ledger cannot be understood", where=file, found=f"{type(error).__name__}: {error}",
+                         fix="see the ledgers of other papers") from error  # fmt: skip
+
+
+def _checked(content: dict[str, Any], file: Path, name: str) -> Ledger:
+    ledger = _build(content, file, name or file.parent.name)
+    if name and ledger.paper.name != name:
+        raise ClaimError("the ledger is another paper's", where=f"{file}: paper: name", found=ledger.paper.name,
+                         expected=name)  # fmt: skip
     check(ledger)
     return ledger
 
 
-def _build(content: dict[str, Any], file: Path) -> Ledger:
+def _build(content: dict[str, Any], file: Path, name: str) -> Ledger:
     """The ledger as written, tables and task lists filled in; its fields have the right types, not yet a meaning."""
     unknown = sorted(content.keys() - set(SECTIONS))
     if unknown:
         raise ClaimError("an unknown section", where=file, found=unknown[0], expected=f"one of {', '.join(SECTIONS)}")
-    paper = _parse(Paper, {"name": file.parent.name, **_section(content, "paper", file)}, file, "paper")
+    paper = _parse(Paper, {"name": name, **_section(content, "paper", file)}, file, "paper")
     tolerances = {
         name: _parse(Tolerance, entry, file, f"tolerance {name}")
         for name, entry in _section(content, "tolerance", file).items()

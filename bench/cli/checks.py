@@ -1,11 +1,13 @@
 """The checks of `bench doctor`: what this machine can run, what is missing, and the command that mends it.
 
-Each check looks and touches nothing: no download, no torch, no file written.
+Each check looks and touches nothing: no download, and no file of the user's is written. torch is imported only where it
+is not remembered which recipes are whole (`bench.cli.listing`).
 """
 
 from __future__ import annotations
 
 import importlib.metadata
+import importlib.util
 import os
 import shutil
 import sys
@@ -95,8 +97,14 @@ def _kernels() -> Check:
 
 
 def _papers() -> Check:
+    """What is broken in recipes shows only where they can be imported; without torch, layout and ledgers count."""
     try:
         papers, broken = registry.find()
+        if all(map(importlib.util.find_spec, ("torch", "transformers"))):
+            from bench.cli.listing import listing
+
+            found = listing()
+            papers, broken = found["papers"], found["broken"]
     except BenchError as error:
         return _check("papers", False, str(error), "rename one of the two")
     found = f"{len(papers)} found" + "".join(f"; {name} is broken: {reason}" for name, reason in broken.items())

@@ -4,56 +4,28 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bench.cli.options import Json
-from bench.cli.output import quiet_libraries, say, say_json
-from bench.core.errors import BenchError
+from bench.cli.output import say, say_json
 
 
 def command(as_json: Json = False) -> None:
     """Papers, variants, stacks, tasks, scales; what is broken."""
-    quiet_libraries()
-    from bench.core import registry
-    from bench.core.spec import SCALES
-    from bench.data.tasks import TASKS
+    from bench.cli.listing import listing
 
-    papers, broken = registry.find()
-    listed: dict[str, Any] = {}
-    recipes: dict[str, Any] = {}
-    for name in sorted(papers):
-        if not registry.has_recipe(name):
-            listed[name] = {"variants": {}, "tasks": [], "recipe": False}
-            continue
-        try:
-            recipes[name] = recipe = registry.load_recipe(name)
-        except BenchError as error:
-            broken[name] = str(error)
-            continue
-        variants = {variant: one.says for variant, one in recipe.variants.items()}
-        listed[name] = {"variants": variants, "tasks": list(recipe.tasks), "recipe": True}
-    pairs = _pairs(recipes)
+    found = listing()
     if as_json:
-        return say_json({"papers": listed, "stacks": pairs, "tasks": sorted(TASKS), "scales": list(SCALES),
-                         "broken": broken})  # fmt: skip
-    for name, entry in listed.items():
+        return say_json(found)
+    for name, entry in found["papers"].items():
         say(f"{name}  (tasks: {', '.join(entry['tasks']) or 'claims only, no recipe yet'})")
         for variant, says in entry["variants"].items():
             say(f"  {variant:28} {says}")
     say("stacks, as in --variant A+B: B starts from the finished model of A")
-    for line in _told(pairs):
+    for line in _told(found["stacks"]):
         say(f"  {line}")
-    for name, reason in sorted(broken.items()):
+    for name, reason in sorted(found["broken"].items()):
         say(f"{name}  BROKEN: {reason}")
-    say(f"scales: {', '.join(SCALES)}")
-
-
-def _pairs(recipes: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Every pair of papers, and why their variants do not combine (empty where they do)."""
-    from bench.run.stack import why_not
-
-    return [{"below": below, "above": above, "why_not": why_not(recipes[below], recipes[above])}
-            for above in recipes for below in recipes if above != below]  # fmt: skip
+    say(f"scales: {', '.join(found['scales'])}")
 
 
 def _told(pairs: Sequence[Mapping[str, str]]) -> list[str]:

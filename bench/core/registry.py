@@ -2,7 +2,8 @@
 
 A paper is a package with README.md and claims.toml; with recipe.py it can be run, without it is only a ledger.
 A plug-in names its package in the entry point group `bench.papers` and is laid out the same way. Finding imports no
-recipe. What is broken is listed with its reason; two papers of one name are an error.
+recipe. What is broken is listed with its reason; two papers of one name are an error. Modules of papers are imported
+here alone: whatever one raises, prints or exits with is the reason why that paper is broken, and stops no other.
 """
 
 from __future__ import annotations
@@ -10,18 +11,30 @@ from __future__ import annotations
 import importlib
 import importlib.metadata
 import importlib.util
+import io
+import os
 import re
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import SpecError
+from bench.core.errors import BenchError, SpecError
 
 GROUP = "bench.papers"
 REQUIRED = ("README.md", "claims.toml")
 _NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+class BrokenPaper(SpecError):
+    """A paper that does not hold what it should; `reason` is why, in short."""
+
+    def __init__(self, where: str, reason: str, fix: str = "mend it; bench list shows it"):
+        self.reason = f"{where}: {reason}"
+        super().__init__("the paper is broken", where=where, found=reason, fix=fix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +95,8 @@ def load_recipe(name: str) -> Any:
     module = f"{paper.module}.recipe"
     recipe = _attribute(module, "RECIPE")
     if getattr(recipe, "name", None) != name:
-        raise SpecError("the paper is broken", where=f"{module}, field name", found=repr(getattr(recipe, "name", None)),
-                        expected=repr(name), fix="give RECIPE the name of its folder or entry point")  # fmt: skip
+        found = f"{getattr(recipe, 'name', None)!r}, expected {name!r}"
+        raise BrokenPaper(f"{module}, field name", found, fix="give RECIPE the name of its folder or entry point")
     return recipe
 
 
@@ -106,7 +119,7 @@ def load_stacking(name: str) -> Any:
     paper = _known(name)
     if not (paper.folder / "shapes.py").is_file():
         return None
-    return getattr(importlib.import_module(f"{paper.module}.shapes"), "stacked", None)
+    return _attribute(f"{paper.module}.shapes", "stacked", None)
 
 
 def load_sections(name: str) -> Any:
@@ -123,7 +136,7 @@ def load_sections(name: str) -> Any:
 def _known(name: str) -> Paper:
     papers, broken = find()
     if name in broken:
-        raise SpecError("the paper is broken", where=name, found=broken[name], fix="mend it; bench list shows it")
+        raise BrokenPaper(name, broken[name])
     if name not in papers:
         raise SpecError(
             "unknown paper", found=name, expected=f"one of {', '.join(papers) or 'no paper at all'}", fix="bench list"
@@ -131,14 +144,52 @@ def _known(name: str) -> Paper:
     return papers[name]
 
 
-def _attribute(module: str, name: str) -> Any:
-    """What a paper's module offers; whatever a plug-in raises on import is the reason why it is broken."""
+_NOTHING = object()
+
+_failed: dict[tuple[str, str], str] = {}
+"""(module, what it should offer) -> why it does not: it is not imported again."""
+
+
+def _attribute(module: str, name: str, default: Any = _NOTHING) -> Any:
+    """What a paper's module offers; whatever a plug-in does on import is the reason why it is broken."""
+    wanted = (module, name)
+    if wanted not in _failed:
+        try:
+            return _import(module, name, default)
+        except (Exception, SystemExit) as error:
+            _failed[wanted] = str(error) if isinstance(error, BenchError) else _one_line(error)
+    raise BrokenPaper(module, _failed[wanted])
+
+
+def _import(module: str, name: str, default: Any) -> Any:
+    if module in sys.modules:
+        found = sys.modules[module]
+    else:
+        with _caught_output() as said:
+            found = importlib.import_module(module)
+        if said.getvalue().strip():
+            sys.modules.pop(module, None)
+            shown = " ".join(said.getvalue().split())[:80]
+            raise ImportError(f"it prints on import, where only results may stand: {shown!r}")
+    return getattr(found, name) if default is _NOTHING else getattr(found, name, default)
+
+
+@contextmanager
+def _caught_output() -> Iterator[io.StringIO]:
+    """What is printed inside; stdout is the command's, and what bypasses Python goes to stderr."""
+    said = io.StringIO()
+    kept = None
+    with suppress(OSError, ValueError):  # a closed stdout, or one that is no file
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
     try:
-        return getattr(importlib.import_module(module), name)
-    except SpecError:
-        raise
-    except Exception as error:
-        raise SpecError("the paper is broken", where=module, found=_one_line(error), fix="mend it") from error
+        with redirect_stdout(said):
+            yield said
+    finally:
+        if kept is not None:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _folders() -> Iterator[_Candidate]:
@@ -156,8 +207,9 @@ def _plugins() -> Iterator[_Candidate]:
     for name, module in _installed():
         folder, reason = None, ""
         try:
-            spec = importlib.util.find_spec(module)
-        except Exception as error:  # importing the parent packages of somebody else's plug-in
+            with _caught_output():
+                spec = importlib.util.find_spec(module)
+        except (Exception, SystemExit) as error:  # importing the parent packages of somebody else's plug-in
             spec, reason = None, f"{module} cannot be imported: {_one_line(error)}"
         if spec is not None and spec.submodule_search_locations:
             folder = Path(next(iter(spec.submodule_search_locations)))

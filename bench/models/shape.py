@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,8 +12,10 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core import registry
-from bench.core.errors import SpecError
+from bench.core.errors import BenchError, SpecError
 from bench.models.flops import encoder_formula
+
+log = logging.getLogger(__name__)
 
 Key = tuple[str, str]
 """(paper, variant); of a stack `a+b` the paper of the last variant"""
@@ -51,9 +54,20 @@ def bert_shape(says: str, config: BertConfig) -> Shape:
 
 
 def all_shapes() -> dict[Key, Shape]:
-    """The shapes of all papers."""
+    """The shapes of all papers whose shapes.py is whole; the others are named in the log."""
     papers, _ = registry.find()
-    return {(paper, name): shape for paper in papers for name, shape in registry.load_shapes(paper).items()}
+    found: dict[Key, Shape] = {}
+    for paper in papers:
+        try:
+            shapes = registry.load_shapes(paper)
+            wrong = [name for name, shape in shapes.items() if not isinstance(shape, Shape)]
+            if wrong:
+                raise SpecError("SHAPES holds what is no Shape", where=paper, found=wrong[0])
+        except (BenchError, AttributeError) as error:
+            log.warning("left out, because broken: %s: %s", paper, error)
+            continue
+        found |= {(paper, name): shape for name, shape in shapes.items()}
+    return found
 
 
 def find_shape(name: str) -> tuple[Key, Shape]:

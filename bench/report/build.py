@@ -15,7 +15,7 @@ from bench.claims.claim import Ledger
 from bench.claims.ledger import load
 from bench.core import registry, store
 from bench.core.collection import no_collection
-from bench.core.errors import RecordError, SpecError
+from bench.core.errors import BenchError, RecordError, SpecError
 from bench.core.spec import SCALES
 from bench.judge.runs import read_runs
 from bench.judge.scores import ScoreBook
@@ -107,17 +107,19 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
     judged = judge(ledgers, book)
     every = rows(book, {ledger.paper.name for ledger in ledgers if ledger.paper.reference})
     views = systems(ledgers, judged, book)
+    names = {ledger.paper.name for ledger in ledgers}
+    own = {name: [row for row in every if row.paper == name] for name in names}
+    more, unread = _more(own)
     bands = tolerance_digest(ledgers)
+    broken = {**asked.broken, **unread}
     pages = [
-        screen.page(ledgers, judged, views, index, asked.broken, beside, bands), table.page(every, judged),
+        screen.page(ledgers, judged, views, index, broken, beside, bands), table.page(every, judged),
         papers.page(ledgers, judged, bands), environments.page(index.runs), budgets.page(every, index),
     ]  # fmt: skip
-    names = {ledger.paper.name for ledger in ledgers}
     for ledger in ledgers:
         name = ledger.paper.name
-        own = [row for row in every if row.paper == name]
         verdicts = [entry for entry in judged if entry.claim.paper == name]
-        pages.append(paper.page(ledger, verdicts, own, names, asked.results[0], asked.reports, _more(name, own)))
+        pages.append(paper.page(ledger, verdicts, own[name], names, asked.results[0], asked.reports, more[name]))
     drawing.draw([figure for page in pages for figure in figures(page.blocks)])
     files = {asked.reports / page.file: _rendered(page, bands) for page in pages}
     for one in (named for page in pages for named in tables(page)):
@@ -132,10 +134,21 @@ def _rendered(page: Page, bands: str) -> str:
     return markdown.render(page) + f"\n<!-- tolerance bands {bands} -->\n"
 
 
-def _more(name: str, own: Sequence[Row]) -> tuple[Section, ...]:
-    """The sections that a paper brings itself (papers/<name>/sections.py)."""
-    sections = registry.load_sections(name)
-    return tuple(sections([outcome for row in own for outcome in row.outcomes()])) if sections and own else ()
+def _more(rows_of: Mapping[str, Sequence[Row]]) -> tuple[dict[str, tuple[Section, ...]], dict[str, str]]:
+    """The sections that papers bring themselves (papers/<name>/sections.py), and why those of some cannot be read."""
+    found: dict[str, tuple[Section, ...]] = {}
+    unread: dict[str, str] = {}
+    for name in sorted(rows_of):
+        found[name] = ()
+        try:
+            sections = registry.load_sections(name)
+            if sections and rows_of[name]:
+                found[name] = tuple(sections([outcome for row in rows_of[name] for outcome in row.outcomes()]))
+        except BenchError as error:
+            unread[name] = f"its own sections: {error}"
+        except Exception as error:  # somebody else's code, on which only its own page depends
+            unread[name] = " ".join(f"its own sections: {type(error).__name__}: {error}".split())
+    return found, unread
 
 
 def tolerance_digest(ledgers: Sequence[Ledger]) -> str:
@@ -152,7 +165,13 @@ def tolerance_digest(ledgers: Sequence[Ledger]) -> str:
 def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
     """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
     papers, broken = registry.find()
-    return [load(papers[name].folder) for name in sorted(papers)], dict(broken)
+    ledgers = []
+    for name in sorted(papers):
+        try:
+            ledgers.append(load(papers[name].folder, name))
+        except BenchError as error:
+            broken[name] = str(error)
+    return ledgers, broken
 
 
 def _orphans(reports: Path, files: Mapping[Path, str]) -> list[Path]:

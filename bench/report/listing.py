@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,10 +24,14 @@ from bench.report.headlines import fine_print
 from bench.report.numbers import DASH, interval
 from bench.report.rows import Row, rows
 
+log = logging.getLogger(__name__)
+
 
 def read(results: Path) -> tuple[list[Ledger], ScoreBook, list[Judged]]:
     """The ledgers, the scores of all runs and the verdicts.  Raises: RecordError as `read_runs` does."""
-    ledgers, _ = load_ledgers()
+    ledgers, broken = load_ledgers()
+    for paper, reason in broken.items():
+        log.warning("left out, because broken: %s: %s", paper, reason)
     book = ScoreBook(SeriesIndex(read_runs([results], REAL) if results.exists() else []))
     return ledgers, book, judge(ledgers, book)
 
@@ -45,6 +50,8 @@ def judged_rows(
     ledgers, _, judged = read(results)
     known = [ledger.paper.name for ledger in ledgers]
     for name in papers:
+        if name in (broken := load_ledgers()[1]):
+            raise SpecError("the paper is broken", where=name, found=broken[name], fix="mend it; bench list shows it")
         if name not in known:
             raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(known)}", fix="see bench list")
     tasks = sorted({claim.task for ledger in ledgers for claim in ledger.claims if claim.task})

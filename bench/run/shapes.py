@@ -20,6 +20,7 @@ from bench.measure.backends import BACKENDS
 from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
 from bench.models.shape import Key, Shape, all_shapes, find_shape
 from bench.run.codehash import module_hash
+from bench.run.recipes import usable
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,9 @@ def run(request: Request) -> list[Record]:
 
 def _reference(shapes: Mapping[Key, Shape]) -> Key:
     """The first shape of the paper that is everybody's teacher."""
+    recipes = usable()
     for key in shapes:
-        if registry.has_recipe(key[0]) and registry.load_recipe(key[0]).default_encoder:
+        if key[0] in recipes and recipes[key[0]].default_encoder:
             return key
     raise SpecError("there is no reference to measure against", expected="a paper whose recipe is the teacher")
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bench.core import registry
 from bench.core.errors import SpecError
+from bench.run import recipes
 from bench.run.request import Request
 from bench.train.recipe import Recipe
 
@@ -40,9 +41,9 @@ def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
 
     Raises: SpecError for an unknown paper or variant, and for a stack that cannot be.
     """
-    recipes = _recipes(request.paper)
+    chosen = _recipes(request.paper)
     known: dict[str, Recipe] = {}
-    for recipe in recipes.values():
+    for recipe in chosen.values():
         for variant in recipe.variants:
             if variant in known:
                 raise SpecError("two papers have a variant of one name", found=variant,
@@ -51,21 +52,21 @@ def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
     asked = [_stack(name, known) for name in request.variant]
     if asked:
         # The reference is made, too, where it was chosen beside named variants of others by --paper.
-        plain = [recipe for recipe in recipes.values() if recipe.is_reference and not any(
+        plain = [recipe for recipe in chosen.values() if recipe.is_reference and not any(
             one.recipe is recipe for stack in asked for one in stack)]  # fmt: skip
-        return [*((Named(recipe, recipe.main_variant),) for recipe in plain), *asked], recipes
-    return [(Named(recipe, recipe.main_variant),) for recipe in recipes.values()], recipes
+        return [*((Named(recipe, recipe.main_variant),) for recipe in plain), *asked], chosen
+    return [(Named(recipe, recipe.main_variant),) for recipe in chosen.values()], chosen
 
 
 def _recipes(asked: Iterable[str]) -> dict[str, Recipe]:
-    papers, broken = registry.find()
-    with_recipe = [name for name in papers if registry.has_recipe(name)]
+    asked = tuple(asked)
+    known, broken = recipes.read()
     for name in asked:
         if name in broken:
-            raise SpecError("the paper is broken", where=name, found=broken[name], fix="see bench list")
-        if name not in with_recipe:
-            raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(with_recipe)}", fix="bench list")
-    return {name: registry.load_recipe(name) for name in (tuple(asked) or with_recipe)}
+            raise registry.BrokenPaper(name, broken[name])
+        if name not in known:
+            raise SpecError("unknown paper", found=name, expected=f"one of {', '.join(known)}", fix="bench list")
+    return {name: known[name] for name in asked} if asked else recipes.usable()
 
 
 def _stack(name: str, known: dict[str, Recipe]) -> Stack:

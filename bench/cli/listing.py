@@ -1,0 +1,52 @@
+"""What there is to run, as data: papers with their variants, the pairs that stack, and what is broken.
+
+All of it is in code and ledgers, so the answer is remembered until one of their files changes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from bench.cli import remembered
+from bench.cli.output import quiet_libraries
+from bench.core import registry
+from bench.core.spec import SCALES
+
+
+def listing() -> dict[str, Any]:
+    """Papers, stacks, tasks, scales, and the reason of each paper that is broken.
+
+    Raises: SpecError where two papers have one name.
+    """
+    papers, broken = registry.find()
+    key = [[paper.name, paper.module, str(paper.folder)] for paper in papers.values()] + sorted(broken.items())
+    found = remembered.recall("list", key)
+    if found is None:
+        found = _read(papers)
+        if not found["broken"]:  # the reason may have gone without any file having changed
+            remembered.remember("list", key, found, [file for paper in papers.values()
+                                                     for file in sorted(paper.folder.glob("*"))])  # fmt: skip
+    return found
+
+
+def _read(papers: dict[str, registry.Paper]) -> dict[str, Any]:
+    quiet_libraries()
+    from bench.data.tasks import TASKS
+    from bench.report.build import load_ledgers
+    from bench.run import recipes
+    from bench.run.stack import why_not
+
+    known, broken = recipes.read()
+    broken = load_ledgers()[1] | broken
+    listed: dict[str, Any] = {}
+    for name in sorted(papers):
+        if name in broken:
+            continue
+        recipe = known.get(name)
+        variants = {variant: one.says for variant, one in recipe.variants.items()} if recipe else {}
+        listed[name] = {"variants": variants, "tasks": list(recipe.tasks) if recipe else [],
+                        "recipe": recipe is not None}  # fmt: skip
+    whole = [name for name in known if name in listed]
+    pairs = [{"below": below, "above": above, "why_not": why_not(known[below], known[above])}
+             for above in whole for below in whole if above != below]  # fmt: skip
+    return {"papers": listed, "stacks": pairs, "tasks": sorted(TASKS), "scales": list(SCALES), "broken": broken}
