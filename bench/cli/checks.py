@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from bench.core import environment, registry
 from bench.core.errors import BenchError
+from bench.core.steering import steering
 
 DISTRIBUTION = "bench-compression"
 _GIB = 2**30
@@ -39,8 +40,8 @@ class Check(TypedDict):
 def checks() -> list[Check]:
     """All checks, in the order in which a user would mend them."""
     every: tuple[Callable[[], Check], ...] = (
-        _python, _packages, _kernels, _papers, _code, _processor, _accelerator, _memory, _cache_folder, _data_sets,
-        _compiler,
+        _python, _packages, _kernels, _papers, _code, _variables, _processor, _accelerator, _memory, _cache_folder,
+        _data_sets, _compiler,
     )  # fmt: skip
     return [check() for check in every]
 
@@ -117,6 +118,15 @@ def _code() -> Check:
     changed = bool(state.commit) and state.dirty
     fix = "git commit, before a run that is to count" if changed else "git clone the project and install from there"
     return _check("code", not state.dirty, found + (", with uncommitted changes" if changed else ""), fix)
+
+
+def _variables() -> Check:
+    try:
+        found = steering()
+    except BenchError as error:
+        return _check("environment variables", False, str(error), str(error).rpartition("next: ")[2].partition(";")[0])
+    told = ", ".join(f"{name}={value}" for name, value in found.items())
+    return _check("environment variables", True, f"{told}: recorded" if told else "none that changes training")
 
 
 def _processor() -> Check:

@@ -19,6 +19,7 @@ from typing import Any
 import psutil
 
 from bench.core.record import Code
+from bench.core.steering import honoured
 
 PACKAGES = (
     "accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "pandas", "pyarrow", "safetensors", "scikit-learn",
@@ -40,7 +41,9 @@ _SOURCES = ("bench", "papers", "pyproject.toml", "constraints.txt")
 def fingerprint(threads: int | None = None) -> dict[str, Any]:
     """The environment of a record: machine key, processor, memory, GPUs, threads, system, Python and packages.
 
-    `threads` is given where the work runs in child processes; else it is this process's own number.
+    Environment variables that choose kernels stand under `steering`, and make another machine key: nothing timed under
+    them is compared with times without. `threads` is given where the work runs in child processes; else it is this
+    process's own number.
     """
     cpu, flags = _processor()
     facts: dict[str, Any] = {
@@ -51,9 +54,12 @@ def fingerprint(threads: int | None = None) -> dict[str, Any]:
         "isa": [name for name in ISA if name in flags],
     }
     threads = threads or _threads()
+    steering = honoured()
+    key = machine_key(facts, threads)
     return {
-        "machine": machine_key(facts, threads),
+        "machine": f"{key}-e{hashlib.sha256(repr(steering).encode()).hexdigest()[:4]}" if steering else key,
         **facts,
+        **({"steering": steering} if steering else {}),
         "threads": threads,
         "os": f"{platform.system()} {_major_minor(platform.release())} {platform.machine()}",
         "python": platform.python_version(),

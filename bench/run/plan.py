@@ -11,10 +11,12 @@ from typing import Any
 
 import torch
 import transformers
+from accelerate import Accelerator
 
 from bench.core import registry
 from bench.core.errors import ModelError, SpecError
 from bench.core.spec import Spec, digest
+from bench.core.steering import steering
 from bench.data.tasks import Task, get_task
 from bench.models import load
 from bench.models.device import native_bf16
@@ -123,6 +125,7 @@ class Planner:
 
     def __init__(self, request: Request):
         self.request = request
+        steered = steering()  # before anything that such variables could change
         self.stacks, self.recipes = chosen_stacks(request)
         self.asked = self._asked()
         self.inputs = Inputs(request)
@@ -132,11 +135,11 @@ class Planner:
         self._jobs: dict[Spec, Job] = {}
         self._fields: set[str] = set()
         self._warned = False
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = Accelerator().device  # what the user's variables leave to train on
         self._common = {
             "torch": torch.__version__, "transformers": transformers.__version__, "device": device.type,
             "bf16": native_bf16(device),
-        }  # fmt: skip
+        } | ({"steering": steered} if steered else {})  # fmt: skip
 
     def _asked(self) -> list[Task]:
         for name in self.request.task:

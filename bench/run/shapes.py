@@ -16,6 +16,7 @@ from bench.core import environment, registry, store
 from bench.core.errors import SpecError
 from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
+from bench.core.steering import steering
 from bench.measure.backends import BACKENDS
 from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
 from bench.models.shape import Key, Shape, all_shapes, find_shape
@@ -59,6 +60,7 @@ def run(request: Request) -> list[Record]:
     Raises SpecError for an unknown variant or backend, DeviceError for a backend that cannot run here: before that,
     nothing is written.
     """
+    steering()  # refuses what would change what is measured
     shapes = all_shapes()
     named = dict(find_shape(name) for name in request.variants)
     chosen, shapes = list(named or shapes), shapes | named

@@ -135,7 +135,7 @@ def test_the_code_is_dirty_when_code_changed_only(tmp_path: Path, monkeypatch: p
 
 def test_the_doctor_says_what_is_and_how_to_mend_what_is_not() -> None:
     rows = doctor.checks()
-    assert len(rows) == 11 and len({row["name"] for row in rows}) == 11
+    assert len(rows) == 12 and len({row["name"] for row in rows}) == 12
     for row in rows:
         assert row["found"] and "\n" not in row["found"], row
         assert bool(row["fix"]) is not row["ok"], row
