@@ -56,6 +56,8 @@ def main() -> None:
     """Run a command; an error the user can act on is one line on stderr and its exit code."""
     if not is_main_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what no terminal can show
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
     logging.getLogger().setLevel(logging.WARNING if is_main_process() else logging.CRITICAL)
     logging.getLogger("bench").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)

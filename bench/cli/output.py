@@ -21,7 +21,7 @@ def is_main_process() -> bool:
 def complain(text: str) -> None:
     """A line of trouble, on stderr."""
     if is_main_process():
-        sys.stderr.write(f"bench: {text}\n")
+        sys.stderr.write(f"bench: {_printable(text)}\n")
 
 
 def say_json(content: Any) -> None:
@@ -33,20 +33,27 @@ def say_table(rows: list[dict[str, Any]]) -> None:
     """Rows with the same keys, as columns."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for name in rows[0] if rows else ():
-        table.add_column(name, overflow="fold")
+        table.add_column(Text(name), overflow="fold")
     for row in rows:
-        table.add_row(*("" if value is None else _shown(value) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+        # As Text, nothing is taken for markup or for a terminal's commands: a path may hold brackets.
+        table.add_row(*(Text("" if value is None else _printable(_shown(value))) for value in row.values()))
+    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(table)
+
+
+def _printable(text: str) -> str:
+    """Text without what would steer a terminal (escape sequences, carriage returns); line ends stay."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else "\ufffd" for letter in text)
 
 
 def say_facts(lines: list[tuple[str, str]]) -> None:
     """(heading, text) lines, the texts under each other."""
     width = max((len(heading) for heading, _ in lines), default=0)
     for heading, text in lines:
-        say(f"{heading:{width}}  {text}")
+        say(_printable(f"{heading:{width}}  {text}"))
 
 
 def _shown(value: Any) -> str:

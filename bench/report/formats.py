@@ -19,6 +19,6 @@ def latex(table: Table) -> str:
     """A tabular with rules of the package booktabs; what LaTeX would take for commands is escaped."""
     from tabulate import tabulate
 
-    rows = [[plain(cell) for cell in row] for row in table.rows]
+    rows = [[" ".join(plain(cell).split()) for cell in row] for row in table.rows]
     align = ["right" if column in table.right else "left" for column in table.columns]
     return tabulate(rows, list(table.columns), "latex_booktabs", colalign=align, disable_numparse=True) + "\n"

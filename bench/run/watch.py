@@ -67,8 +67,8 @@ class Screen:
     """A line per worker, and one of the jobs done, on the terminal that is stderr."""
 
     def __init__(self, jobs: int, done: int, workers: int):
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.fields[text]}"))  # fmt: skip
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False))  # fmt: skip
         self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
         self._all: TaskID = self._progress.add_task("jobs", total=jobs, completed=done, text="")
         self._lines = [self._progress.add_task(f"{i + 1} starts", total=None, text="") for i in range(workers)]

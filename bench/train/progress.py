@@ -37,8 +37,8 @@ def bar(label: str) -> Progress:
         from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
         from rich.progress import Progress as RichProgress
 
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-                   TextColumn("{task.fields[text]}"))  # fmt: skip
+        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False))  # fmt: skip
         with RichProgress(*columns, console=Console(stderr=True), transient=True) as progress:
             task = progress.add_task(label, total=total, completed=done, text="")
             yield lambda steps, text: progress.update(task, advance=steps, text=text)
