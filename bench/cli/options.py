@@ -31,6 +31,7 @@ Unlabelled = Annotated[
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
 Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that make runs at the same time; 1 by default.")]
+Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 
 

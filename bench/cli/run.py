@@ -8,6 +8,7 @@ from typing import Any
 import typer
 
 from bench.cli.options import (
+    Again,
     Corpus,
     DataOption,
     DevLimit,
@@ -34,15 +35,15 @@ def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
-    results: Results = None, workers: Workers = 1, as_json: Json = False,
+    results: Results = None, workers: Workers = 1, again: Again = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
-    _check_workers(workers)
+    _check_workers(workers, again)
     plan = make_plan(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
-    records = _made(plan, workers)
+    records = _made(plan, workers, again)
     if as_json:
         say_json([record.model_dump(mode="json") for record in records])
     else:
@@ -53,7 +54,7 @@ def command(
         raise typer.Exit(1)
 
 
-def _check_workers(workers: int) -> None:
+def _check_workers(workers: int, again: bool) -> None:
     """Raises SpecError for a number of workers that cannot work; says so where they are more than the cores."""
     from bench.core.environment import cores
 
@@ -62,11 +63,14 @@ def _check_workers(workers: int) -> None:
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise SpecError("processes that train together cannot have workers", where="--workers", found=workers,
                         fix="leave out accelerate launch, or --workers")  # fmt: skip
+    if again and workers > 1:
+        raise SpecError("--again takes one process", where="--workers", found=workers, expected="1",
+                        fix="leave out --workers")  # fmt: skip
     if workers > cores():
         complain(f"warning: {workers} workers share {cores()} cores; next: --workers {cores()} is likely faster")
 
 
-def _made(plan: Any, workers: int) -> list[Any]:
+def _made(plan: Any, workers: int, again: bool) -> list[Any]:
     """The plan's records, by this process or by several."""
     from bench.run import execute
     from bench.train.stopping import Stopped, stoppable
@@ -74,7 +78,7 @@ def _made(plan: Any, workers: int) -> list[Any]:
     try:
         if workers == 1:
             with stoppable():
-                return execute.run(plan)
+                return execute.run(plan, again)
         from bench.run import workers as pool
 
         return pool.run(plan, workers)

@@ -76,7 +76,8 @@ class Measurement(_Part):
 
 
 class Artefact(_Part):
-    name: str
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,120}$")
+    """A file's name alone: it cannot leave the folder that it is looked for in."""
     sha256: str
     bytes: int
 

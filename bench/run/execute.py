@@ -13,6 +13,7 @@ from bench.core.store import Store
 from bench.models import load
 from bench.run import measure
 from bench.run.cache import Cache
+from bench.run.exports import has_model
 from bench.run.job import lowest_score, run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
@@ -20,8 +21,11 @@ from bench.run.plan import Job, Plan
 log = logging.getLogger(__name__)
 
 
-def run(plan: Plan) -> list[Record]:
-    """Every record of the plan, found or made. Failed ones are among them; the caller decides the exit code."""
+def run(plan: Plan, again: bool = False) -> list[Record]:
+    """Every record of the plan, found or made. Failed ones are among them; the caller decides the exit code.
+
+    With `again` a finished run whose model is gone from the cache is made once more: its newer record counts.
+    """
     refuse_given_teacher(plan)
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:
@@ -30,23 +34,28 @@ def run(plan: Plan) -> list[Record]:
     records = []
     for number, job in enumerate(plan.jobs, 1):
         found = store.find(job.spec, job.hash)
-        state = "runs" if found is None else "done"
+        gone = found is not None and not has_model(plan.cache, job.key, found)
+        if gone and not again:
+            log.info(
+                "run=%s: its model is gone from the cache; next: --again makes it again, for bench export", job.spec
+            )
+        state = "runs" if found is None else "runs again" if gone and again else "done"
         log.info("run=%s number=%d of=%d state=%s", job.spec, number, len(plan.jobs), state)
-        records.append(found or _made(job, store, plan.cache))
+        records.append(found if found and state == "done" else _made(job, store, plan.cache, again))
     return records
 
 
-def _made(job: Job, store: Store, cache: Cache) -> Record:
+def _made(job: Job, store: Store, cache: Cache, again: bool = False) -> Record:
     """The job's record, made under its lease: no other bench makes it at the same time."""
     accelerator = Accelerator()
     if not accelerator.is_main_process:  # of processes that train together one holds the lease
         accelerator.wait_for_everyone()
-        return run_job(job, store, cache)
+        return run_job(job, store, cache, again=again)
     while True:
         with Leases(store.results).wait(job.hash) as lease:
             accelerator.wait_for_everyone()
             try:
-                return run_job(job, HeldStore(store.results, lease), cache)
+                return run_job(job, HeldStore(store.results, lease), cache, again=again)
             except LeaseLost as error:  # another bench took it over: its record is waited for
                 log.warning("%s", error)
                 if accelerator.num_processes > 1:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from bench.core import registry, store
+from bench.core import plain, registry, store
 from bench.core.errors import RecordError
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
@@ -42,26 +42,41 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
     return target
 
 
+def has_model(cache: Cache, key: str, record: Record) -> bool:
+    """Whether all files of a record's model still lie in the cache, under the key of its last stage."""
+    if not cache.has(key):
+        return False
+    folders = (cache.model_folder(key), cache.further_folder(key))
+    return all(any(_is(folder / one.name, one) for folder in folders) for one in record.artefacts)
+
+
+def _is(file: Path, wanted: Artefact) -> bool:
+    return file.is_file() and file.stat().st_size == wanted.bytes
+
+
 def _find(cache: Cache, wanted: Artefact, under: str, folders: str) -> Path:
     """The file in the cache with that name and content."""
     for file in sorted((cache.root / under).glob(f"{folders}/{wanted.name}")):
-        if file.stat().st_size == wanted.bytes and file_sha256(file) == wanted.sha256:
+        if _is(file, wanted) and file_sha256(file) == wanted.sha256:
             return file
     raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no such {wanted.name}",
-                      fix="run the same bench run again, then export")  # fmt: skip
+                      fix="the bench run that made it, with --again; then export the run that it names")  # fmt: skip
 
 
 def card(record: Record, folder: Path, further: list[Path]) -> str:
     """A model card: the score and on how many rows, how to load the folder, and where it comes from."""
     spec, task = record.spec, get_task(record.spec.task)
     scores = [m for m in record.measurements if m.metric == task.primary and m.split in task.scored]
-    made = f"Made by the recipe `{spec.paper}` at scale `{spec.scale}`, seed {spec.seed}"
-    where = f"run `{record.id}`, commit `{record.code.commit}`, tier `{record.tier}`"
-    lines = [f"# {spec.variant} on {spec.task}", ""]
-    lines += [f"Scored: {m.metric} {m.value:.4f} on {m.n:,} rows of {m.split}." for m in scores if m.value is not None]
-    lines += ["", "```python", *_loading(record, folder, further), "```", "", f"{made}; {where}.", ""]
+    made = f"Made by the recipe {plain.code(spec.paper)} at scale {plain.code(spec.scale)}, seed {spec.seed}"
+    commit = plain.code(record.code.commit or "unknown")
+    where = f"run {plain.code(record.id)}, commit {commit}, tier {plain.code(record.tier)}"
+    shown = plain.escape
+    lines = [f"# {shown(spec.variant)} on {shown(spec.task)}", ""]
+    lines += [f"Scored: {shown(m.metric)} {m.value:.4f} on {m.n:,} rows of {shown(m.split)}."
+              for m in scores if m.value is not None]  # fmt: skip
+    lines += ["", *plain.fenced(_loading(record, folder, further), "python"), "", f"{made}; {where}.", ""]
     lines += ["| metric | split | value | rows |", "| --- | --- | --- | --- |"]
-    lines += [f"| {m.metric} | {m.split} | {m.value:.4f} | {m.n} |" for m in record.measurements
+    lines += [f"| {shown(m.metric)} | {shown(m.split)} | {m.value:.4f} | {m.n} |" for m in record.measurements
               if m.unit == "fraction" and m.value is not None]  # fmt: skip
     return "\n".join([*lines, ""])
 
@@ -80,7 +95,7 @@ def _loading(record: Record, folder: Path, further: list[Path]) -> list[str]:
         return [*imports, *recipe.further.usage.split("\n")]
     import transformers
 
-    if hasattr(transformers, name):
+    if name.isidentifier() and hasattr(transformers, name):
         return [f"from transformers import AutoTokenizer, {name}", f'model = {name}.from_pretrained("FOLDER")',
                 'tokenizer = AutoTokenizer.from_pretrained("FOLDER")']  # fmt: skip
     return ["from pathlib import Path", *imports, f"import {papers[record.spec.paper].module}.recipe",

@@ -31,12 +31,12 @@ WORKERS = "BENCH_WORKERS"
 """Set by the parent of several workers: so many share the machine, also while one of them is timed."""
 
 
-def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar) -> Record:
-    """The job's record: the one that is there, or a new one. A failed run writes one, too.
+def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: bool = False) -> Record:
+    """The job's record: the one that is there, or a new one (always a new one with `again`). A failed run writes one.
 
     What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
     """
-    found = store.find(job.spec, job.hash)
+    found = None if again else store.find(job.spec, job.hash)
     if found is not None:
         return found
     started, clock = datetime.now(UTC), time.monotonic()
