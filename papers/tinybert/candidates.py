@@ -51,24 +51,44 @@ class Sentence:
 
 
 class Splitter:
-    """Cuts texts into words as the tokenizer does before it looks for pieces (lower-cased where it lower-cases)."""
+    """Cuts texts into words as the tokenizer does before it looks for pieces (lower-cased where it lower-cases).
+
+    What the tokenizer takes for one token as it stands, such as a literal [MASK] in a text, stays whole.
+    """
 
     def __init__(self, tokenizer: Any):
         backend = tokenizer.backend_tokenizer
         self._normalizer, self._cutter, self._model = backend.normalizer, backend.pre_tokenizer, backend.model
         self._known: dict[str, tuple[int, ...]] = {}
+        self._whole = {token.content: (place,) for place, token in tokenizer.added_tokens_decoder.items()
+                       if token.special or not token.normalized}  # fmt: skip
+        longest = sorted(self._whole, key=len, reverse=True)
+        self._wholes = re.compile("|".join(map(re.escape, longest)) or r"(?!)")
+
+    def is_whole(self, word: str) -> bool:
+        """Whether a word is a token that the tokenizer looks for in texts: nothing may stand for it."""
+        return word in self._whole
 
     def __call__(self, text: str) -> Sentence:
+        words: list[str] = []
+        end = 0
+        for found in self._wholes.finditer(text):
+            words += [*self._cut(text[end : found.start()]), found[0]]
+            end = found.end()
+        words += self._cut(text[end:])
+        return Sentence(tuple(words), tuple(self.pieces(word) for word in words))
+
+    def _cut(self, text: str) -> list[str]:
+        """The words of a text without such tokens."""
         if self._normalizer is not None:
             text = self._normalizer.normalize_str(text)
         words = [w for w, _ in self._cutter.pre_tokenize_str(text)] if self._cutter is not None else text.split()
-        words = tuple(word for word in words if word and not word.isspace())
-        return Sentence(words, tuple(self.pieces(word) for word in words))
+        return [word for word in words if word and not word.isspace()]
 
     def pieces(self, word: str) -> tuple[int, ...]:
         """The ids of a word's pieces."""
         if word not in self._known:
-            self._known[word] = tuple(token.id for token in self._model.tokenize(word))
+            self._known[word] = self._whole.get(word) or tuple(token.id for token in self._model.tokenize(word))
         return self._known[word]
 
 
@@ -198,7 +218,8 @@ class Candidates:
         single: list[list[int]] = []
         several: list[list[int]] = []
         for sentence in sentences:
-            places = [i for i, word in enumerate(sentence.words) if replaceable(word, *self._rules)]
+            places = [i for i, word in enumerate(sentence.words)
+                      if replaceable(word, *self._rules) and not self._splitter.is_whole(word)]  # fmt: skip
             single.append([i for i in places if len(sentence.pieces[i]) == 1])
             several.append([i for i in places if len(sentence.pieces[i]) > 1])
         self._look_up({s.words[i] for s, places in zip(sentences, several, strict=True) for i in places})
