@@ -43,7 +43,7 @@ class Sensing(Settings):
     """Rows per forward pass; a subset that fits one batch is passed through the model only once."""
     tolerance: float = Field(default=0.01, gt=0, lt=1)
     """Relative error at which an eigenvalue is good enough (the released code's stop). It is estimated from
-    the residual and the gap to the next value found, and may be too low where two eigenvalues nearly tie."""
+    the residual and the gap to the next value found, and the search goes on until no larger one can be hidden."""
     max_steps: int = Field(default=50, ge=1)
     """Products with a block after which the search stops anyhow."""
     landscape_points: int = Field(default=0, ge=0)
@@ -164,7 +164,9 @@ class BlockProducts:
         self._only: dict[int, tuple[Tensor, ...]] = {}
 
     def __call__(self, vectors: Mapping[int, Tensor]) -> dict[int, Tensor]:
-        """Layer -> H v, flat like v, for each layer that a vector is given for."""
+        """Layer -> H v, flat like v, for each layer that a vector is given for; not the same layers in every call."""
+        if strange := sorted(vectors.keys() - self.blocks.keys()):
+            raise SpecError("there is no block of this layer", found=strange, expected=f"some of {list(self.blocks)}")
         out = {layer: torch.zeros_like(vector) for layer, vector in vectors.items()}
         for batch in self.batches:
             gradients = self._gradients(batch, sorted(vectors))
@@ -180,7 +182,8 @@ class BlockProducts:
 
     def _gradients(self, batch: Batch, layers: Sequence[int]) -> dict[int, tuple[Tensor, ...]]:
         """The share of a batch in the gradient of each layer, with its graph, which is kept when it is the only one."""
-        if self._only:
+        layers = [layer for layer in layers if layer not in self._only]
+        if not layers:
             return self._only
         terms = self.loss(self.model, batch)
         loss = torch.stack(list(terms.values())).sum() * (len(batch["input_ids"]) / self.rows)
@@ -190,9 +193,10 @@ class BlockProducts:
         parameters = [parameter for layer in layers for parameter in self.blocks[layer]]
         flat = iter(torch.autograd.grad(loss, parameters, create_graph=True))
         gradients = {layer: tuple(next(flat) for _ in self.blocks[layer]) for layer in layers}
-        if len(self.batches) == 1:
-            self._only = gradients
-        return gradients
+        if len(self.batches) > 1:
+            return gradients
+        self._only |= gradients
+        return self._only
 
 
 def top_eigenvalues(

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
+
+MISSED = 1e-3
+"""The chance that the eigenvalue of largest magnitude is farther off than the tolerance, when a search ends."""
 
 
 class Lanczos:
@@ -56,10 +61,11 @@ class Lanczos:
         return values, residuals, bounds, vectors
 
     def found(self, count: int, tolerance: float) -> bool:
-        """Whether the first `count` values are within the tolerance, by their bounds.
+        """Whether the first `count` values are within the tolerance, by their bounds, and no larger one can be hidden.
 
         Values of both signs can be nearly tied: as long as the other end of the spectrum is not known well enough to
-        be smaller, the search goes on.
+        be smaller, the search goes on. A value that the start hardly holds comes late, when others look finished: the
+        search goes on until a random start would miss it, at either end, with a chance of MISSED at most.
         """
         values, residuals, bounds, _ = self.ritz()
         if self.exhausted:
@@ -69,4 +75,23 @@ class Lanczos:
         fine = bounds <= tolerance * np.abs(values)
         opposite = np.flatnonzero(values * values[0] < 0)[:1]  # the largest of the other sign, if there is one
         open_end = ~fine[opposite] & (np.abs(values[opposite]) + residuals[opposite] > np.abs(values[count - 1]))
-        return bool(fine[:count].all() and not open_end.any())
+        if not fine[:count].all() or open_end.any():
+            return False
+        edge = float((1 + tolerance) * np.abs(values[0]))
+        return max(self.chance_of_missing(edge), self.chance_of_missing(-edge)) <= MISSED
+
+    def chance_of_missing(self, value: float) -> float:
+        """How likely a Gaussian start is that would hide an eigenvalue there, beyond all values found so far.
+
+        What the start holds of its vector u grows by a known factor from one vector of the search to the next, and all
+        of them are orthonormal: sum_j <u, v_j>^2 <= 1 bounds |<u, v_1>|, which is small by chance alone; ours.
+        """
+        # <u, v_j> / <u, v_1> by the three-term recurrence; `scale` is the logarithm of what both were divided by.
+        before, now, scale, total = 0.0, 1.0, 0.0, 1.0
+        for along, beside, last in zip(self.diagonal, self.beside, [0.0, *self.beside], strict=False):
+            before, now = now, ((value - along) * now - last * before) / max(beside, 1e-300)
+            total += now * now
+            if total > 1e100:
+                before, now, total, scale = before * 1e-50, now * 1e-50, total * 1e-100, scale + math.log(1e50)
+        held = math.exp(-scale) / math.sqrt(total)
+        return min(1.0, held * math.sqrt(2 * self.vector.numel() / math.pi))
