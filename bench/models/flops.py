@@ -58,7 +58,7 @@ def count(model: nn.Module, batch: int, length: int) -> int:
     twin = _twin(model)
     device = next((parameter.device for parameter in twin.parameters()), torch.device("cpu"))
     batch_inputs = example_inputs(twin, batch, length, 2, device)
-    if device.type == "meta" and _has_default(twin, "attention_mask"):
+    if device.type == "meta" and has_default(twin, "attention_mask"):
         # No mask and a full mask are the same, but transformers looks into the mask, and there is nothing in it here.
         batch_inputs.pop("attention_mask", None)
     # no_grad, not inference_mode: under the latter the counter sees fewer operations.
@@ -78,7 +78,8 @@ def _twin(model: nn.Module) -> nn.Module:
     return twin
 
 
-def _has_default(model: nn.Module, name: str) -> bool:
+def has_default(model: nn.Module, name: str) -> bool:
+    """Whether a model's forward can be called without this argument."""
     parameter = inspect.signature(model.forward).parameters.get(name)
     return parameter is not None and parameter.default is not inspect.Parameter.empty
 

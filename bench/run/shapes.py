@@ -17,6 +17,7 @@ from bench.core.errors import SpecError
 from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
 from bench.core.steering import steering
+from bench.measure import room
 from bench.measure.backends import BACKENDS
 from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
 from bench.models.shape import Key, Shape, all_shapes, find_shape
@@ -65,6 +66,7 @@ def run(request: Request) -> list[Record]:
     named = dict(find_shape(name) for name in request.variants)
     chosen, shapes = list(named or shapes), shapes | named
     reference = _reference(shapes)
+    room.check({key: shapes[key] for key in (reference, *chosen)}, request.batches, request.length)
     store.check_writable(Path(request.results))
     floats = shapes[reference].packed
     records = [_arithmetic(key, shapes[key], floats) for key in chosen if shapes[key].build is None]
