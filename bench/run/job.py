@@ -13,6 +13,7 @@ from accelerate import Accelerator
 
 from bench.core import environment
 from bench.core.errors import BenchError, ModelError
+from bench.core.private import cleaned, cleaned_settings
 from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier
 from bench.core.store import Store
 from bench.data.tasks import floor
@@ -48,7 +49,7 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
         _make(job, store, cache, progress, chain, measurements, content)
     except Exception as error:
         told = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        content |= {"status": "failed", "reason": told}
+        content |= {"status": "failed", "reason": cleaned(told)}
         failure = error
     accelerator = Accelerator()
     if isinstance(failure, BenchError):
@@ -165,9 +166,9 @@ def _record(
         id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job.hash[:8]}-s{job.spec.seed}",
         spec=RunSpec.model_validate(job.spec.as_dict()),
         tier=_tier(job),
-        hyper=hyper | {"budget": job.inputs.limits(job.task) | budget},
+        hyper=cleaned_settings(hyper) | {"budget": job.inputs.limits(job.task) | budget},
         hash=job.hash,
-        overrides=_overrides(job),
+        overrides=cleaned_settings(_overrides(job)),
         code=_code(job),
         environment=_where()[0],
         data=_data(job),
