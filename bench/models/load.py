@@ -1,41 +1,43 @@
-"""Checkpoints in and out: safetensors only, nothing unpickled, no remote code, and every doubt is an error."""
+"""Models in and out: which class a checkpoint is of, loaded from what was checked, and saved as safetensors."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model, save_model
 from torch import nn
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from bench.core.errors import ModelError
 
-WEIGHTS = "model.safetensors"
-INDEX = "model.safetensors.index.json"
-PICKLES = ("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.bin")
+# What has to do with a folder is used through this module, too.
+from bench.models.checkpoint import HEADS as HEADS
+from bench.models.checkpoint import INDEX as INDEX
+from bench.models.checkpoint import PICKLES as PICKLES
+from bench.models.checkpoint import WEIGHTS as WEIGHTS
+from bench.models.checkpoint import Checkpoint as Checkpoint
+from bench.models.checkpoint import Weights as Weights
+from bench.models.checkpoint import check as check
+from bench.models.checkpoint import find as find
+from bench.models.checkpoint import kinds_of as kinds_of
+from bench.models.checkpoint import lowers as lowers
+from bench.models.checkpoint import packed_files as packed_files
+from bench.models.checkpoint import read_weights as read_weights
+from bench.models.checkpoint import tokenizer as tokenizer
+from bench.models.checkpoint import weight_files as weight_files
+from bench.models.placing import check_places as check_places
+from bench.models.placing import placed
 
-HEADS: Mapping[str, tuple[str, ...]] = {
-    "ForSequenceClassification": ("label", "score"), "ForQuestionAnswering": ("span",),
-    "ForTokenClassification": ("tags",),
-}  # fmt: skip
-"""How an architecture's name ends -> the kinds of task that it is for."""
 BERT_HEADS: Mapping[str, type[PreTrainedModel]] = {
     kind: getattr(transformers, f"Bert{head}") for head, kinds in HEADS.items() for kind in kinds
 }
 """Kind of task -> the BERT that answers it."""
-
-
-def kinds_of(name: str) -> tuple[str, ...]:
-    """The kinds of task that an architecture of this name answers; none of an encoder, or of another name."""
-    return next((kinds for head, kinds in HEADS.items() if name.endswith(head)), ())
 
 
 @runtime_checkable
@@ -67,152 +69,6 @@ def register(model_class: Own) -> Own:
         raise ModelError("two model classes have the same name", found=model_class.__name__, fix="rename one of them")
     _OWN[model_class.__name__] = model_class
     return model_class
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A folder on this disk that was checked: its config, its architecture and the sha256-able weight files."""
-
-    folder: Path
-    config: PreTrainedConfig
-    architecture: str
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """The kinds of task that it is fine-tuned for, by its architecture; none of an encoder."""
-        return kinds_of(self.architecture)
-
-    @property
-    def has_lm_head(self) -> bool:
-        """Whether the weights hold a masked-LM head (its bias is the one tensor that is never tied)."""
-        names = {key for file in weight_files(self.folder) for key in _keys(file)}
-        return any(name.endswith(("predictions.bias", "vocab_projector.bias", "lm_head.bias")) for name in names)
-
-
-def find(name: str, revision: str | None = None) -> Path:
-    """The local folder of a checkpoint, given a folder or a hub id; the hub's files are fetched at a revision.
-
-    Raises ModelError when neither the folder exists nor the hub can be reached.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
-    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1:
-        raise ModelError("the checkpoint folder does not exist", where=name, fix="give an existing folder or a hub id")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    files = ["config.json", "*.safetensors", "*.safetensors.index.json", "tokenizer*", "vocab.txt", "special_tokens*"]
-    try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise ModelError(
-            f"the checkpoint {name} is neither a folder nor reachable on the hub ({type(error).__name__})",
-            fix=f"connect, or give a folder: --teacher FOLDER (hf download {name} --local-dir FOLDER)",
-        ) from error
-
-
-def weight_files(folder: Path) -> list[Path]:
-    """The safetensors files of a checkpoint folder. Raises ModelError for pickles or nothing."""
-    if (folder / INDEX).is_file():
-        try:
-            shards = sorted({str(shard) for shard in json.loads((folder / INDEX).read_text())["weight_map"].values()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ModelError("the weight index cannot be read", where=folder / INDEX, found=type(error).__name__,
-                             expected="a weight_map", fix="copy the file again") from error  # fmt: skip
-        outside = [shard for shard in shards if Path(shard).name != shard]
-        if outside:
-            raise ModelError("the weight index names a file outside its folder", where=folder / INDEX,
-                             found=outside[0], expected="names of files beside it", fix="check the folder")  # fmt: skip
-        files = [folder / shard for shard in shards]
-    else:
-        files = [folder / WEIGHTS]
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        pickled = [name for name in PICKLES if (folder / name).exists()]
-        raise ModelError(
-            "the checkpoint has no safetensors weights",
-            where=folder,
-            found=f"only pickled weights {', '.join(pickled)}, which are never opened" if pickled else "no weight file",
-            expected=", ".join(missing),
-            fix="convert the checkpoint to safetensors where it was made",
-        )
-    return files
-
-
-def packed_files(folder: Path) -> list[Path]:
-    """The files of a folder that a paper's packing wrote."""
-    return sorted(folder.glob("*.safetensors"))
-
-
-def _keys(file: Path) -> list[str]:
-    try:
-        with safe_open(file, framework="pt") as tensors:
-            return list(tensors.keys())
-    except (SafetensorError, OSError) as error:
-        raise ModelError(
-            "the weight file cannot be read", where=file, found=f"{type(error).__name__}: {error}",
-            expected="a whole safetensors file", fix="copy the file again and compare its sha256",
-        ) from error  # fmt: skip
-
-
-def check(folder: Path) -> Checkpoint:
-    """Verify a checkpoint folder before anything is built from it.
-
-    Raises ModelError: no config, an unknown architecture, pickled or corrupt weights, NaN or infinite weights,
-    a word embedding or a tokenizer that does not fit the config's vocabulary.
-    """
-    if not (folder / "config.json").is_file():
-        raise ModelError("the checkpoint has no config", where=folder, expected="config.json", fix="check the folder")
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except (ValueError, OSError, KeyError) as error:
-        raise ModelError("the config cannot be read", where=folder / "config.json", found=error,
-                         expected="a config that transformers knows", fix="copy the file again") from error  # fmt: skip
-    vocabulary = getattr(config, "vocab_size", None)
-    for file in weight_files(folder):
-        names = _keys(file)
-        with safe_open(file, framework="pt") as tensors:
-            for name in names:
-                tensor = tensors.get_tensor(name)
-                if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-                    raise ModelError(
-                        "the weights are not finite", where=f"{file}: {name}", found="NaN or infinity",
-                        fix="use another checkpoint",
-                    )  # fmt: skip
-                if name.endswith("word_embeddings.weight") and tensor.shape[0] != vocabulary:
-                    raise ModelError(
-                        "the vocabulary size is wrong", where=f"{file}: {name}", found=f"{tensor.shape[0]} rows",
-                        expected=f"vocab_size {vocabulary} of config.json", fix="use a matching config and weights",
-                    )  # fmt: skip
-    tokens = len(tokenizer(folder))
-    if vocabulary is not None and tokens > vocabulary:
-        raise ModelError(
-            "the tokenizer does not fit the model", where=folder, found=f"{tokens} tokens",
-            expected=f"at most vocab_size {vocabulary}", fix="use the tokenizer that the model was trained with",
-        )  # fmt: skip
-    architecture = (config.architectures or [""])[0]
-    return Checkpoint(folder, config, architecture)
-
-
-def tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a checkpoint folder. Raises ModelError when there is none or it cannot be read."""
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.txt")):
-        raise ModelError("the checkpoint has no tokenizer", where=folder, expected="tokenizer.json or vocab.txt",
-                         fix="copy the tokenizer files beside the weights")  # fmt: skip
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        raise ModelError(
-            "the tokenizer cannot be read", where=folder, found=f"{type(error).__name__}: {error}",
-            expected="a whole tokenizer.json or vocab.txt", fix="copy the files again",
-        ) from error  # fmt: skip
-
-
-def lowers(words: PreTrainedTokenizerBase) -> bool:
-    """Whether a tokenizer makes capitals small, as those of uncased models do."""
-    normalizer = getattr(getattr(words, "backend_tokenizer", None), "normalizer", None)
-    return normalizer is not None and normalizer.normalize_str("A") == "a"
 
 
 def architecture(name: str, home: str = "") -> type[nn.Module]:
@@ -256,29 +112,32 @@ def made(description: Mapping[str, Any]) -> nn.Module:
     return found(config_class.from_dict(content | {"architectures": names}))
 
 
-def load(folder: Path, model_class: type[nn.Module], **overrides: Any) -> PreTrainedModel:
-    """A model in fp32 from a checked folder. `overrides` are config fields, for example `num_labels`.
+def load(given: Checkpoint | Path, model_class: type[nn.Module], apart: Sequence[str] = ()) -> PreTrainedModel:
+    """A model in fp32 from a checked checkpoint, or from a folder that `save` wrote.
 
-    Raises ModelError when a tensor of the encoder is missing (a pooler or a head may be new) or any has another shape,
-    and for a class that is no PreTrainedModel.
+    `apart` are beginnings of names of tensors that may be left over; see `bench.models.placing`.
+    Raises ModelError when a tensor is missing (the pooler of a bare encoder may be new), left over or of another
+    shape, for files exchanged since they were checked, and for a class that is no PreTrainedModel.
     """
+    folder = given.folder if isinstance(given, Checkpoint) else given
     if not issubclass(model_class, PreTrainedModel):
         raise ModelError("the checkpoint is not one of transformers", where=folder, found=model_class.__name__,
                          expected="a PreTrainedModel", fix="give another checkpoint")  # fmt: skip
+    config_class: Any = model_class.config_class
+    if isinstance(given, Checkpoint):
+        config, weights = given.config, given.weights
+    else:
+        config, weights = config_class.from_pretrained(folder), read_weights(folder)
+    places = placed(weights, config, model_class, apart)
+    tensors = dict(weights.read(places.stored.values()))
+    # transformers is given what was checked, under its own names: it decides on no file and on no name.
     loaded: Any = model_class.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, ignore_mismatched_sizes=True, output_loading_info=True,
-        **overrides,
+        None, config=config, state_dict={name: tensors[stored] for name, stored in places.stored.items()},
+        dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
     )  # fmt: skip
     model, report = loaded
-    prefix = "" if model.base_model is model else f"{model.base_model_prefix}."
-    missing = sorted(k for k in report["missing_keys"] if k.startswith(prefix) and "pooler." not in k)
-    reshaped = sorted(key for key, *_ in report["mismatched_keys"])
-    if missing or reshaped:
-        raise ModelError(
-            "the weights do not fit the config", where=folder,
-            found=f"{len(missing)} tensors missing and {len(reshaped)} of another shape: {[*missing, *reshaped][0]}",
-            expected="every tensor of the encoder", fix="use the config.json that was saved with the weights",
-        )  # fmt: skip
+    wrong = {*report["missing_keys"] - places.new, *report["unexpected_keys"], *map(str, report["mismatched_keys"])}
+    assert not wrong, f"placed, and not loaded: {sorted(wrong)}"
     return model
 
 
@@ -294,10 +153,10 @@ def load_saved(folder: Path) -> nn.Module:
         return load(folder, found)
     model = made(config)
     shapes = {name: tensor.shape for name, tensor in model.state_dict().items()}
-    (file,) = weight_files(folder)
-    keys = _keys(file)
-    with safe_open(file, framework="pt") as tensors:
-        reshaped = [k for k in keys if k in shapes and tuple(tensors.get_slice(k).get_shape()) != tuple(shapes[k])]
+    weights = read_weights(folder)
+    (file,) = weights.files
+    stored = weights.tensors
+    reshaped = [name for name in stored if name in shapes and stored[name].shape != tuple(shapes[name])]
     # A tensor that two names share is written once; `load_model` knows which names those are.
     missing, unexpected = ([], []) if reshaped else load_model(model, file, strict=False)
     wrong = [*sorted(missing), *sorted(unexpected), *sorted(reshaped)]
@@ -332,33 +191,40 @@ def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBas
 def is_saved_in(model: nn.Module, folder: Path) -> bool:
     """Whether every tensor of a folder's weights is the model's, bit for bit."""
     mine = model.state_dict()
-    for file in weight_files(folder):
-        with safe_open(file, framework="pt") as tensors:
-            for name in tensors.keys():  # noqa: SIM118
-                if name not in mine or not torch.equal(mine[name].cpu(), tensors.get_tensor(name)):
-                    return False
-    return True
+    weights = read_weights(folder)
+    return all(name in mine and torch.equal(mine[name].cpu(), stored) for name, stored in weights.read(weights.tensors))
+
+
+def label_order(config: PreTrainedConfig, labels: Sequence[str]) -> list[int] | None:
+    """Which output of a classifier answers each of the task's labels; None where they are in order already.
+
+    Raises ModelError when the model's names are real names and not the task's (position is never guessed), or when
+    it has another number of outputs. A regression has no labels and one output, whatever its name.
+    """
+    given: dict[Any, str] = dict(config.id2label or {})
+    names = [str(given[i]).lower() for i in sorted(given)]
+    wanted = [label.lower() for label in labels]
+    unnamed = all(name == f"label_{i}" for i, name in enumerate(names)) or not wanted
+    if names == wanted or (unnamed and len(names) == max(1, len(wanted))):
+        return None
+    if sorted(names) != sorted(wanted):
+        raise ModelError("the teacher's labels are not the task's", found=", ".join(names),
+                         expected=", ".join(wanted) or "one score",
+                         fix="fine-tune a teacher for this task, or rename id2label in its config.json")  # fmt: skip
+    return [names.index(name) for name in wanted]
 
 
 def realign(model: PreTrainedModel, labels: Sequence[str]) -> PreTrainedModel:
     """Reorder a classifier's outputs so that they follow the task's label names.
 
-    Raises ModelError when the model's names are real names and not the task's (position is never guessed), or when
-    it has another number of outputs. A regression has no labels and one output, whatever its name.
+    Raises ModelError as `label_order` does.
     """
-    given: dict[Any, str] = dict(model.config.id2label or {})
-    names = [str(given[i]).lower() for i in range(len(given))]
-    wanted = [label.lower() for label in labels]
-    unnamed = all(name == f"label_{i}" for i, name in enumerate(names)) or not wanted
-    if names == wanted or (unnamed and len(names) == max(1, len(wanted))):
+    order = label_order(model.config, labels)
+    if order is None:
         return model
-    if sorted(names) != sorted(wanted):
-        raise ModelError("the teacher's labels are not the task's", found=", ".join(names),
-                         expected=", ".join(wanted) or "one score",
-                         fix="fine-tune a teacher for this task, or rename id2label in its config.json")  # fmt: skip
-    order = torch.tensor([names.index(name) for name in wanted])
+    order = torch.tensor(order)
     head = [module for module in model.modules() if isinstance(module, nn.Linear)][-1]
-    assert head.out_features == len(wanted), "the last linear layer is the classifier"
+    assert head.out_features == len(labels), "the last linear layer is the classifier"
     with torch.no_grad():
         head.weight.copy_(head.weight[order])
         if head.bias is not None:

@@ -65,17 +65,13 @@ def _made(job: Job, store: Store, cache: Cache, again: bool = False) -> Record:
 def refuse_given_teacher(plan: Plan) -> None:
     """A teacher that was given fine-tuned and scores like guessing is wrong input: nothing is run or written.
 
-    Raises: ModelError for one that is below its floor, or of another kind of task.
+    Raises: ModelError for one that is below its floor; the plan has refused one for another kind of task.
     """
     checkpoint = plan.checkpoint
     if checkpoint is None or not checkpoint.kinds:
         return
     for job in {job.task.name: job for job in plan.jobs if job.reference is None}.values():
-        if job.task.kind not in checkpoint.kinds:
-            raise ModelError("the given teacher is fine-tuned for another kind of task", where=plan.request.teacher,
-                             found=checkpoint.architecture, expected=f"one for {job.task.name}, or an encoder",
-                             fix="give its pre-trained encoder, or another --task")  # fmt: skip
-        model = load.realign(load.load(checkpoint.folder, load.architecture(checkpoint.architecture)), job.task.labels)
+        model = load.realign(load.load(checkpoint, load.architecture(checkpoint.architecture)), job.task.labels)
         split = job.task.scored[0]
         scores = measure.quality(job, measure.answers(job, model, job.reading, Accelerator()), job.reading)
         score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)

@@ -22,6 +22,8 @@ from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task
 from bench.data.unlabelled import read_unlabelled
 from bench.models import load
+from bench.models.checkpoint import tokenizer_files
+from bench.models.config import CONFIG
 from bench.models.size import file_sha256
 from bench.run.cache import home
 from bench.run.request import Request
@@ -243,19 +245,23 @@ class Inputs:
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def checkpoint(self, name: str, revision: str | None = None) -> load.Checkpoint:
-        """A checked checkpoint by folder or hub id."""
-        return load.check(load.find(name, revision))
+        """A checked checkpoint by folder or hub id, whose tokenizer has the five words that BERTs need."""
+        found = load.check(load.find(name, revision))
+        try:
+            self.vocabulary(found.folder)
+        except DataError as error:
+            raise ModelError(
+                "the tokenizer of the checkpoint does not serve", where=found.folder, found=error
+            ) from error
+        return found
 
 
 @functools.cache
 def checkpoint_identity(folder: Path) -> str:
-    """A hash of a checkpoint's weights, config and tokenizer: names and places do not matter."""
+    """A hash of a checkpoint's weights, config and tokenizer, the very files that are read: places do not matter."""
     total = hashlib.sha256()
-    names = ("config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json")
-    files = [*load.weight_files(folder), *(folder / name for name in names)]
-    for file in files:
-        if file.is_file():
-            total.update(f"{file.name} {file_sha256(file)}\n".encode())
+    for file in (*load.weight_files(folder), folder / CONFIG, *tokenizer_files(folder)):
+        total.update(f"{file.name} {file_sha256(file)}\n".encode())
     return total.hexdigest()
 
 
@@ -264,6 +270,9 @@ def encoder_facts(checkpoint: load.Checkpoint) -> EncoderFacts:
     config = checkpoint.config
     try:
         return EncoderFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
-                            checkpoint.has_lm_head and not checkpoint.kinds)  # fmt: skip
+                            checkpoint.has_lm_head and not checkpoint.kinds, config.max_position_embeddings,
+                            getattr(config, "type_vocab_size", 1))  # fmt: skip
     except AttributeError as error:
-        raise ModelError("the teacher's config is not an encoder's", where=checkpoint.folder, found=error) from error
+        raise ModelError("the teacher is no encoder like BERT", where=checkpoint.folder,
+                         found=f"model_type {config.model_type}: {error}", expected="a BERT", fix="give a BERT",
+                         ) from error  # fmt: skip

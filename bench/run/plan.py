@@ -19,12 +19,14 @@ from bench.core.spec import Spec, digest
 from bench.core.steering import steering
 from bench.data.tasks import Task, get_task
 from bench.models import load
+from bench.models.checkpoint import tokenizer_files
 from bench.models.device import native_bf16
 from bench.run.cache import Cache, home
 from bench.run.codehash import code_hash, module_hash
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
 from bench.run.stack import Named, Stack, chosen_stacks
+from bench.run.teachers import check_teacher, made_facts
 from bench.train.recipe import EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
@@ -233,16 +235,18 @@ class Planner:
         released = None
         if variant.released:
             released = self.inputs.checkpoint(getattr(hyper, variant.released))
+        encoder = self.checkpoint if recipe.is_reference else None
         if recipe.check and not below:
-            recipe.check(variant, hyper, facts, released)
+            known = facts or made_facts(*teachers, base)
+            recipe.check(variant, hyper, known, released or encoder)
         if released and any(stage.asks for stage in variant.stages):
             self._check_words(released)
         folder = self._tokenizer_folder(released)
-        encoder = self.checkpoint if recipe.is_reference else None
         stages = self._chain(top, hyper, spec, task, (base, teachers, encoder, released, folder))
         job = Job(spec, task, recipe, variant, hyper, overrides, stages, self.inputs, encoder, folder, released,
                   base, teachers)  # fmt: skip
         job.reading.check()
+        check_teacher(job, self.facts)
         self._jobs[spec] = job
         return job
 
@@ -340,8 +344,7 @@ def _dump(value: Any) -> Any:
 def _tokenizer_identity(folder: Path) -> str:
     from bench.models.size import file_sha256
 
-    files = [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
-    return digest([file_sha256(file) for file in files])
+    return digest([file_sha256(file) for file in tokenizer_files(folder)])
 
 
 def make(request: Request) -> Plan:

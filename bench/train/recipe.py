@@ -57,6 +57,10 @@ class EncoderFacts:
     vocabulary: int
     lm_head: bool = False
     """Whether it comes with a masked-LM head, and not fine-tuned (such a one is loaded without)."""
+    positions: int = 512
+    """Rows of its position table: the longest input in tokens."""
+    types: int = 2
+    """Rows of its token-type table; pairs of texts need two."""
 
 
 class Context(Protocol):
@@ -230,7 +234,13 @@ class Recipe:
     teachers: tuple[str, ...] = ()
     """The papers, or variants, that a run learns from; the first one is what it is compared with."""
     check: Callable[[Variant, Any, EncoderFacts | None, Checkpoint | None], None] | None = None
-    """(variant, hyper, encoder given or None, released checkpoint or None) -> raises what is wrong, before any run"""
+    """(variant, hyper, encoder or None, checkpoint or None) -> raises what is wrong, before any run.
+
+    The encoder is the one given, or the one that the reference `makes`; none for the reference itself where it makes
+    its own, and for what stands on another variant in a stack. The checkpoint is what the variant itself is loaded
+    from: the authors' released one, or for the reference the encoder given."""
+    makes: Callable[[Any], EncoderFacts | None] | None = None
+    """(hyper) -> what the encoder will be that the reference makes itself, where none is given; the reference's only"""
     further: Further | None = None
     """Set where the finished model is also written, read back, scored and weighed as another file."""
     default_encoder: tuple[str, str] | None = None

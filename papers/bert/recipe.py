@@ -14,11 +14,13 @@ from transformers import (
     BertForMaskedLM,
     BertForPreTraining,
     BertModel,
+    PreTrainedModel,
 )
 
 from bench.core.errors import ModelError
 from bench.data.tasks import GLUE
 from bench.models import load
+from bench.models.load import Checkpoint
 from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
@@ -80,21 +82,57 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
     return Hyper(max_length=length, windows=windows, fine_tune=base)
 
 
+def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, given: Checkpoint | None) -> None:
+    """Refuse, before anything runs, a given encoder that is no BERT, or does not hold all of one.
+
+    Raises: ModelError for another kind of model, an unknown class, and weights that do not fit the config.
+    """
+    if given is None:
+        return
+    found = model_class(given)
+    load.check_places(given, found)
+    if found is BertForMaskedLM:
+        load.check_places(given, BertModel)
+
+
+def makes(chosen: Hyper) -> EncoderFacts | None:
+    """What the little BERT of smoke scale will be; its vocabulary is the made-up language's, which is not read here."""
+    made = chosen.pretrain
+    if made is None:
+        return None
+    return EncoderFacts(made.layers, made.hidden, made.heads, 0, lm_head=True, positions=made.max_positions)
+
+
+def model_class(given: Checkpoint) -> type[PreTrainedModel]:
+    """The class that a given encoder is loaded as: with its masked-LM head where it has one, or fine-tuned.
+
+    Raises: ModelError for a model that is no BERT, or of a class that is neither an encoder nor fine-tuned on a task.
+    """
+    if given.config.model_type != "bert":
+        raise ModelError("the teacher is not a BERT", where=given.folder,
+                         found=f"model_type {given.config.model_type}", fix="give a BERT")  # fmt: skip
+    found: type = load.architecture(given.architecture or "BertModel")
+    if found in (BertForPreTraining, BertForMaskedLM, BertModel):
+        return BertForMaskedLM if given.has_lm_head else BertModel
+    if found not in load.BERT_HEADS.values():
+        known = sorted({one.__name__ for one in (BertForPreTraining, BertForMaskedLM, BertModel,
+                                                 *load.BERT_HEADS.values())})  # fmt: skip
+        raise ModelError("the teacher's architecture answers no task here", where=given.folder,
+                         found=given.architecture, expected=f"one of {', '.join(known)}",
+                         fix="give its pre-trained encoder")  # fmt: skip
+    return found
+
+
 def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
     """The pre-trained encoder that was given, with its masked-LM head where it has one.
 
-    Raises: ModelError for a model that is no BERT, of an unknown class, or whose weights do not fit its config.
+    Raises: ModelError as `model_class` does, and for weights that do not fit the config.
     """
     assert ctx.checkpoint is not None, "planned for a given encoder"
-    if ctx.checkpoint.config.model_type != "bert":
-        raise ModelError("the teacher is not a BERT", where=ctx.checkpoint.folder,
-                         found=f"model_type {ctx.checkpoint.config.model_type}", fix="give a BERT")  # fmt: skip
-    given = load.architecture(ctx.checkpoint.architecture or "BertModel")
-    if issubclass(given, (BertForPreTraining, BertForMaskedLM, BertModel)):
-        given = BertForMaskedLM if ctx.checkpoint.has_lm_head else BertModel
-    models = {"model": load.load(ctx.checkpoint.folder, given)}
+    given = model_class(ctx.checkpoint)
+    models = {"model": load.load(ctx.checkpoint, given)}
     if given is BertForMaskedLM:  # which has no pooler; the checkpoint may, and fine-tuning starts from it
-        models["encoder"] = load.load(ctx.checkpoint.folder, BertModel)
+        models["encoder"] = load.load(ctx.checkpoint, BertModel)
     return State(models)
 
 
@@ -142,6 +180,8 @@ RECIPE = Recipe(
     tasks=(*GLUE, "imdb", "squad", "conll2003"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
+    check=check,
+    makes=makes,
     default_encoder=("google-bert/bert-base-uncased", "86b5e0934494bd15c9632b12f734a8a67f723594"),
     cased_encoder=("google-bert/bert-base-cased", "cd5ef92a9fb2f889e972770a36d4ed042daf221e"),
 )

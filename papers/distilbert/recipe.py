@@ -30,6 +30,7 @@ from bench.data.masking import Masking, smoothed
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
+from bench.models.load import Checkpoint
 from bench.models.outputs import Frozen, forward, moved
 from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
@@ -37,7 +38,7 @@ from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Vari
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
-from papers.distilbert.student import config, copy_layers
+from papers.distilbert.student import config, copy_layers, teacher_layers
 
 
 class Distillation(Settings):
@@ -139,6 +140,17 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
     return chosen if scale == "full" else chosen.changed({"second.training": fine_tune.model_dump()})
 
 
+def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
+    """Refuse, before anything runs, a teacher whose layers cannot be halved, and a released model that is not whole.
+
+    Raises: ModelError.
+    """
+    if released is not None:
+        load.check_places(released, DistilBertForMaskedLM)
+    elif encoder is not None:
+        teacher_layers(encoder.layers)
+
+
 def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     """The pre-trained teacher as a masked LM; a head is trained where it came without one (ours, see D3)."""
     return State({"teacher": with_lm_head(ctx.teacher(), hyper.head, ctx)})
@@ -218,7 +230,7 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError when its weights do not fit its config.
     """
     assert ctx.released is not None, "planned for a released checkpoint"
-    return State({"model": load.load(ctx.released.folder, DistilBertForMaskedLM)})
+    return State({"model": load.load(ctx.released, DistilBertForMaskedLM)})
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -299,5 +311,6 @@ RECIPE = Recipe(
     tasks=(*GLUE, "imdb", "squad"),
     smoke_tasks=("cola", "sst2", "stsb"),
     hyper=hyper,
+    check=check,
     teachers=("bert",),
 )  # fmt: skip

@@ -43,6 +43,10 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
     return settings.hyper(variant.changes, task, scale, encoder is None)
 
 
+PROJECTIONS = ("fit_dense.", "fit_denses.")
+"""The authors' projections, which are no part of their student and which ours are new in place of (D13)."""
+
+
 def check(variant: Variant, chosen: Hyper, teacher: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, bad word vectors, and a teacher that the student cannot copy.
 
@@ -50,8 +54,14 @@ def check(variant: Variant, chosen: Hyper, teacher: EncoderFacts | None, release
     """
     if chosen.augmentation.use:
         check_word_vectors(chosen.augmentation)
+    if released is not None:
+        load.check_places(released, BertModel, PROJECTIONS)
     if teacher is None:
         return
+    if teacher.types < 2 and any(stage.run is distil_general for stage in variant.stages):
+        raise ModelError("the teacher has one token type, and general distillation reads pairs of sentences",
+                         where="type_vocab_size", found=teacher.types, expected=2,
+                         fix="give a BERT with two token types")  # fmt: skip
     if released is None:
         check_layers(teacher.layers, chosen.student.every)
         return
@@ -86,7 +96,7 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
     """
     assert ctx.released is not None, "planned for a released checkpoint"
     teacher = ctx.teacher().config
-    encoder = load.load(ctx.released.folder, BertModel)
+    encoder = load.load(ctx.released, BertModel, PROJECTIONS)
     assert isinstance(teacher, BertConfig) and isinstance(encoder.config, BertConfig)
     student = _projected(encoder.config, teacher, hyper)
     load_encoder(student, encoder)
