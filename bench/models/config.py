@@ -125,6 +125,9 @@ def _check_fields(path: Path, content: Mapping[str, Any], kind: str) -> None:
     for field in SWITCHES:
         if not isinstance(content.get(field, False), bool):
             raise _wrong(path, field, content[field], "true or false")
+    chunk = content.get("chunk_size_feed_forward", 0)
+    if not _whole(chunk) or chunk:  # chunks need inputs whose length they divide, and change no number
+        raise _wrong(path, "chunk_size_feed_forward", chunk, "0")
     for field in ACTIVATIONS:
         if field in content and not (isinstance(content[field], str) and content[field] in ACT2FN):
             raise _wrong(path, field, content[field], "the name of an activation, for example gelu")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,17 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordPiece
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
-from transformers import BertConfig, BertForSequenceClassification, BertModel, PreTrainedTokenizerFast
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForMultipleChoice,
+    BertForQuestionAnswering,
+    BertForSequenceClassification,
+    BertModel,
+    PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaModel,
+)
 
 from bench.cli import main as cli
 
@@ -33,9 +44,13 @@ def write_tokenizer(folder: Path, words: list[str] = WORDS) -> None:
     ).save_pretrained(folder)  # fmt: skip
 
 
-def tiny(**changes: int) -> BertConfig:
-    return BertConfig(vocab_size=len(WORDS), hidden_size=16, num_hidden_layers=2, num_attention_heads=2,
-                      intermediate_size=32, max_position_embeddings=128, **changes)  # fmt: skip
+def tiny_sizes() -> dict[str, Any]:
+    return {"vocab_size": len(WORDS), "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+            "intermediate_size": 32, "max_position_embeddings": 128}  # fmt: skip
+
+
+def tiny(**changes: Any) -> BertConfig:
+    return BertConfig(**(tiny_sizes() | changes))
 
 
 @pytest.fixture
@@ -201,6 +216,65 @@ def test_a_teacher_folder_that_cannot_be_trusted(
     refused(bench, tmp_path, run_bert(teacher, data), str(teacher), *words)
 
 
+def tuned(**changes: object) -> BertForSequenceClassification:
+    return BertForSequenceClassification(tiny(**changes))
+
+
+NEVER_SERVES = {
+    "short table, task": (lambda: BertModel(tiny()), ["--set", "max_length=256"],
+                          ["position table", "max_length", "256", "max_position_embeddings 128"]),
+    "short table, timing": (lambda: BertModel(tiny(max_position_embeddings=64)), ["--set", "max_length=32"],
+                            ["position table", "timing", "128", "max_position_embeddings 64"]),
+    "no token types, pairs": (lambda: BertModel(tiny(type_vocab_size=1)), ["--task", "wnli"],
+                              ["token types", "wnli has 2 texts"]),
+    "another task's labels": (lambda: tuned(id2label={0: "up", 1: "down"}, label2id={"up": 0, "down": 1}), [],
+                              ["labels", "up, down", "negative, positive"]),
+    "another kind of task": (lambda: BertForQuestionAnswering(tiny()), [],
+                             ["another kind", "BertForQuestionAnswering"]),
+    "no task of ours": (lambda: BertForMultipleChoice(tiny()), [], ["BertForMultipleChoice", "one of"]),
+    "another model": (lambda: RobertaModel(RobertaConfig(**tiny_sizes())), [], ["not a BERT", "roberta"]),
+    "odd layers": (lambda: BertForMaskedLM(tiny(num_hidden_layers=3)), ["--paper", "distilbert", "--corpus", "x.txt"],
+                   ["layers cannot be halved", "3 layers"]),
+    "odd layers, tinybert": (lambda: BertForMaskedLM(tiny(num_hidden_layers=4)),
+                             ["--paper", "tinybert", "--corpus", "x.txt", "--set", "augmentation.use=false"],
+                             ["layers do not divide", "4 layers"]),
+    "pairs of the corpus": (lambda: BertForMaskedLM(tiny(num_hidden_layers=3, type_vocab_size=1)),
+                            ["--paper", "tinybert", "--corpus", "x.txt", "--set", "augmentation.use=false"],
+                            ["one token type", "general distillation"]),
+    "long lines of a corpus": (lambda: BertForMaskedLM(tiny()),
+                               ["--paper", "distilbert", "--corpus", "x.txt", "--set", "general.max_length=200"],
+                               ["position table", "general.max_length", "200"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NEVER_SERVES)
+def test_the_plan_says_that_a_teacher_cannot_serve(bench, tmp_path: Path, data: Path, case: str) -> None:
+    """What a run would find, after the training of a teacher in some cases, `bench plan` finds and nothing runs."""
+    build, more, words = NEVER_SERVES[case]
+    build().save_pretrained(tmp_path / "never")
+    write_tokenizer(tmp_path / "never")
+    for split in ("train_subset", "validation_subset"):
+        path = tmp_path / "data" / "wnli" / f"{split}.parquet"
+        path.parent.mkdir(exist_ok=True)
+        text = ["good film", "bad film"] * 8
+        pq.write_table(pa.table({"sentence1": text, "sentence2": text, "label": [1, 0] * 8}), path)
+    (tmp_path / "work" / "x.txt").write_text("a good film\n\nthe bad film\n")
+    arguments = run_bert(tmp_path / "never", data)[2:]
+    if "--task" in more:
+        arguments = [word for word in arguments if word not in ("--task", "sst2")]
+    if "--paper" in more:
+        arguments = [word for word in arguments if word not in ("--paper", "bert")]
+    refused(bench, tmp_path, ["plan", "small", *arguments, *more], *words)
+
+
+@pytest.mark.parametrize("settings", [["fine_tune.epochs=1", "max_length=200"], ["pretrain.layers=3"]])
+def test_the_plan_says_that_the_made_up_encoder_cannot_serve(bench, tmp_path: Path, settings: list[str]) -> None:
+    """At smoke scale there is no folder: what the reference will make is known by its settings."""
+    changes = [word for setting in settings for word in ("--set", setting)]
+    words = ["position table", "200"] if len(settings) > 1 else ["layers cannot be halved"]
+    refused(bench, tmp_path, ["plan", "smoke", "--paper", "distilbert", "--task", "sst2", *changes], *words)
+
+
 def test_a_fine_tuned_teacher_below_its_floor(bench, tmp_path: Path, data: Path) -> None:
     folder = tmp_path / "tuned"
     model = BertForSequenceClassification(tiny())
@@ -209,15 +283,6 @@ def test_a_fine_tuned_teacher_below_its_floor(bench, tmp_path: Path, data: Path)
     model.save_pretrained(folder)
     write_tokenizer(folder)
     refused(bench, tmp_path, run_bert(folder, data), "below its floor", "accuracy", str(folder))
-
-
-def test_a_fine_tuned_teacher_with_foreign_labels(bench, tmp_path: Path, data: Path) -> None:
-    folder = tmp_path / "tuned"
-    BertForSequenceClassification(tiny(id2label={0: "up", 1: "down"}, label2id={"up": 0, "down": 1})).save_pretrained(
-        folder
-    )
-    write_tokenizer(folder)
-    refused(bench, tmp_path, run_bert(folder, data), "labels", "up, down", "negative, positive")
 
 
 @pytest.mark.parametrize("content", ["not json", '{"format": 99}', "{}"])
