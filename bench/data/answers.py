@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.core.errors import DataError
+from bench.data.parquet import as_python, as_values, is_list, is_text
 
 Answers = tuple[tuple[str, ...], ...]
 """The accepted answers of each example."""
@@ -30,13 +31,13 @@ def read_answers(column: pa.ChunkedArray, contexts: Sequence[str], where: str) -
     Raises DataError naming `where`, the field and the row: another type, an empty context, no answers, or an answer
     that does not stand where it should.
     """
-    kind, field = column.type, f"{where}, field answers"
-    if not pa.types.is_struct(kind) or not {"text", "answer_start"} <= {kind.field(i).name for i in range(len(kind))}:
-        raise DataError("not answers", where=field, found=kind, expected=TYPE,
+    column, field = as_values(column), f"{where}, field answers"
+    if not _is_answers(column.type):
+        raise DataError("not answers", where=field, found=column.type, expected=TYPE,
                         fix="write the columns of the Hugging Face data set")  # fmt: skip
     spans = np.zeros((len(column), 2), np.int64)
     answers = []
-    for row, (context, given) in enumerate(zip(contexts, column.to_pylist(), strict=True)):
+    for row, (context, given) in enumerate(zip(contexts, as_python(column, field), strict=True)):
         if not context.strip():
             raise DataError("an empty context", where=f"{where}, field context", found=f"{context!r} in row {row}",
                             expected="text", fix="remove the row")  # fmt: skip
@@ -53,6 +54,18 @@ def read_answers(column: pa.ChunkedArray, contexts: Sequence[str], where: str) -
         spans[row] = starts[0], starts[0] + len(texts[0])
         answers.append(tuple(texts))
     return spans, tuple(answers)
+
+
+def _is_answers(kind: pa.DataType) -> bool:
+    """Whether a column holds a list of texts and one of numbers in each row."""
+    if not pa.types.is_struct(kind):
+        return False
+    names = [kind.field(i).name for i in range(kind.num_fields)]
+    if names.count("text") != 1 or names.count("answer_start") != 1:
+        return False
+    texts, starts = (kind.field(name).type for name in ("text", "answer_start"))
+    holds = is_list(texts) and is_list(starts)
+    return holds and is_text(texts.value_type) and pa.types.is_integer(starts.value_type)
 
 
 def normalised(text: str) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from bench.core.errors import DataError
+from bench.data.parquet import as_python, is_list, is_text
 
 NO_WORD = -1
 """Stands in a row of tags behind a sentence's last word."""
@@ -21,9 +22,9 @@ def read_words(column: pa.ChunkedArray, where: str) -> list[str]:
 
     Raises DataError naming `where`, the field and the row: another type, no words, or a word with a space in it.
     """
-    _check_lists(column, lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind), "list<string>", where)
+    _check_lists(column, is_text, "list<string>", where)
     sentences = []
-    for row, words in enumerate(column.to_pylist()):
+    for row, words in enumerate(as_python(column, where)):
         if not words or any(not word or " " in word for word in words):
             raise DataError(
                 "not a list of words", where=where, found=f"{words!r:.60} in row {row}",
@@ -41,7 +42,7 @@ def read_tags(column: pa.ChunkedArray, sentences: Sequence[str], names: Sequence
     _check_lists(column, pa.types.is_integer, "list<int64>", where)
     counts = [sentence.count(" ") + 1 for sentence in sentences]
     tags = np.full((len(sentences), max(counts)), NO_WORD, np.int64)
-    for row, (given, count) in enumerate(zip(column.to_pylist(), counts, strict=True)):
+    for row, (given, count) in enumerate(zip(as_python(column, where), counts, strict=True)):
         if given is None or len(given) != count:
             raise DataError("words and tags do not pair up", where=where, expected=f"{count} tags",
                             found=f"{len(given or ())} in row {row}", fix="remove the row")  # fmt: skip
@@ -55,7 +56,7 @@ def read_tags(column: pa.ChunkedArray, sentences: Sequence[str], names: Sequence
 
 def _check_lists(column: pa.ChunkedArray, holds: Callable[[pa.DataType], bool], expected: str, where: str) -> None:
     kind = column.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind)) or not holds(kind.value_type):
+    if not is_list(kind) or not holds(kind.value_type):
         raise DataError("wrong type of column", where=where, found=kind, expected=expected,
                         fix="write the columns of the Hugging Face data set")  # fmt: skip
 

@@ -33,12 +33,13 @@ class HubSource:
         where = f"{repository} {configuration}/{split}@{revision[:8]}"
         try:
             data = datasets.load_dataset(repository, configuration, split=split, revision=revision)
+            assert isinstance(data, datasets.Dataset), type(data)
+            table = data.with_format("arrow")[:]
         # Offline it is a ConnectionError (an OSError), a ValueError where only other configurations are cached,
         # and a DatasetsError where a download is broken.
         except (OSError, ValueError, DatasetsError) as error:
             raise DataError("the hub has not given the data", where=where, found=str(error), fix=OFFLINE) from error
-        assert isinstance(data, datasets.Dataset), type(data)
-        found = read_columns(data.with_format("arrow")[:], task, split, where)
+        found = read_columns(table, task, split, where)
         feature = data.features.get(task.answer_column)
         names = getattr(getattr(feature, "feature", feature), "names", None)  # a list's are those of what it holds
         if names is not None:

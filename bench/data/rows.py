@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from bench.core.errors import DataError, SpecError
 from bench.data.answers import Answers, read_answers
-from bench.data.entities import read_tags, read_words
+from bench.data.entities import NO_WORD, read_tags, read_words
+from bench.data.parquet import as_text, as_values, check_columns
 from bench.data.tasks import SCORE_RANGE, Task
 
 UNLABELLED = -1
@@ -104,13 +105,7 @@ def read_columns(table: pa.Table, task: Task, split: str, where: str) -> Texts:
 
     Raises DataError naming `where` and the field.
     """
-    wanted = (*task.columns, task.answer_column)
-    for name in wanted:
-        if name not in table.column_names:
-            raise DataError(
-                f"column {name!r} is missing", where=where, found=", ".join(table.column_names) or "no columns",
-                expected=", ".join(wanted), fix="write the columns of the Hugging Face data set",
-            )  # fmt: skip
+    check_columns(table.column_names, (*task.columns, task.answer_column), where)
     if table.num_rows == 0:
         raise DataError("no rows", where=where, found="0", expected="at least 1", fix="write the split again")
     if task.tags:
@@ -123,32 +118,44 @@ def read_columns(table: pa.Table, task: Task, split: str, where: str) -> Texts:
     return Texts(texts, _labels(table, task, split, where))
 
 
+def joined(parts: Sequence[Texts]) -> Texts:
+    """The examples of several files, one after another."""
+    if len(parts) == 1:
+        return parts[0]
+    columns = tuple([text for part in parts for text in part.columns[i]] for i in range(len(parts[0].columns)))
+    labels = [part.labels for part in parts]
+    if labels[0].ndim == 2:  # of tags, whose rows are as long as the longest of their file
+        width = max(one.shape[1] for one in labels)
+        labels = [np.pad(one, ((0, 0), (0, width - one.shape[1])), constant_values=NO_WORD) for one in labels]
+    return Texts(columns, np.concatenate(labels), tuple(one for part in parts for one in part.answers))
+
+
 def _texts(table: pa.Table, name: str, where: str) -> list[str]:
-    column, kind = table[name], table.schema.field(name).type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind)):
-        raise DataError("not text", where=f"{where}, field {name}", found=kind, expected="string")
+    column = as_text(table[name], f"{where}, field {name}")
     _check_gaps(column, f"{where}, field {name}")
     return column.to_pylist()
 
 
 def _labels(table: pa.Table, task: Task, split: str, where: str) -> np.ndarray:
-    column, kind, where = table["label"], table.schema.field("label").type, f"{where}, field label"
+    where = f"{where}, field label"
+    column = as_values(table["label"])
     wanted = pa.types.is_floating if task.regression else pa.types.is_integer
-    if not wanted(kind):
+    if not wanted(column.type):
         raise DataError(
-            "wrong type of label", where=where, found=kind, expected="float32" if task.regression else "int64",
+            "wrong type of label", where=where, found=column.type, expected="float32" if task.regression else "int64",
             fix="write scores" if task.regression else "write label ids: " + _legend(task),
         )  # fmt: skip
     _check_gaps(column, where)
-    labels = column.to_numpy().astype(np.float32 if task.regression else np.int64)
-    check_labels(labels, task, split, where)
-    return labels
+    labels = column.to_numpy()
+    check_labels(labels, task, split, where)  # before they are narrowed: what is too large would come out otherwise
+    return labels.astype(np.float32 if task.regression else np.int64)
 
 
 def _check_gaps(column: pa.ChunkedArray, where: str) -> None:
     if column.null_count:
         row = int(np.flatnonzero(column.is_null().to_numpy())[0])
-        raise DataError("empty cells", where=where, found=f"{column.null_count}, first in row {row}", expected="none")
+        raise DataError("empty cells", where=where, found=f"{column.null_count}, first in row {row}", expected="none",
+                        fix="fill them, or leave those rows out")  # fmt: skip
 
 
 def _legend(task: Task) -> str:

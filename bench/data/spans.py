@@ -45,6 +45,12 @@ class _Passage:
 def check_windows(length: int, stride: int, most_question: int) -> None:
     """Raises SpecError where windows would leave out a part of a context."""
     room = length - most_question - AROUND
+    if room < 1:
+        raise SpecError(
+            "the windows leave no room for a context", where="max_length", found=length,
+            expected=f"{most_question + AROUND + 1} or more, with a question of {most_question}",
+            fix="set a smaller windows.question, or a larger max_length",
+        )  # fmt: skip
     if not 0 < stride <= room:
         raise SpecError(
             "the windows do not cover a context", where="windows.stride", found=stride,

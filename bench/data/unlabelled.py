@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.core.errors import DataError
+from bench.data.reading import missing, text_chunks
 
 
 def read_unlabelled(path: Path, columns: int) -> tuple[list[str], ...]:
@@ -13,12 +14,9 @@ def read_unlabelled(path: Path, columns: int) -> tuple[list[str], ...]:
     Raises DataError for a file that is missing, empty, of another encoding, or with a line of more or fewer texts.
     """
     if not path.is_file():
-        raise DataError("the unlabelled text is not a file", where="--unlabelled", found=path, expected="a text file",
-                        fix="check the path")  # fmt: skip
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise DataError("not text", where=path, found=error, expected="UTF-8", fix="convert the file") from error
+        raise DataError("the unlabelled text is not a file", where="--unlabelled", expected="a text file",
+                        found=path if path.exists() else missing(path), fix="check the path")  # fmt: skip
+    lines = "".join(text_chunks(path)).split("\n")  # no other sign ends a line: a text may hold U+2028
     found: tuple[list[str], ...] = tuple([] for _ in range(columns))
     for number, line in enumerate(lines, 1):
         if not line.strip():

@@ -374,7 +374,10 @@ def test_corpus_of_a_folder(tmp_path: Path) -> None:
     [
         (lambda folder: folder / "nowhere", "no corpus there; in --corpus"),
         (lambda folder: folder, "no corpus there"),
-        (lambda folder: write(folder / "a.parquet", {"a": ["x"], "b": ["y"]}), "no column to read text.*found a, b"),
+        (
+            lambda folder: write(folder / "a.parquet", {"a": ["x"], "b": ["y"]}),
+            r"no column to.*found a \(string\), b",
+        ),
         (lambda folder: write(folder / "a.parquet", {"text": ["", " "]}), "no text; in .*a.parquet"),
     ],
 )
