@@ -63,6 +63,8 @@ class StageEntry(_Part):
     cached: bool = False
     teacher_logits: Literal["made", "cache"] | None = None
     """Where the stage had the teacher's logits from, once per example; None where it did not ask for them."""
+    corpus_tokens: int | None = None
+    """Tokens of corpus that the stage was given, once per token; None where it read none."""
 
 
 class Measurement(_Part):

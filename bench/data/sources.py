@@ -7,13 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.data.corpus import corpus_sha256, corpus_texts
+from bench.data.corpus import check_corpus, corpus_sha256, corpus_texts
 from bench.data.folder import FolderSource
 from bench.data.hub import HubSource
 from bench.data.rows import Rows, check_labels, check_split, content_sha256
 from bench.data.tasks import Task
 
-__all__ = ["Rows", "Source", "SyntheticSource", "corpus_sha256", "corpus_texts", "open_source"]
+__all__ = ["Rows", "Source", "SyntheticSource", "check_corpus", "corpus_sha256", "corpus_texts", "open_source"]
 
 
 class Source(Protocol):

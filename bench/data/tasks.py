@@ -146,9 +146,28 @@ def get_task(name: str) -> Task:
     return TASKS[name]
 
 
+def check_classes(task: Task, split: str, labels: np.ndarray, where: object) -> None:
+    """Raises DataError where all rows of a split [N, ...] have one answer: nothing can be learned or told from it."""
+    if task.spans or len(labels) == 0:
+        return
+    if task.tags:
+        if not (labels > 0).any():
+            raise DataError("no row has an entity", where=f"{where}, {task.name} {split}", found="one class, O",
+                            expected="two or more", fix=_MORE_CLASSES)  # fmt: skip
+    elif (labels == labels[0]).all():
+        what = "score" if task.regression else "class"
+        name = labels[0] if task.regression else f"{labels[0]} {task.labels[int(labels[0])]}"
+        raise DataError(f"all rows have one {what}", where=f"{where}, {task.name} {split}", expected="two or more",
+                        found=f"{len(labels)} of {name}", fix=_MORE_CLASSES)  # fmt: skip
+
+
+_MORE_CLASSES = "give rows of several classes; the first rows of a sorted file have one"
+
+
 def floor(task: Task, labels: np.ndarray) -> float:
     """The lowest primary score that a fine-tuned teacher may have on these labels [N]: majority class plus a margin.
 
+    The margin is at most half of what is left up to 1, so that rows of nearly one class leave something to reach.
     Raises DataError where there are no labels.
     """
     if len(labels) == 0:
@@ -160,4 +179,4 @@ def floor(task: Task, labels: np.ndarray) -> float:
         constant = 2 * positive / (1 + positive)  # recall 1, precision = share of positives
     else:
         constant = float(np.bincount(labels).max() / len(labels))
-    return constant + task.margin
+    return constant + min(task.margin, (1.0 - constant) / 2)

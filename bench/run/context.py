@@ -43,6 +43,7 @@ class StageContext:
     ):  # fmt: skip
         self.logs: list[FitLog] = []
         self.dev_looks = 0
+        self.corpus_tokens: int | None = None
         self.teacher_logits_from: Literal["made", "cache"] | None = None
         self._job, self._plan, self._inputs = job, plan, job.inputs
         self._accelerator, self._ask, self._bars = accelerator, ask, bars
@@ -122,11 +123,15 @@ class StageContext:
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self._need_corpus()
-        return self._inputs.sentence_pairs(self._tokenizer_folder, max_tokens, max_length, short)
+        return self._counted(self._inputs.sentence_pairs(self._tokenizer_folder, max_tokens, max_length, short))
 
     def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
         self._need_corpus()
-        return self._inputs.corpus(self._tokenizer_folder, max_tokens, max_length, min_length)
+        return self._counted(self._inputs.corpus(self._tokenizer_folder, max_tokens, max_length, min_length))
+
+    def _counted(self, corpus: Encoded) -> Encoded:
+        self.corpus_tokens = (self.corpus_tokens or 0) + len(corpus.tokens)
+        return corpus
 
     def _need_corpus(self) -> None:
         if self._inputs.corpus_identity is None:

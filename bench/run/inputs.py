@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.files import whole_folder
 from bench.core.spec import digest
-from bench.data import answers, entities, spans, synthetic, tags
+from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
+from bench.data.corpus import gathered
 from bench.data.metrics import compute
-from bench.data.pairs import sentence_pairs, sentences
 from bench.data.rows import UNLABELLED, Texts
-from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
-from bench.data.tasks import Task
+from bench.data.sources import Rows, check_corpus, corpus_sha256, corpus_texts, open_source
+from bench.data.tasks import Task, check_classes
 from bench.data.unlabelled import read_unlabelled
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
@@ -31,7 +33,11 @@ from bench.train import predict
 from bench.train.recipe import EncoderFacts
 from bench.train.settings import Windowing
 
+log = logging.getLogger(__name__)
+
 SYNTHETIC_SENTENCES = 60_000
+SHORTEST = 3
+"""Tokens of a sequence of one word: no line is shorter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +91,22 @@ class Inputs:
         given = [number for number in (self.request.limit, self.request.labels) if number is not None]
         return min(given, default=None)
 
+    def check(self, task: Task) -> None:
+        """Raises DataError for rows that nothing can be learned from or scored on, or text that is none."""
+        self.check_labels(task)
+        for split in (task.train, *task.scored):
+            if split:
+                rows = self.rows(task, split) if split in task.scored else self.whole(task, split)
+                check_classes(task, split, rows.labels, self.request.source)
+        if self.request.unlabelled and not (task.spans or task.tags):
+            self._unlabelled(len(task.columns))
+
     def check_labels(self, task: Task) -> None:
         """Raises SpecError where more labels are asked for than there are rows."""
         labels, rows = self.request.labels, len(self.whole(task, task.train).take(self.request.limit))
         if labels is not None and labels > rows:
             raise SpecError("--labels is more than the task has", where=task.name, found=labels,
                             expected=f"1 to {rows}", fix="leave it out to use every label")  # fmt: skip
-
-    def check_unlabelled(self, task: Task) -> None:
-        """Raises DataError where the user's unlabelled text is not what the task reads."""
-        if self.request.unlabelled:
-            self._unlabelled(len(task.columns))
 
     def all_texts(self, task: Task) -> Texts:
         """All in-domain text: labelled rows, then those whose label is withheld, then the user's unlabelled file.
@@ -165,66 +176,61 @@ class Inputs:
 
     @functools.cached_property
     def corpus_identity(self) -> str | None:
-        """A hash of the corpus, or None when there is none."""
+        """A hash of the corpus, or None when there is none. Raises DataError for one that cannot be read."""
         if self.request.corpus:
             return corpus_sha256(Path(self.request.corpus))
         if self.request.source == "synthetic":
             return f"synthetic-{synthetic.VERSION}-{SYNTHETIC_SENTENCES}"
         return None
 
-    def _documents(self) -> list[str]:
-        if self.request.corpus:
-            return [
-                line for text in corpus_texts(Path(self.request.corpus)) for line in text.split("\n") if line.strip()
-            ]
-        return synthetic.corpus(SYNTHETIC_SENTENCES)
+    @functools.cached_property
+    def _corpus_documents(self) -> int:
+        """How many documents the user's corpus has, 2 for two or more; all of it is verified."""
+        assert self.request.corpus is not None
+        return check_corpus(Path(self.request.corpus))
+
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
+    def check_corpus(self, tokenizer_folder: Path, max_length: int, min_length: int, pairs: bool = False) -> bool:
+        """Whether its lines are long enough by themselves; where none is, they are read together.
+
+        Raises DataError for a corpus that would give a stage nothing: asked before anything runs.
+        """
+        if not self.request.corpus:
+            return True
+        if pairs and self._corpus_documents < 2:
+            raise DataError("sentence pairs need several documents", where=self.request.corpus, found="1",
+                            expected="2 or more",
+                            fix="separate documents by blank lines, or give a larger corpus")  # fmt: skip
+        assert self._corpus_documents
+        tokenizer = self.tokenizer(tokenizer_folder)
+        if budget.usable(budget.lines_of(self._documents()), tokenizer, max_length, min_length):
+            return True
+        if min_length <= SHORTEST or not budget.usable(self._together(), tokenizer, max_length, min_length):
+            raise budget.no_usable_text(self.request.corpus, min_length)
+        log.info("corpus=together reason='no line has %d tokens, the least that is taken'", min_length)
+        return False
+
+    def _together(self) -> Iterable[str]:
+        """The corpus as if it were one text: of short lines, as many as are a long one."""
+        return gathered(budget.lines_of(self._documents()), " ")
+
+    def _documents(self) -> Iterable[str]:
+        return corpus_texts(Path(self.request.corpus)) if self.request.corpus else synthetic.corpus(SYNTHETIC_SENTENCES)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def corpus(self, tokenizer_folder: Path, max_tokens: int, max_length: int, min_length: int) -> Encoded:
-        """Lines of the corpus in a fixed random order, cut into pieces, until `max_tokens` are gathered.
-
-        Pieces of which half or more is unknown are dropped, as the official DistilBERT script does.
-        """
-        tokenizer = self.tokenizer(tokenizer_folder)
-        lines = self._documents()
-        order = np.random.default_rng(0).permutation(len(lines))
-        words = Vocabulary.of(tokenizer)
-        pieces: list[list[int]] = []
-        total = 0
-        for start in range(0, len(order), 1000):
-            chosen = [lines[i] for i in order[start : start + 1000]]
-            for ids in tokenizer(chosen, add_special_tokens=False, verbose=False)["input_ids"]:
-                for cut in range(0, len(ids), max_length - 2):
-                    body = ids[cut : cut + max_length - 2]
-                    if len(body) + 2 >= min_length and 2 * sum(i == words.unknown for i in body) < len(body):
-                        pieces.append([words.cls, *body, words.sep])
-                        total += len(body) + 2
-                if total >= max_tokens:
-                    return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0), words.pad)
-        if not pieces:
-            raise DataError("the corpus holds no usable text", where=self.request.corpus, expected="lines of text")
-        return Encoded.from_lists(pieces, [[0] * len(p) for p in pieces], np.empty(0), words.pad)
+        """Lines of the corpus as sequences, until `max_tokens` are gathered; see `budget.sequences`."""
+        apart = self.check_corpus(tokenizer_folder, max_length, min_length)
+        lines = budget.Packed(budget.lines_of(self._documents()) if apart else self._together())
+        return _told(budget.sequences(lines, self.tokenizer(tokenizer_folder), max_tokens, max_length, min_length,
+                                      self.request.corpus), max_tokens)  # fmt: skip
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def sentence_pairs(self, tokenizer_folder: Path, max_tokens: int, max_length: int, short: float) -> Encoded:
-        """Pairs of sentence runs from documents in a fixed random order, until `max_tokens` are gathered.
-
-        Only as many documents are tokenised as hold about twice the tokens that are asked for.
-        """
+        """Pairs of sentence runs from documents, until `max_tokens` are gathered; see `budget.pairs`."""
         tokenizer = self.tokenizer(tokenizer_folder)
-        words = Vocabulary.of(tokenizer)
-        texts = list(corpus_texts(Path(self.request.corpus))) if self.request.corpus else self._documents()
-        documents: list[list[list[int]]] = []
-        total = 0
-        for number in np.random.default_rng(0).permutation(len(texts)):
-            parts = sentences(texts[number])
-            ids = tokenizer(parts, add_special_tokens=False, verbose=False)["input_ids"] if parts else []
-            documents.append([sentence for sentence in ids if sentence])
-            total += sum(map(len, documents[-1]))
-            if total >= 2 * max_tokens:
-                break
-        pairs = sentence_pairs(documents, words.cls, words.sep, max_length, max_tokens, 0, short)
-        return replace(pairs, pad=words.pad)
+        found = budget.pairs(budget.Packed(self._documents()), tokenizer, max_tokens, max_length, short)
+        return _told(found, max_tokens)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def tokenizer(self, folder: Path) -> PreTrainedTokenizerBase:
@@ -254,6 +260,13 @@ class Inputs:
                 "the tokenizer of the checkpoint does not serve", where=found.folder, found=error
             ) from error
         return found
+
+
+def _told(corpus: Encoded, asked: int) -> Encoded:
+    """Says where a corpus has less than the budget; the record holds what was used."""
+    if len(corpus.tokens) < asked:
+        log.info("corpus_tokens=%d asked=%d reason='the corpus gave no more'", len(corpus.tokens), asked)
+    return corpus
 
 
 @functools.cache

@@ -202,8 +202,7 @@ class Planner:
         """All jobs of the request. Verifies every split that they read; raises what is wrong with any of them."""
         jobs: dict[Spec, Job] = {}
         for task in self.tasks:
-            self.inputs.check_labels(task)
-            self.inputs.check_unlabelled(task)
+            self.inputs.check(task)
             for seed in self.request.seed_list:
                 for stack in self.stacks:
                     tasks = (self._default_tasks(one.recipe) if not self.request.task else one.recipe.tasks
@@ -306,8 +305,10 @@ class Planner:
             }  # fmt: skip
             for name, checkpoint in (("checkpoint", encoder), ("released", released)):
                 content |= {name: checkpoint_identity(checkpoint.folder)} if checkpoint else {}
-            corpus = stage.needs == "corpus" or (stage.needs == "lm_head" and not (self.facts and self.facts.lm_head))
-            content |= {"corpus": self._corpus(spec, stage)} if corpus else {}
+            corpus = stage.needs in ("corpus", "pairs") or (
+                stage.needs == "lm_head" and not (self.facts and self.facts.lm_head)
+            )
+            content |= {"corpus": self._corpus(spec, stage, hyper, folder)} if corpus else {}
             if not stage.task_free:
                 content |= {"task": task.name, "data": self.inputs.data_identity(task)}
                 if task.kind in READERS:
@@ -322,11 +323,16 @@ class Planner:
                         "give its pre-trained encoder", self.checkpoint.architecture, ", ".join(copied))  # fmt: skip
             self._warned = True
 
-    def _corpus(self, spec: Spec, stage: Stage) -> str:
+    def _corpus(self, spec: Spec, stage: Stage, hyper: Settings, folder: Path) -> str:
+        """What a stage reads of the corpus, as a hash. Raises what is wrong with the corpus."""
         if self.inputs.corpus_identity is None:
             raise SpecError("no corpus is given", where=f"{spec}, stage {stage.name}",
                             fix="add --corpus FILE_OR_FOLDER (.txt or .parquet)")  # fmt: skip
-        return digest([self.inputs.corpus_identity, module_hash("bench.data.pairs")])
+        for settings in (getattr(hyper, name) for name in stage.uses):
+            if hasattr(settings, "corpus_tokens"):
+                self.inputs.check_corpus(folder, settings.max_length, getattr(settings, "min_length", 1),
+                                         stage.needs == "pairs")  # fmt: skip
+        return digest([self.inputs.corpus_identity, module_hash("bench.data.budget")])
 
 
 def _asked_key(asked: str, base: Job | None, teachers: tuple[Job, ...]) -> str:

@@ -19,8 +19,9 @@ from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss
 from bench.train.settings import Group, Settings, Training, Windowing
 
-Need = Literal["task", "corpus", "lm_head"]
-"""`lm_head` is a corpus, too, but only where the given encoder has no masked-LM head."""
+Need = Literal["task", "corpus", "pairs", "lm_head"]
+"""`pairs` is a corpus of several documents; `lm_head` a corpus, too, but only where the given encoder has no masked-LM
+head."""
 Asked = Literal["base", "pretrained", "fine_tuned"]
 """The finished model that a run starts from; its teacher before and after fine-tuning on the task."""
 

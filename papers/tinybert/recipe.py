@@ -220,7 +220,7 @@ _TASK = ("augmentation", "max_length", "clip_per_tensor")
 _WORDS = Stage(prepare_words, uses=("head",), task_free=True, needs="lm_head", asks=("pretrained",))
 """First in every chain, so that general distillation is shared by variants with augmentation and without."""
 _INITIALISE = Stage(initialise_student, uses=("student",), task_free=True, needs=None, asks=("pretrained",))
-_GENERAL = Stage(distil_general, uses=("general", "clip_per_tensor"), task_free=True, needs="corpus",
+_GENERAL = Stage(distil_general, uses=("general", "clip_per_tensor"), task_free=True, needs="pairs",
                  asks=("pretrained",))  # fmt: skip
 _PRETRAIN = Stage(pretrain_student, uses=("pretrain",), task_free=True, needs="corpus")
 _RELEASED = Stage(load_released, uses=("released", "student"), task_free=True, needs=None, asks=("pretrained",))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.core.errors import DataError
-from bench.data.pairs import sentence_pairs, sentences
+from bench.data.pairs import Documents, sentence_pairs, sentences
 
 CLS, SEP = 1, 2
 
@@ -28,7 +28,7 @@ def split(row: np.ndarray) -> tuple[list[int], list[int]]:
 
 def rows(**changes) -> tuple[list[tuple[list[int], list[int]]], list[int]]:
     given = {"max_length": 24, "max_tokens": 10**9, "seed": 0} | changes
-    found = sentence_pairs(corpus(), CLS, SEP, **given)
+    found = sentence_pairs(Documents(corpus()), CLS, SEP, **given)
     edges = list(zip(found.offsets[:-1], found.offsets[1:], strict=True))
     for start, stop in edges:
         a, b = split(found.tokens[start:stop])
@@ -64,7 +64,7 @@ def test_short_pairs_tokens_and_seeds() -> None:
 
 def test_one_document_is_too_few() -> None:
     with pytest.raises(DataError, match="several documents"):
-        sentence_pairs([[[5, 6]], []], CLS, SEP, 24, 100, 0)
+        sentence_pairs(Documents([[[5, 6]], []]), CLS, SEP, 24, 100, 0)
 
 
 def test_a_document_is_cut_into_sentences() -> None:

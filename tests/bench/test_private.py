@@ -44,6 +44,7 @@ def test_a_path_of_this_folder_is_relative(tmp_path: Path) -> None:
 
 def test_settings_keep_what_they_are() -> None:
     found = cleaned_settings({"released": "/home/alice smith/m", "lr": 1e-4, "bits": [2, 3], "name": "a/b",
-                              "use": True, "deep": {"word_vectors": "/data/asmith/glove.txt"}, "none": None, "empty": ""})  # fmt: skip
+                              "use": True, "deep": {"word_vectors": "/data/asmith/glove.txt"}, "none": None,
+                              "empty": ""})  # fmt: skip
     assert found == {"released": "~/m", "lr": 1e-4, "bits": [2, 3], "name": "a/b", "use": True,
                      "deep": {"word_vectors": "/data/USER/glove.txt"}, "none": None, "empty": ""}  # fmt: skip
