@@ -10,6 +10,8 @@ from bench.cli.options import Json, Results, Variants
 from bench.cli.output import quiet_libraries, say_json, say_table
 from bench.core.errors import SpecError
 
+MOST_MINUTES = 7 * 24 * 60
+
 
 def command(
     variant: Variants = None,
@@ -32,7 +34,7 @@ def command(
     from bench.measure.session import FULL, QUICK
     from bench.run import shapes
 
-    effort = replace(QUICK if quick else FULL, until=_share(until), minutes=minutes)
+    effort = replace(QUICK if quick else FULL, until=_share(until), minutes=_minutes(minutes))
     batches = _numbers("--batch", batch or ("1" if quick else "1,32"))
     request = shapes.Request(
         tuple(variant or ()), batches, length, _numbers("--threads", threads),
@@ -45,16 +47,30 @@ def command(
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:
+    """Numbers parted by commas, each once. Raises SpecError for anything else."""
     try:
-        return tuple(int(part) for part in text.split(",") if part)
+        found = tuple(dict.fromkeys(int(part) for part in text.split(","))) if text else ()
     except ValueError:
         raise SpecError(f"{option} is not a list of numbers", found=text, expected="for example 1,32") from None
+    return found
 
 
 def _share(text: str) -> float | None:
+    """A share given in per cent. Raises SpecError for what no interval can be: only more than 0 and less than 100%."""
     if not text:
         return None
     try:
-        return float(text.removesuffix("%")) / 100
+        share = float(text.strip().removesuffix("%")) / 100
     except ValueError:
-        raise SpecError("--until is not a share", found=text, expected="for example 3%") from None
+        share = float("nan")
+    if not 0 < share < 1:
+        raise SpecError("--until is not a share", found=text, expected="more than 0% and less than 100%",
+                        fix="for example --until 3%")  # fmt: skip
+    return share
+
+
+def _minutes(minutes: float) -> float:
+    """Raises SpecError for a time that does not pass, or does not end."""
+    if not 0 < minutes <= MOST_MINUTES:
+        raise SpecError("--minutes is no time to measure", found=minutes, expected=f"more than 0, up to {MOST_MINUTES}")
+    return minutes

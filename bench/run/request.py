@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import difflib
+import json
+import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from bench.core.errors import SpecError
 from bench.core.spec import SCALES
@@ -15,30 +19,46 @@ SEEDS = {"smoke": 1, "small": 3, "full": 5}
 """Seeds per run when none are asked for; the papers' own aggregation is a median of 5."""
 
 
+MOST_SEEDS = 1000
+"""More than anybody waits for; what is larger is a slip, and its jobs would fill the memory."""
+
+
+def _path(text: str) -> str:
+    """A path with its `~` written out: where a shell has not done it, nothing else will."""
+    path = os.path.expanduser(text)
+    if path.startswith("~"):
+        raise ValueError("a path whose home folder is known")
+    return path
+
+
+Text = Annotated[str, Field(min_length=1)]
+PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
+
+
 class Request(BaseModel):
     """Selectors and budgets of `bench plan` and `bench run`; a profile has the same keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     scale: str = "smoke"
-    paper: tuple[str, ...] = ()
-    variant: tuple[str, ...] = ()
-    task: tuple[str, ...] = ()
-    seeds: int | None = Field(default=None, ge=1)
-    teacher: str | None = None
-    data: str | None = None
-    corpus: str | None = None
+    paper: tuple[Text, ...] = ()
+    variant: tuple[Text, ...] = ()
+    task: tuple[Text, ...] = ()
+    seeds: int | None = Field(default=None, ge=1, le=MOST_SEEDS)
+    teacher: PathText | None = None
+    data: PathText | None = None
+    corpus: PathText | None = None
     limit: int | None = Field(default=None, ge=1)
     """Training rows per task at most."""
     dev_limit: int | None = Field(default=None, ge=1)
     """Rows per scored split at most."""
     labels: int | None = Field(default=None, ge=1)
     """Training rows per task that keep their label, for teacher and student alike; the others are unlabelled text."""
-    unlabelled: str | None = None
+    unlabelled: PathText | None = None
     """A file of further unlabelled text: an example a line, the two texts of a pair parted by a tab."""
     set: dict[str, str] = Field(default_factory=dict)
-    results: str = "results"
-    checkpoint_minutes: float = Field(default=5.0, ge=0)
+    results: PathText = "results"
+    checkpoint_minutes: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How often a long stage is checkpointed."""
 
     @property
@@ -56,42 +76,90 @@ def read(scale_or_file: str, given: dict[str, Any]) -> Request:
 
     Raises SpecError for an unknown scale, a missing profile, a wrong key or a wrong value.
     """
-    content: dict[str, Any] = {}
-    where = "command line"
-    if scale_or_file.endswith(".toml"):
-        where = scale_or_file
-        try:
-            content = tomllib.loads(Path(scale_or_file).read_text())
-        except FileNotFoundError as error:
-            raise SpecError("the profile does not exist", where=where, fix="check the path") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
-            raise SpecError("the profile cannot be read", where=where, found=error, expected="a TOML file") from error
-        if isinstance(content.get("set"), dict):
-            content["set"] = {name: str(value) for name, value in content["set"].items()}
-    else:
-        content["scale"] = scale_or_file
-    content |= {name: value for name, value in given.items() if value not in (None, (), {}, [])}
+    profile = scale_or_file.endswith(".toml")
+    where = scale_or_file if profile else "command line"
+    content = _profile(scale_or_file) if profile else {"scale": scale_or_file}
+    given = {name: value for name, value in given.items() if value not in (None, (), {}, [])}
+    if isinstance(content.get("set"), dict):
+        content["set"] |= given.pop("set", {})  # one change on the command line does not undo the profile's others
+    content |= given
     try:
         request = Request.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise SpecError(
-            "the request does not fit", where=f"{where}: {'.'.join(map(str, first['loc']))}",
-            found=repr(first.get("input")), expected=f"one of {', '.join(Request.model_fields)}"
-            if first["type"] == "extra_forbidden" else first["msg"],
-        ) from error  # fmt: skip
+        raise _does_not_fit(error, where) from error
     if request.scale not in SCALES:
-        raise SpecError("unknown scale", where=where, found=request.scale, expected=f"one of {', '.join(SCALES)}",
-                        fix="for paper-sized shapes use bench measure")  # fmt: skip
+        raise _unknown_scale(request.scale, where)
     return request
 
 
+def _profile(name: str) -> dict[str, Any]:
+    """The content of a profile. Raises SpecError for one that is missing, or no TOML of this kind."""
+    try:
+        content = tomllib.loads(Path(name).expanduser().read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise SpecError("the profile does not exist", where=name, fix="check the path") from error
+    except (ValueError, OSError, RuntimeError, RecursionError) as error:  # of TOML, of UTF-8, of the system, no home
+        raise SpecError("the profile cannot be read", where=name, found=error, expected="a TOML file in UTF-8",
+                        fix="correct that line") from error  # fmt: skip
+    for key, value in content.items():
+        if isinstance(value, bool):  # which would pass for a number
+            raise SpecError("the request does not fit", where=f"{name}: {key}", found=str(value).lower(),
+                            expected="no true or false", fix="give a number or a text")  # fmt: skip
+    if isinstance(content.get("set"), dict):
+        content["set"] = _flat(content["set"], name)
+    return content
+
+
+def _flat(table: Mapping[str, Any], where: str, before: str = "") -> dict[str, str]:
+    """The changes of [set] by dotted name, whether a key is quoted ("a.b" = 1) or not (a.b = 1), as --set takes them.
+
+    Raises SpecError for a field that stands there in both ways.
+    """
+    found: dict[str, str] = {}
+    for key, value in table.items():
+        name = before + key
+        more = _flat(value, where, f"{name}.") if isinstance(value, dict) else {name: _text(value)}
+        for double in found.keys() & more.keys():
+            raise SpecError("a field stands there twice", where=f"{where}: set", found=double, fix="keep one of them")
+        found |= more
+    return found
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, default=str) if isinstance(value, list) else str(value)
+
+
+def _does_not_fit(error: ValidationError, where: str) -> SpecError:
+    """The first of what a request says wrongly, with the name that was meant, or what it takes."""
+    first = error.errors()[0]
+    names, key = list(Request.model_fields), ".".join(map(str, first["loc"]))
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(key, names, 1)
+        return SpecError("the request does not fit", where=f"{where}: {key}", found=f"{first.get('input')!r:.80}",
+                         expected=f"one of {', '.join(names)}", fix=f"write {close[0]}" if close else "")  # fmt: skip
+    told = first["msg"].removeprefix("Value error, ")
+    told += ', for example ["wnli"]' if first["type"] == "tuple_type" else ""
+    return SpecError("the request does not fit", where=f"{where}: {key}", found=f"{first.get('input')!r:.80}",
+                     expected=told)  # fmt: skip
+
+
+def _unknown_scale(name: str, where: str) -> SpecError:
+    close = difflib.get_close_matches(name, SCALES, 1)
+    fix = f"write {close[0]}" if close else "for paper-sized shapes use bench measure"
+    if Path(name).is_file():
+        fix = "call a profile NAME.toml"
+    return SpecError("unknown scale", where=where, found=name, expected=f"one of {', '.join(SCALES)}", fix=fix)
+
+
 def parse_set(pairs: list[str]) -> dict[str, str]:
-    """`field=value` texts as a mapping. Raises SpecError for a text without an equals sign."""
-    out = {}
+    """`field=value` texts as a mapping. Raises SpecError for a text without an equals sign, or two for one field."""
+    out: dict[str, str] = {}
     for pair in pairs:
-        name, equals, value = pair.partition("=")
+        name, equals, value = (part.strip() for part in pair.partition("="))
         if not (name and equals):
             raise SpecError("--set takes field=value", found=pair, fix="for example --set fine_tune.lr=5e-5")
-        out[name.strip()] = value.strip()
+        if name in out and out[name] != value:
+            raise SpecError("--set gives a field two values", where=name, found=f"{out[name]} and {value}",
+                            expected="one", fix="leave one out")  # fmt: skip
+        out[name] = value
     return out

@@ -30,6 +30,12 @@ TASK = "shape"
 """Stands where a run has its task: a shape has none."""
 
 
+LONGEST = 512
+"""Positions of the papers' models."""
+MOST_EXAMPLES = 65_536
+"""Of one batch; whether that fits in memory is another question."""
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """What `bench measure` was asked for."""
@@ -46,13 +52,12 @@ class Request:
         unknown = sorted(set(self.backends) - set(BACKENDS))
         if unknown:
             raise SpecError("unknown backend", found=", ".join(unknown), expected=f"one of {', '.join(BACKENDS)}")
-        numbers = {"--batch": self.batches, "--length": (self.length,), "--threads": self.threads}
-        for option, values in numbers.items():
-            if any(value < 1 for value in values):
-                raise SpecError(f"{option} is not positive", found=values, expected="numbers from 1")
-        if max(self.threads, default=1) > environment.cores():
-            raise SpecError("--threads is more than this machine has", found=max(self.threads),
-                            expected=f"at most {environment.cores()}")  # fmt: skip
+        numbers = {"--batch": (self.batches, MOST_EXAMPLES), "--length": ((self.length,), LONGEST),
+                   "--threads": (self.threads, environment.cores())}  # fmt: skip
+        for option, (values, most) in numbers.items():
+            wrong = [value for value in values if not 1 <= value <= most]
+            if wrong:
+                raise SpecError(f"{option} is out of range", found=wrong[0], expected=f"numbers from 1 to {most}")
 
 
 def run(request: Request) -> list[Record]:

@@ -6,7 +6,7 @@ import difflib
 import json
 from collections.abc import Collection, Mapping
 from contextlib import suppress
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -19,7 +19,8 @@ BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation"})
 class Settings(BaseModel):
     """Base of every hyper-parameter model: frozen, strict about names, documented per field."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    # No setting of a method is infinite: what it would do, no optimiser does.
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False)
 
     def budget(self) -> dict[str, Any]:
         """The budget fields by dotted name, at any depth."""
@@ -93,6 +94,7 @@ class Settings(BaseModel):
                 node = node.get(part) if isinstance(node, dict) else None
             if not isinstance(node, dict) or last not in node:
                 raise unknown_field(path, self.names(), origin)
+            _check_size(path, value, origin)
             node[last] = value
         try:
             return type(self).model_validate(content)
@@ -117,12 +119,26 @@ def unknown_field(path: str, names: Collection[str], origin: str = "--set") -> S
     return SpecError(f"unknown field in {origin}", found=path, expected=f"one of {', '.join(shown)}")
 
 
+LARGEST = 10**12
+"""Of whole numbers: what is larger is a slip, and libraries count in 64 bits or fewer."""
+
+
+def _check_size(path: str, value: Any, origin: str) -> None:
+    """Raises SpecError for a number that no run could mean."""
+    numbers = value if isinstance(value, list | tuple) else [value]
+    for number in numbers:
+        with suppress(ValueError, TypeError, OverflowError):
+            if abs(int(number)) > LARGEST:
+                raise SpecError(f"a value in {origin} does not fit its field", where=path, found=f"{number!s:.40}",
+                                expected=f"at most {LARGEST}")  # fmt: skip
+
+
 def _value(text: str) -> Any:
     """A --set text as what it means: none, a list in JSON, else the text itself, which its field will read."""
     if text.lower() in ("none", "null"):
         return None
     if text.startswith("["):
-        with suppress(ValueError):
+        with suppress(ValueError, RecursionError):
             return json.loads(text)
     return text
 
@@ -153,6 +169,9 @@ WINDOWS = {
 """Scale -> tokens of a window and what else a task of spans takes; `full` is BERT's own SQuAD script."""
 
 
+Rate = Annotated[float, Field(ge=0, lt=1)]
+
+
 class Training(Settings):
     """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
 
@@ -166,7 +185,7 @@ class Training(Settings):
     """Batches per optimiser step."""
     lr: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Rate, Rate] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
     eps: float = Field(default=1e-8, gt=0)
     """AdamW's epsilon."""
