@@ -20,6 +20,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_DATASETS_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ["MPLBACKEND"] = "Agg"
+os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"  # what a test looks for on stderr is the bench's
 os.environ["BENCH_HOME"] = tempfile.mkdtemp(prefix="bench-tests-")
 
 from bench.core.record import Record

@@ -18,7 +18,7 @@ _SECRETS = (
     (re.compile(r"(?i)\b((?:bearer|token|password|secret)[=: ]+)[^\s'\",;]{8,}"), r"\1TOKEN"),
 )
 _SECRET_NAME = re.compile(r"TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|CREDENTIAL", re.I)
-_COMMON = frozenset({"root", "user", "admin", "nobody", "bert", "test", "runner", "data", "model", "bench"})
+_COMMON = frozenset({"root", "user", "admin", "nobody", "test", "runner", "data", "model", "bench"})
 """Names of users that are words of records, too, and tell nothing."""
 
 

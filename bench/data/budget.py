@@ -73,6 +73,7 @@ def usable(lines: Iterable[str], tokenizer: Any, max_length: int, min_length: in
 
 
 def no_usable_text(where: object, min_length: int) -> DataError:
+    """The error for a corpus in which no piece of `min_length` tokens can be used."""
     return DataError("the corpus holds no usable text", where=where, found=f"not {min_length} tokens or more of words "
                      "that the teacher's vocabulary knows", expected="lines of text", fix="give more text, in "
                      "the teacher's language")  # fmt: skip

@@ -258,7 +258,7 @@ def test_the_plan_says_that_a_teacher_cannot_serve(bench, tmp_path: Path, data: 
         path.parent.mkdir(exist_ok=True)
         text = ["good film", "bad film"] * 8
         pq.write_table(pa.table({"sentence1": text, "sentence2": text, "label": [1, 0] * 8}), path)
-    (tmp_path / "work" / "x.txt").write_text("a good film\n\nthe bad film\n")
+    (tmp_path / "work" / "x.txt").write_text("the good film " * 400 + "\n\nthe bad film\n")
     arguments = run_bert(tmp_path / "never", data)[2:]
     if "--task" in more:
         arguments = [word for word in arguments if word not in ("--task", "sst2")]

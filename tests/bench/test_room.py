@@ -26,7 +26,7 @@ def test_an_example_takes_what_its_largest_layer_does() -> None:
     assert room.example_bytes(model, 20) == 2 * room.example_bytes(model, 10)
 
 
-@pytest.mark.parametrize("batch", [10_000_000, 10**30])
+@pytest.mark.parametrize("batch", [60_000, 65_536])
 def test_a_batch_beyond_memory_is_refused_before_anything_starts(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,8 +53,8 @@ def bench_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 
     def run(paper: str, *arguments: str, teacher: str = "teacher", task: str = "sst2", scale: str = "smoke") -> Result:
         command = ["bench", "run", scale, "--paper", paper, "--task", task, "--teacher", str(folder / teacher),
-                   "--data", str(folder / "data"), "--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3",
-                   *arguments]  # fmt: skip
+                   "--data", str(folder / "data"),
+                   *settled("--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3", *arguments)]  # fmt: skip
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stopped:
             cli.main()
@@ -62,6 +62,18 @@ def bench_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
         return int(stopped.value.code or 0), out.out, out.err
 
     return run
+
+
+def settled(*arguments: str) -> list[str]:
+    """The arguments with one --set a field, the last: fixtures give what a test may change."""
+    words, changes, others = iter(arguments), {}, []
+    for word in words:
+        if word == "--set":
+            change = next(words)
+            changes[change.partition("=")[0]] = change
+        else:
+            others.append(word)
+    return [*others, *(word for change in changes.values() for word in ("--set", change))]
 
 
 def refused(result: Result, folder: Path, *words: str) -> None:

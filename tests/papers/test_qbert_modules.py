@@ -343,7 +343,9 @@ def test_shapes_of_stacks() -> None:
     assert shapes.packed("qbert-mp23", distil) == {"packed": 3 * layer * 5 // 8 + tables}
     assert shapes.packed("qbert-w4-e4", distil) == {"packed": 6 * layer // 2 + tables // 2}
     one = 2 * (20 * 6 + 20 * 5 + 2 * 20)
-    assert shapes.packed("qbert-mp23", lstm) == {"packed": one // 4 + 30 * 6}, "half of one layer is none"
+    assert shapes.packed("qbert-w2", lstm) == {"packed": one // 4 + 30 * 6}
+    with pytest.raises(SpecError, match="a mixture takes two layers or more"):
+        shapes.packed("qbert-mp23", lstm)
 
 
 def test_what_cannot_be_quantised_is_one_clear_line() -> None:

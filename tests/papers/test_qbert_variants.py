@@ -149,15 +149,6 @@ def test_one_layer_after_another_goes_by_the_damage_that_rounding_does() -> None
     assert [bits for bits, _ in trained] == [(32, 32, 4), (3, 32, 4), (3, 3, 4)], "the mean eigenvalue of layer 1 is 0"
 
 
-def test_a_model_with_a_tokenizer_of_its_own_is_trained_on_what_that_reads() -> None:
-    model = BertForSequenceClassification(BertConfig(**SHAPE, num_hidden_layers=1))
-    words: Any = object()
-    trained: list[Any] = []
-    chosen = settings.hyper(RECIPE.variants["qbert-w8"], "sst2", "full", None)
-    state = recipe.train_quantised(State({"model": model}, tokenizer=words), chosen, context(trained))
-    assert trained == [((8,), ("texts", 128, words))] and state.tokenizer is words
-
-
 def test_the_packed_file_is_weighed_in_parts(tmp_path: Any) -> None:
     model = from_float(BertForSequenceClassification(BertConfig(**SHAPE, num_hidden_layers=1)),
                        recipe._scheme(Hyper(), (4,))).train()  # fmt: skip
