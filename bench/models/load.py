@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
@@ -55,6 +56,10 @@ class Saved(Protocol):
 
 
 Own = TypeVar("Own", bound=type[nn.Module])
+
+ALONE = threading.RLock()
+"""Held while a model is made, loaded or trained: of threads one at a time. Random numbers are one stream a process, and
+transformers changes its classes for as long as it loads a model."""
 
 _OWN: dict[str, type[nn.Module]] = {}
 
@@ -109,7 +114,8 @@ def made(description: Mapping[str, Any]) -> nn.Module:
     if not issubclass(found, PreTrainedModel):
         return found.from_saved(content)
     config_class: Any = found.config_class
-    return found(config_class.from_dict(content | {"architectures": names}))
+    with ALONE:
+        return found(config_class.from_dict(content | {"architectures": names}))
 
 
 def load(given: Checkpoint | Path, model_class: type[nn.Module], apart: Sequence[str] = ()) -> PreTrainedModel:
@@ -131,10 +137,11 @@ def load(given: Checkpoint | Path, model_class: type[nn.Module], apart: Sequence
     places = placed(weights, config, model_class, apart)
     tensors = dict(weights.read(places.stored.values()))
     # transformers is given what was checked, under its own names: it decides on no file and on no name.
-    loaded: Any = model_class.from_pretrained(
-        None, config=config, state_dict={name: tensors[stored] for name, stored in places.stored.items()},
-        dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
-    )  # fmt: skip
+    with ALONE:
+        loaded: Any = model_class.from_pretrained(
+            None, config=config, state_dict={name: tensors[stored] for name, stored in places.stored.items()},
+            dtype=torch.float32, trust_remote_code=False, output_loading_info=True,
+        )  # fmt: skip
     model, report = loaded
     wrong = {*report["missing_keys"] - places.new, *report["unexpected_keys"], *map(str, report["mismatched_keys"])}
     assert not wrong, f"placed, and not loaded: {sorted(wrong)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,15 +14,13 @@ from torch import nn
 
 from bench.core.record import StageEntry
 from bench.core.spec import digest
+from bench.models import load
 from bench.run.cache import Cache
 from bench.run.context import StageContext
 from bench.run.plan import Job, StagePlan
 from bench.train.fit import peak_bytes
 from bench.train.progress import Bars, bar
 from bench.train.recipe import Asked, State
-
-_RANDOM = threading.Lock()
-"""Random numbers are one stream a process: of two jobs in one process one trains at a time, and sees its own."""
 
 
 @dataclass(slots=True)
@@ -86,7 +83,7 @@ def _execute(
     accelerator: Accelerator,
 ) -> State:  # fmt: skip
     context = _context(job, plan, cache, accelerator, bars)
-    with _RANDOM:
+    with load.ALONE:  # so that each of two jobs in one process sees its own random numbers
         started = time.monotonic()
         seed = int(digest([plan.seed, plan.stage.name])[:8], 16)
         random.seed(seed)
