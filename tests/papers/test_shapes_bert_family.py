@@ -252,7 +252,7 @@ def test_padding_is_not_attended(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_gradients_reach_every_parameter(name: str) -> None:
-    model = tiny(name)
+    model = tiny(name).double()  # some gradients are so small that a process which flushes denormals has zeros
     outputs.forward(model, rows(3, 9)).logits.square().sum().backward()
     gradients = {key: parameter.grad for key, parameter in model.named_parameters()}
     assert len(gradients) > 30 and all(gradient is not None for gradient in gradients.values())
