@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_model
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError, DeviceError, SpecError
@@ -61,7 +60,7 @@ class Model:
     def facts(self) -> dict[str, Any]:
         """Parameters, and bytes of the weights as they lie on disk."""
         with tempfile.TemporaryDirectory() as folder:
-            save_model(self.module, str(Path(folder) / "model.safetensors"))
+            load.write_weights(self.module, Path(folder) / load.WEIGHTS)
             size = folder_bytes(Path(folder))
         return {
             "parameters": parameters(self.module), "size_bytes": size, "device": self.device.type,

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 import transformers
-from safetensors.torch import load_model, save_model
+from safetensors.torch import load_model, save_file
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -187,12 +187,27 @@ def save(model: nn.Module, folder: Path, tokenizer_files: PreTrainedTokenizerBas
         content = json.dumps(described(model), indent=2, sort_keys=True)
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "config.json").write_text(content + "\n")
-        save_model(model, str(folder / WEIGHTS), metadata={"format": "pt"})
+        write_weights(model, folder / WEIGHTS)
     if tokenizer_files is not None:
         tokenizer_files.save_pretrained(folder)
     for file in folder.iterdir():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
+
+
+def write_weights(model: nn.Module, file: Path) -> None:
+    """Write every tensor of a module once, whole, under the first of its names, as safetensors.
+
+    Tensors that lie side by side in one piece of memory (the weights of an LSTM on a GPU) are written apart.
+    """
+    tensors: dict[str, torch.Tensor] = {}
+    for name, tensor in model.state_dict().items():
+        if not any(tensor.is_set_to(known) for known in tensors.values()):
+            tensors[name] = tensor
+    copies = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()
+    }
+    save_file(copies, file, metadata={"format": "pt"})
 
 
 def is_saved_in(model: nn.Module, folder: Path) -> bool:

@@ -135,3 +135,19 @@ def test_a_registered_class_must_say_how_it_is_saved(monkeypatch: pytest.MonkeyP
         load.save(silent(), tmp_path / "silent")
     with pytest.raises(AssertionError, match="cannot save a Own"):
         load.save(Own(2), tmp_path / "own")
+
+
+def test_an_lstm_whose_weights_lie_in_one_piece_of_memory_is_saved(tmp_path: Path) -> None:
+    """As cuDNN lays them out: each weight is a part of one flat tensor. One tensor with two names is written once."""
+    model = nn.ModuleDict({"lstm": nn.LSTM(3, 4, bidirectional=True), "one": nn.Linear(2, 2)})
+    model["two"] = model["one"]
+    weights = list(model["lstm"].parameters())
+    flat, done = torch.randn(sum(weight.numel() for weight in weights)), 0
+    for weight in weights:
+        weight.data = flat[done : done + weight.numel()].view_as(weight)
+        done += weight.numel()
+    load.write_weights(model, tmp_path / "model.safetensors")
+    stored, mine = load_file(tmp_path / "model.safetensors"), model.state_dict()
+    assert sorted(stored) == sorted(name for name in mine if not name.startswith("two."))
+    assert all(torch.equal(mine[name], tensor) for name, tensor in stored.items())
+    assert (tmp_path / "model.safetensors").stat().st_size < 4 * (flat.numel() + 6) + 4000
