@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from bench.core.errors import ModelError
 from bench.data.batches import Batches, Encoded, Transform, Vocabulary
 from bench.data.rows import Texts
 from bench.data.tasks import Task
@@ -60,8 +61,16 @@ class EncoderFacts:
     """Whether it comes with a masked-LM head, and not fine-tuned (such a one is loaded without)."""
     positions: int = 512
     """Rows of its position table: the longest input in tokens."""
-    types: int = 2
-    """Rows of its token-type table; pairs of texts need two."""
+    types: int | None = 2
+    """Rows of its token-type table; pairs of texts need two. None where it reads no token types."""
+    kind: str = ""
+    """Its architecture: transformers' `model_type`; empty of an encoder that the reference makes."""
+
+    def expect(self, kind: str) -> None:
+        """Refuse an encoder of another architecture than a method takes apart. Raises ModelError."""
+        if self.kind not in ("", kind):
+            raise ModelError("the teacher is of another architecture", found=f"model_type {self.kind}", expected=kind,
+                             fix="give one, or choose a method that reads a teacher's answers alone")  # fmt: skip
 
 
 class Context(Protocol):

@@ -8,6 +8,8 @@ At smoke scale it first pre-trains a little BERT of its own by masked LM on the 
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import Field
 from transformers import (
     BertConfig,
@@ -83,9 +85,9 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
 
 
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, given: Checkpoint | None) -> None:
-    """Refuse, before anything runs, a given encoder that is no BERT, or does not hold all of one.
+    """Refuse, before anything runs, an encoder that is neither a BERT nor fine-tuned, or does not hold all of one.
 
-    Raises: ModelError for another kind of model, an unknown class, and weights that do not fit the config.
+    Raises: ModelError for such a one, an unknown class, and weights that do not fit the config.
     """
     if given is None:
         return
@@ -106,12 +108,18 @@ def makes(chosen: Hyper) -> EncoderFacts | None:
 def model_class(given: Checkpoint) -> type[PreTrainedModel]:
     """The class that a given encoder is loaded as: with its masked-LM head where it has one, or fine-tuned.
 
-    Raises: ModelError for a model that is no BERT, or of a class that is neither an encoder nor fine-tuned on a task.
+    One that is fine-tuned may be of any architecture, as it is used as it is. Raises: ModelError for an encoder that
+    is no BERT, and for a class that is neither an encoder nor fine-tuned on a task.
     """
-    if given.config.model_type != "bert":
+    kind: str = given.config.model_type
+    if kind != "bert" and not given.kinds:
         raise ModelError("the teacher is not a BERT", where=given.folder,
-                         found=f"model_type {given.config.model_type}", fix="give a BERT")  # fmt: skip
-    found: type = load.architecture(given.architecture or "BertModel")
+                         found=f"model_type {kind}, {given.architecture or 'no architecture'}",
+                         expected="a BERT, or another encoder that is fine-tuned on the task",
+                         fix="give a BERT")  # fmt: skip
+    found: Any = load.architecture(given.architecture or "BertModel")
+    if kind != "bert":
+        return found
     if found in (BertForPreTraining, BertForMaskedLM, BertModel):
         return BertForMaskedLM if given.has_lm_head else BertModel
     if found not in load.BERT_HEADS.values():
@@ -158,7 +166,8 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     Source: Devlin et al. 2019, arXiv 1810.04805v2, appendix A.3.
     """
     found = state.model
-    if isinstance(found, tuple(load.BERT_HEADS.values())):
+    if load.kinds_of(type(found).__name__):
+        assert isinstance(found, PreTrainedModel), "only an encoder of transformers can be given"
         return State({"model": load.realign(found, ctx.task.labels)}, {"given_fine_tuned": True})
     assert isinstance(found, BertForMaskedLM | BertModel), "the stage before leaves a BERT"
     model = load.BERT_HEADS[ctx.task.kind](classifier_config(found.config, ctx.task))

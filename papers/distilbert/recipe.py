@@ -148,6 +148,7 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
     if released is not None:
         load.check_places(released, DistilBertForMaskedLM)
     elif encoder is not None:
+        encoder.expect("bert")
         teacher_layers(encoder.layers)
 
 

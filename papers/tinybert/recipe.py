@@ -58,7 +58,8 @@ def check(variant: Variant, chosen: Hyper, teacher: EncoderFacts | None, release
         load.check_places(released, BertModel, PROJECTIONS)
     if teacher is None:
         return
-    if teacher.types < 2 and any(stage.run is distil_general for stage in variant.stages):
+    teacher.expect("bert")
+    if (teacher.types or 1) < 2 and any(stage.run is distil_general for stage in variant.stages):
         raise ModelError("the teacher has one token type, and general distillation reads pairs of sentences",
                          where="type_vocab_size", found=teacher.types, expected=2,
                          fix="give a BERT with two token types")  # fmt: skip
