@@ -24,6 +24,8 @@ from transformers import (
 )
 
 from bench.models import load
+from bench.train.recipe import State
+from papers.bert.recipe import RECIPE, Hyper
 
 SIZES: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
                          "intermediate_size": 32, "max_position_embeddings": 130, "initializer_range": 0.2}  # fmt: skip
@@ -71,13 +73,11 @@ def test_it_teaches_a_student_and_is_scored_as_it_is(
 
 def test_its_labels_are_aligned_by_name(context: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """The scores of the recipe's model are the given one's with its two outputs exchanged."""
-    from papers.bert.recipe import RECIPE
-
     for kind, model in TEACHERS.items():
         load.save(model, tmp_path / kind, tokenizer)
         first, *_, last = (stage for stage in RECIPE.variants["bert"].stages if stage.encoder != "made")
         ctx = context("sst2", checkpoint=load.check(tmp_path / kind))
-        found: Any = last.run(first.run(None, None, ctx), None, ctx).model.eval()
+        found: Any = last.run(first.run(State(), Hyper(), ctx), Hyper(), ctx).model.eval()
         ids = torch.arange(5, 21).view(2, 8)
         with torch.inference_mode():
             assert torch.equal(found(ids).logits, model.eval()(ids).logits[:, [1, 0]]), kind
@@ -89,7 +89,7 @@ def test_what_takes_a_bert_apart_refuses_it(folder: Path, bench_run: Call, token
     for paper in ("distilbert", "tinybert"):
         refused(bench_run(paper, "--corpus", str(folder / "corpus.txt"), teacher="roberta"), folder,
                 "of another architecture", "found model_type roberta")  # fmt: skip
-    load.save(RobertaModel(TEACHERS["roberta"].config), folder / "encoder", tokenizer)
+    load.save(RobertaModel(RobertaConfig(**SIZES)), folder / "encoder", tokenizer)
     refused(bench_run("bert", teacher="encoder"), folder, "not a BERT", "RobertaModel", "fine-tuned on the task")
 
 
