@@ -73,6 +73,9 @@ def register(model_class: Own) -> Own:
     if known is not None and known.__module__ != model_class.__module__:
         raise ModelError("two model classes have the same name", found=model_class.__name__, fix="rename one of them")
     _OWN[model_class.__name__] = model_class
+    config = getattr(model_class, "config_class", None)
+    if config is not None and config.model_type not in transformers.CONFIG_MAPPING:  # else each load of one warns
+        transformers.AutoConfig.register(config.model_type, config)
     return model_class
 
 

@@ -91,10 +91,11 @@ def test_it_is_saved_and_read_again(sizes: Any, tmp_path: Path) -> None:
     assert load.lowers(again)
 
 
-def test_a_student_is_saved_with_it(tmp_path: Path) -> None:
+def test_a_student_is_saved_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     student, words = BiLstmForSequenceClassification(BiLstm(vocabulary=40).config()), vocabulary(FILM, 40)
     load.save(student, tmp_path, words)
     assert len(load.tokenizer(tmp_path)) == len(words) and load.is_saved_in(load.load_saved(tmp_path), tmp_path)
+    assert not caplog.records, "a library warned of an architecture that it does not know"
 
 
 # Augmentation
