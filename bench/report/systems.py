@@ -125,13 +125,15 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))
     return SystemView(
         ledger, system, size, verdicts.get(system.speed), verdicts.get(system.retention), verdicts.get(system.cost),
-        _bytes(book, key), _own(book, key, size.claim) if size and guessed else None,
+        _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
         timings[0] if timings else None, book.widest(key, GLUE), _worst_printed(ledger, system.variant), guessed,
     )  # fmt: skip
 
 
-def _bytes(book: ScoreBook, key: Key) -> Measured | None:
-    for split in ("artefact", "packed"):
+def _bytes(book: ScoreBook, key: Key, reference: bool) -> Measured | None:
+    """What it weighs: its file, or packed where a paper packs it. (What the reference would weigh packed is only what
+    others are compared with.)"""
+    for split in ("artefact",) if reference else ("packed", "artefact"):
         runs = [run for run in book.index.counted(key, "size_bytes", split) if run.scale in PAPER_SIZED]
         if runs:
             by = "measured" if split == "artefact" else "by arithmetic"

@@ -166,6 +166,8 @@ def _megabytes(row: Row) -> str:
         return f"({packed / 1e6:.1f} by arithmetic)"
     shown = show(row.size_bytes and row.size_bytes / 1e6, 1)
     file = row.typical("size_bytes", "packed-file")
+    if file is None and packed is not None and not row.reference:
+        return f"{shown}; packed {packed / 1e6:.1f} by arithmetic"
     return shown if file is None else f"{shown}; packed {show(file / 1e6, 1)}"
 
 

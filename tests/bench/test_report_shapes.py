@@ -15,8 +15,8 @@ def at_shape(variant: str, speeds: dict[int, float], stamp: int, machine: str = 
                *(made.measurement("speedup", f"batch{batch}-length128", ratio, "ratio")
                  for batch, ratio in speeds.items())]  # fmt: skip
     spec = {"paper": "distilbert", "variant": variant, "task": "shape", "scale": "shape", "seed": 0}
-    return made.record(variant=variant, scale="shape", stamp=stamp, machine=machine, data=None, teacher=None, spec=spec,
-                       **({"measurements": entries} | changed))  # fmt: skip
+    return made.record(variant=variant, scale="shape", stamp=stamp, machine=machine, data=None, teacher=None,
+                       **({"measurements": entries, "spec": spec} | changed))  # fmt: skip
 
 
 def test_sessions_at_shape_share_a_row_and_the_newest_full_one_of_a_condition_counts() -> None:
@@ -41,6 +41,17 @@ def test_the_sweep_figure_shows_what_was_timed_at_several_batch_sizes() -> None:
 def test_a_size_by_arithmetic_is_never_shown_as_one_on_disk() -> None:
     packed = at_shape("distilbert", {}, 0, measurements=[made.measurement("size_bytes", "packed", 66.4e6, "bytes")])
     assert column(pages([packed])["table.md"], "MB on disk", "distilbert", "distilbert") == "(66.4 by arithmetic)"
+
+
+def test_a_model_with_packed_weights_weighs_those_on_the_first_screen() -> None:
+    """A stack is stored packed; its floats, which were timed, are named beside that in the table of all rows."""
+    sizes = [made.measurement("size_bytes", "artefact", 57.4e6, "bytes"),
+             made.measurement("size_bytes", "packed", 12e6, "bytes")]  # fmt: skip
+    stack = at_shape("tinybert-4+qbert-w4", {}, 0, measurements=sizes, spec={
+        "paper": "qbert", "variant": "tinybert-4+qbert-w4", "task": "shape", "scale": "shape", "seed": 0})  # fmt: skip
+    page = pages([stack])
+    assert column(page["README.md"], "size", "TinyBERT-4 + Q-BERT 4 bit as both") == "12.0 MB"
+    assert column(page["table.md"], "MB on disk", "qbert", "tinybert-4+qbert-w4") == "57.4; packed 12.0 by arithmetic"
 
 
 def test_a_stand_in_for_an_unknown_architecture_is_marked() -> None:
