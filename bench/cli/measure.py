@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Json, Results, Variants
-from bench.cli.output import quiet_libraries, say_json, say_table
+from bench.cli.output import complain, quiet_libraries, say_json, say_table
 from bench.core.errors import SpecError
 
 MOST_MINUTES = 7 * 24 * 60
@@ -20,8 +20,9 @@ def command(
     threads: Annotated[str, typer.Option("--threads", help="Threads, for example 1,2; all cores by default.")] = "",
     backend: Annotated[
         str,
-        typer.Option("--backend", help="Of eager,compile,bf16,int8,onnxruntime,onnxruntime-int8; several with commas."),
-    ] = "eager",
+        typer.Option("--backend", help="Of eager,compile,cudagraph,bf16,fp16,int8,onnxruntime,onnxruntime-int8, with "
+                     "commas between. Eager by default, and cudagraph on a GPU."),
+    ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A short protocol, recorded as reduced.")] = False,
     until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",
     minutes: Annotated[float, typer.Option("--minutes", help="The most that --until may take per batch size.")] = 10.0,
@@ -38,12 +39,18 @@ def command(
     batches = _numbers("--batch", batch or ("1" if quick else "1,32"))
     request = shapes.Request(
         tuple(variant or ()), batches, length, _numbers("--threads", threads),
-        tuple(backend.split(",")), effort, results or "results",
+        tuple(dict.fromkeys(backend.split(","))) if backend else (), effort, results or "results",
     )  # fmt: skip
     records = shapes.run(request)
     if as_json:
-        return say_json([record.model_dump(mode="json") for record in records])
-    say_table([row for record in records for row in shapes.lines(record)])
+        say_json([record.model_dump(mode="json") for record in records])
+    else:
+        say_table([row for record in records for row in shapes.lines(record)])
+    failed = [record for record in records if record.status == "failed"]
+    for record in failed:
+        complain(f"{record.spec.variant} failed: {record.reason}")
+    if failed:
+        raise typer.Exit(1)
 
 
 def _numbers(option: str, text: str) -> tuple[int, ...]:

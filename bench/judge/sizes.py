@@ -124,7 +124,7 @@ def estimate(timing: Timing) -> Estimate | None:
     if not positive:
         return None
     found = ratio_of(positive)
-    return found.widened(math.log(_floor(timing))) if timing.metric == "speedup" else found
+    return found.widened(math.log(_floor(timing))) if timing.metric.startswith("speedup") else found
 
 
 def _floor(timing: Timing) -> float:

@@ -1,6 +1,7 @@
 """Ways to run one model: each turns a module and an example batch into a call that gives logits.
 
-A backend that cannot run here is an error that names what mends it; none ever stands in for another.
+A backend that cannot run here is an error that names what mends it (`check` asks before anything starts); none ever
+stands in for another.
 """
 
 from __future__ import annotations
@@ -21,13 +22,46 @@ from torch.ao.nn.quantized import dynamic
 from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 
 from bench.core.errors import DeviceError
-from bench.models.device import native_bf16, sums_int8
+from bench.models.device import native_bf16, native_fp16, sums_int8
+from bench.models.flops import has_default
 
 Batch = Mapping[str, Tensor]
 Call = Callable[[], Tensor]
-"""One forward pass on the example batch; returns the logits [B, C] when the device is done."""
+"""One forward pass on the example batch; returns the logits [B, C]. On a GPU it may return before they are made."""
+
+WARM_CALLS = 3
+"""Passes before a CUDA graph is captured: libraries choose their kernels and take their memory in the first ones."""
+
+SAME = 1e-4
+"""Logits of a replayed graph may be so far from eager's: both are fp32, and only the order of sums may differ."""
 
 KERNELS = "pip install -e '.[kernels]'"
+LEAVE_OUT = "leave it out of --backend"
+
+
+def check(backend: str, device: torch.device) -> None:
+    """Whether a backend can run on a device at all.  Raises DeviceError that names the backend, and what mends it."""
+    refused = f"the backend {backend} cannot run"
+    on = device.type
+    if backend in ("int8", "onnxruntime", "onnxruntime-int8") and on != "cpu":
+        raise DeviceError(refused, found=f"a {on} device", expected="a CPU", fix=LEAVE_OUT)
+    if backend == "cudagraph" and on != "cuda":
+        raise DeviceError(refused, found=f"a {on} device", expected="a CUDA GPU", fix=LEAVE_OUT)
+    native = {"bf16": native_bf16, "fp16": native_fp16}.get(backend)
+    if native and not native(device):
+        raise DeviceError(refused, found=f"a {on} device that only emulates it", fix=LEAVE_OUT)
+    if backend == "int8" and int8_engine() == "none":
+        raise DeviceError(refused, found=f"a {platform.machine()} build of torch without 8-bit kernels", fix=LEAVE_OUT)
+    if backend == "compile":
+        compilers = ("g++", "clang++", "c++") if on == "cpu" else ("gcc", "clang", "cc")
+        if not any(map(shutil.which, compilers)):
+            raise DeviceError(refused, found="no C++ compiler", fix="install g++ or clang")
+        if on == "cuda" and importlib.util.find_spec("triton") is None:
+            raise DeviceError(refused, found="triton not installed", fix="pip install triton")
+    if backend.startswith("onnxruntime"):
+        missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise DeviceError(refused, found=f"{' and '.join(missing)} not installed", fix=KERNELS)
 
 
 def eager(model: nn.Module, batch: Batch) -> Call:
@@ -35,34 +69,89 @@ def eager(model: nn.Module, batch: Batch) -> Call:
 
     def call() -> Tensor:
         with torch.inference_mode():
-            logits = model(**batch).logits
-        if logits.device.type != "cpu":
-            torch.accelerator.synchronize(logits.device)
-        return logits
+            return model(**batch).logits
 
     return call
 
 
 def compiled(model: nn.Module, batch: Batch) -> Call:
-    """torch.compile for exactly this shape; the first call compiles.  Raises DeviceError without a C++ compiler."""
-    if _device(batch).type == "cpu" and not any(map(shutil.which, ("g++", "clang++", "c++"))):
-        raise DeviceError("the backend compile cannot run", found="no C++ compiler", fix="install g++ or clang")
+    """torch.compile for exactly this shape; the first call compiles.  Raises DeviceError as `check` does."""
+    check("compile", _device(batch))
     torch.compiler.reset()
     return eager(torch.compile(model, dynamic=False), batch)  # pyright: ignore[reportArgumentType]
 
 
+def cudagraph(model: nn.Module, batch: Batch) -> Call:
+    """The whole pass as one CUDA graph, fp32: the GPU is told once what it had to be told kernel by kernel.
+
+    Raises DeviceError as `check` does, for a model that cannot be captured, and where the graph does not answer as
+    eager does.
+    """
+    check("cudagraph", _device(batch))
+    fixed = {name: tensor.clone() for name, tensor in batch.items()}
+    if has_default(model, "attention_mask"):  # all of it counts; models that look into a mask cannot be captured
+        fixed.pop("attention_mask", None)
+    try:
+        replay = captured(eager(model, fixed), _device(batch))
+    except RuntimeError as error:
+        raise DeviceError("the backend cudagraph cannot run this model", found=str(error).partition("\n")[0],
+                          expected="one that can be captured", fix="leave one of the two out") from error  # fmt: skip
+    check_replay(replay, model, fixed)
+    return replay
+
+
+def captured(call: Call, device: torch.device) -> Call:
+    """A call recorded as a CUDA graph: a replay reads the same tensors, and writes the same ones."""
+    beside = torch.cuda.Stream(device)
+    beside.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(beside):  # capturing forbids what first calls do on the stream that is captured
+        for _ in range(WARM_CALLS):
+            call()
+    torch.cuda.current_stream(device).wait_stream(beside)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = call()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return logits
+
+    return replay
+
+
+def check_replay(replay: Call, model: nn.Module, fixed: Batch) -> None:
+    """Whether a replay answers as eager does: on the inputs [B, L] of its capture, and on others in the same tensors.
+
+    The second tells a graph that computes from one that only remembers. Raises DeviceError where it does not.
+    """
+    ids = fixed["input_ids"]
+    first = ids.clone()
+    for given in (first, first.flip(1)):
+        with torch.inference_mode():
+            ids.copy_(given)
+        expected = eager(model, fixed)().clone()
+        difference = float((replay() - expected).abs().max())
+        if not difference <= SAME:
+            raise DeviceError("the graph does not answer as eager does", found=f"logits {difference:.2g} apart",
+                              expected=f"at most {SAME:g}", fix="leave cudagraph out of --backend")  # fmt: skip
+    ids.copy_(first)
+
+
 def bf16(model: nn.Module, batch: Batch) -> Call:
     """All weights and products in bf16.  Raises DeviceError where the hardware only emulates it."""
-    if not native_bf16(_device(batch)):
-        raise DeviceError("the backend bf16 cannot run", found=f"a {_device(batch).type} device that only emulates it",
-                          fix="leave it out of --backend")  # fmt: skip
+    check("bf16", _device(batch))
     return eager(copy.deepcopy(model).to(torch.bfloat16), batch)
+
+
+def fp16(model: nn.Module, batch: Batch) -> Call:
+    """All weights and products in fp16.  Raises DeviceError where the hardware only emulates it."""
+    check("fp16", _device(batch))
+    return eager(copy.deepcopy(model).to(torch.float16), batch)
 
 
 def int8(model: nn.Module, batch: Batch) -> Call:
     """Linear layers with 8-bit weights and activations quantised as they come (processors only); the rest is fp32."""
-    if _device(batch).type != "cpu":
-        raise DeviceError("the backend int8 cannot run", found=f"a {_device(batch).type} device", expected="a CPU")
+    check("int8", _device(batch))
     return eager(with_int8_linears(model), batch)
 
 
@@ -86,9 +175,7 @@ def with_int8_linears(model: nn.Module) -> nn.Module:
 
     Raises DeviceError where torch has no kernels for it.
     """
-    if int8_engine() == "none":
-        raise DeviceError("the backend int8 cannot run", found=f"a {platform.machine()} build of torch without 8-bit "
-                          "kernels", fix="leave it out of --backend")  # fmt: skip
+    check("int8", torch.device("cpu"))
     quantisation = torch.ao.quantization
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch points to torchao, which has no faster kernel for this on a CPU
@@ -119,12 +206,7 @@ def onnxruntime_int8(model: nn.Module, batch: Batch) -> Call:
 
 
 def _exported(model: nn.Module, batch: Batch, backend: str) -> Call:
-    missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
-    if missing:
-        raise DeviceError(f"the backend {backend} cannot run", found=f"{' and '.join(missing)} not installed",
-                          fix=KERNELS)  # fmt: skip
-    if _device(batch).type != "cpu":
-        raise DeviceError(f"the backend {backend} cannot run", found="a model on a GPU", expected="a CPU")
+    check(backend, _device(batch))
     import onnxruntime as runtime  # pyright: ignore[reportMissingImports]
 
     names = tuple(batch)
@@ -174,6 +256,11 @@ def _device(batch: Batch) -> torch.device:
 
 
 BACKENDS: Mapping[str, Callable[[nn.Module, Batch], Call]] = {
-    "eager": eager, "compile": compiled, "onnxruntime": onnxruntime, "bf16": bf16, "int8": int8,
-    "onnxruntime-int8": onnxruntime_int8,
+    "eager": eager, "compile": compiled, "cudagraph": cudagraph, "bf16": bf16, "fp16": fp16, "int8": int8,
+    "onnxruntime": onnxruntime, "onnxruntime-int8": onnxruntime_int8,
 }  # fmt: skip
+
+
+def usual(device: torch.device) -> tuple[str, ...]:
+    """The backends that are measured where none is asked for: on a GPU, a pass with and without its launches."""
+    return ("eager", "cudagraph") if device.type == "cuda" else ("eager",)

@@ -3,31 +3,32 @@
 Every round times every model within a short while, so that the machine's drift falls on all alike; a ratio is taken
 within the round. Two processes of one model differ by a few percent for as long as they live (where their memory
 lies), which no number of rounds shows: so all processes are started anew several times, and the interval is over those.
-The reference runs twice, as itself and as its twin: what tells the two apart is the noise floor.
+The reference runs twice, as itself and as its twin: what tells the two apart is the noise floor. It also runs under
+every other backend that is measured, so that a model can be compared with it on the same one.
+A model that fails drops out, and the others go on; without the reference there is nothing to compare with.
 A model with a tokenizer of its own saves time there, too, or loses it: tokenising is timed apart, and added to both.
 """
 
 from __future__ import annotations
 
 import math
-import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
-from types import TracebackType
 from typing import Any
 
 import psutil
 
-from bench.core import environment, errors
-from bench.core.errors import DeviceError
+from bench.core import environment
+from bench.core.errors import BenchError
 from bench.core.stats import ratio_interval
 from bench.measure.latency import Percentiles, Ratio, Timer, percentiles, speedup, turns
-from bench.measure.worker import serve
+from bench.measure.process import Subject, Worker
+from bench.measure.room import free_bytes
 
 Rounds = dict[str, list[list[float]]]
 """Name -> the calls of each round, in seconds."""
@@ -37,9 +38,6 @@ TWIN = "(twin)"
 
 WIDE = 0.10
 """An A/A interval wider than this share, or as far from 1, means that the session was too noisy to tell much."""
-
-READS = 30
-"""Calls of a tokenizer that are timed, per batch."""
 
 ROOM_BYTES = 2**30
 """Memory that one process of a paper-sized model is given, on average; what does not fit waits for a later session."""
@@ -73,15 +71,6 @@ QUICK = Effort(copies=1, turn_s=0.1, warm_calls=3, warm_s=1.0)
 """Enough for a first look; recorded as reduced."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Subject:
-    """One model under one backend."""
-
-    paper: str
-    variant: str
-    backend: str = "eager"
-
-
 @dataclass(frozen=True, slots=True)
 class Timing:
     """What a session says of one subject at one shape [B, L]; times in seconds."""
@@ -106,6 +95,8 @@ class Timing:
     """Calls that make such a batch of texts into ids; of the reference and of models with a tokenizer of their own."""
     text: Ratio | None = None
     """`ratio` with each side's tokenising in its passes; None without a tokenizer of its own."""
+    alike: Ratio | None = None
+    """How many times faster than the reference under the same backend; None of it, and of eager, where `ratio` is."""
 
     @property
     def noisy(self) -> bool:
@@ -113,68 +104,23 @@ class Timing:
         return self.floor.high / self.floor.low - 1 > WIDE or abs(math.log(self.floor.value)) > math.log1p(WIDE)
 
 
-_CHILDREN = multiprocessing.get_context("forkserver")
-_CHILDREN.set_forkserver_preload(["bench.measure.worker"])  # what takes seconds to import is imported once for all
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a subject was not measured, or not at all batch sizes."""
 
-
-class Worker:
-    """The parent's end of a child process; use as a context."""
-
-    def __init__(self, subject: Subject, threads: int):
-        self.subject, self.threads = subject, threads
-
-    def __enter__(self) -> Worker:
-        self._pipe, theirs = _CHILDREN.Pipe()
-        self._process = _CHILDREN.Process(target=serve, args=(theirs,), daemon=True)
-        self._process.start()
-        theirs.close()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._process.kill()
-        self._process.join()
-        self._pipe.close()
-
-    def order(self, **order: Any) -> None:
-        """Send an order; the answer is fetched with `answer`."""
-        with suppress(BrokenPipeError):  # the child is gone, which `answer` will tell
-            self._pipe.send(order)
-
-    def answer(self) -> dict[str, Any]:
-        """The next answer.  Raises what the child raised, or DeviceError when the child is gone."""
-        try:
-            answer = self._pipe.recv()
-        except (EOFError, ConnectionResetError):
-            self._process.join()
-            raise DeviceError("a measuring process ended", where=f"{self.subject.variant}, {self.subject.backend}",
-                              found=f"exit code {self._process.exitcode}", expected="an answer",
-                              fix="free memory, or measure fewer variants at once") from None  # fmt: skip
-        if "error" in answer:
-            error = getattr(errors, answer["kind"])("")
-            error.args = (f"{answer['error']}; in {self.subject.variant}",)
-            raise error
-        return answer
-
-    def load(self) -> None:
-        subject = self.subject
-        self.order(do="load", paper=subject.paper, variant=subject.variant, backend=subject.backend,
-                   threads=self.threads)  # fmt: skip
-
-    def time(self, calls: int) -> list[float]:
-        self.order(do="time", calls=calls)
-        return self.answer()["seconds"]
-
-    def read(self, batch: int, length: int) -> list[float]:
-        self.order(do="read", batch=batch, length=length, calls=READS)
-        return self.answer()["seconds"]
+    subject: Subject
+    batch: int | None
+    """The batch size from which on it was not; None where it was not even made."""
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one session or several say: facts per subject, and timings per subject and shape."""
+    """What one session or several say: facts per subject, timings per subject and shape, and what failed."""
 
     facts: Mapping[Subject, Mapping[str, Any]]
     timings: tuple[Timing, ...]
+    failures: tuple[Failure, ...] = ()
 
 
 def measure(
@@ -183,15 +129,18 @@ def measure(
 ) -> Measured:  # fmt: skip
     """Time the subjects against the reference, in one session, at every batch size.
 
-    Where they do not all fit in memory, in several sessions, each with the reference and its twin in it; the
-    reference's own timings are those of the first.
-    Raises SpecError, DeviceError and ModelError as the children do; nothing is measured then.
+    Where they do not all fit in memory, in several sessions, each with the reference (under every backend) and its
+    twin in it; the reference's own timings are those of the first.
+    Raises SpecError, DeviceError and ModelError as the reference's own process does; nothing is measured then.
     """
-    rest = [subject for subject in dict.fromkeys(subjects) if subject != reference]
-    found = [_session([reference, *some], batches, length, threads, effort, say) for some in fitting(rest, _room())]
+    every = dict.fromkeys([reference, *(replace(reference, backend=subject.backend) for subject in subjects)])
+    rest = [subject for subject in dict.fromkeys(subjects) if subject not in every]
+    groups = fitting(rest, _room() + 1 - len(every))
+    found = [_session([*every, *some], batches, length, threads, effort, say) for some in groups]
     facts = {subject: told for one in reversed(found) for subject, told in one.facts.items()}
-    later = [timing for one in found[1:] for timing in one.timings if timing.subject != reference]
-    return Measured(facts, (*found[0].timings, *later))
+    later = [timing for one in found[1:] for timing in one.timings if timing.subject not in every]
+    failures = {failure.subject: failure for one in reversed(found) for failure in one.failures}
+    return Measured(facts, (*found[0].timings, *later), tuple(failures.values()))
 
 
 def fitting(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
@@ -201,30 +150,37 @@ def fitting(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
 
 
 def _room() -> int:
-    """How many processes fit in the memory that is free now."""
-    return min(psutil.virtual_memory().available, environment.memory_bytes()) // ROOM_BYTES
+    """How many processes fit in the memory that is free now: the machine's, and the GPU's where they use one."""
+    return min(psutil.virtual_memory().available, environment.memory_bytes(), free_bytes()) // ROOM_BYTES
 
 
-def _session(
-    chosen: Sequence[Subject], batches: Sequence[int], length: int, threads: int, effort: Effort,
-    say: Callable[[str], None],
-) -> Measured:  # fmt: skip
-    """Time the subjects, the first of which is the reference, in one session."""
-    names = {str(place): subject for place, subject in enumerate(chosen)}
-    told: list[_Told] = []
+@dataclass(slots=True)
+class _Group:
+    """The models of a session by name, the reference under "0"; and which of them failed, as the rounds go on."""
 
-    def one(copy: int) -> dict[int, Rounds]:
-        say(f"processes {copy + 1}: {len(names) + 1} load and warm")
-        told.append(_Told())
-        return _copies(names, batches, length, threads, effort, copy, told[-1])
+    names: Mapping[str, Subject]
+    batches: Sequence[int]
+    length: int
+    threads: int
+    effort: Effort
+    failed: dict[str, Failure] = field(default_factory=dict)
 
-    found = repeat(one, "0", effort, len(batches))
-    say(f"{len(found)} times {effort.rounds} rounds at batch {', '.join(map(str, batches))}, length {length}")
-    first, timings = told[0], []
-    for batch in batches:
-        timings += _timings(names, batch, length, [one[batch] for one in found], first.warm[batch],
-                            first.read[batch])  # fmt: skip
-    return Measured({subject: first.facts[name] for name, subject in names.items()}, tuple(timings))
+    def alive(self, place: int) -> list[str]:
+        """Those that no set of processes lost at the batch size of this place, or before it."""
+        gone = {name: -1 if failure.batch is None else self.batches.index(failure.batch)
+                for name, failure in self.failed.items()}  # fmt: skip
+        return [name for name in self.names if gone.get(name, len(self.batches)) > place]
+
+    def ask(self, name: str, worker: Worker, batch: int | None, question: Callable[[Worker], Any]) -> Any:
+        """The answer, or None of a model that fails here.  Raises what the reference or its twin raises."""
+        try:
+            return question(worker)
+        except BenchError as error:
+            if name not in self.names or name == "0":
+                raise
+            self.failed[name] = Failure(self.names[name], batch, str(error))
+            worker.stop()  # the memory that it holds would be missed by others
+            return None
 
 
 @dataclass(slots=True)
@@ -237,27 +193,76 @@ class _Told:
     """Of the first set of processes only."""
 
 
-def _copies(
-    names: Mapping[str, Subject], batches: Sequence[int], length: int, threads: int, effort: Effort, copy: int,
-    told: _Told,
-) -> dict[int, Rounds]:  # fmt: skip
-    """Batch -> the rounds of one fresh process per model, and of the reference's twin."""
+def _session(
+    chosen: Sequence[Subject], batches: Sequence[int], length: int, threads: int, effort: Effort,
+    say: Callable[[str], None],
+) -> Measured:  # fmt: skip
+    """Time the subjects, the first of which is the reference, in one session."""
+    group = _Group({str(place): subject for place, subject in enumerate(chosen)}, batches, length, threads, effort)
+    told: list[_Told] = []
+
+    def one(copy: int) -> dict[int, Rounds]:
+        say(f"processes {copy + 1}: {len(chosen) + 1} load and warm")
+        told.append(_Told())
+        return _copies(group, copy, told[-1])
+
+    found = repeat(one, "0", effort, len(batches))
+    say(f"{len(found)} times {effort.rounds} rounds at batch {', '.join(map(str, batches))}, length {length}")
+    first, timings = told[0], []
+    for place, batch in enumerate(batches):
+        alive = {name: group.names[name] for name in group.alive(place)}
+        timings += _timings(alive, batch, length, [one[batch] for one in found], first.warm[batch],
+                            first.read[batch])  # fmt: skip
+    facts = {subject: first.facts[name] for name, subject in group.names.items() if name in first.facts}
+    return Measured(facts, tuple(timings), tuple(group.failed.values()))
+
+
+def _copies(group: _Group, copy: int, told: _Told) -> dict[int, Rounds]:
+    """Batch -> the rounds of one fresh process per model that did not fail, and of the reference's twin."""
     with ExitStack() as stack:
-        workers = {name: stack.enter_context(Worker(subject, threads)) for name, subject in names.items()}
-        workers[TWIN] = stack.enter_context(Worker(names["0"], threads))
+        workers = {name: stack.enter_context(Worker(group.names[name], group.threads)) for name in group.alive(0)}
+        workers[TWIN] = stack.enter_context(Worker(group.names["0"], group.threads))
         for worker in workers.values():  # all load at once; only timing needs the machine to itself
             worker.load()
-        told.facts = {name: worker.answer() for name, worker in workers.items()}
+        answers = {name: group.ask(name, worker, None, Worker.answer) for name, worker in workers.items()}
+        told.facts = {name: facts for name, facts in answers.items() if facts is not None}
         out: dict[int, Rounds] = {}
-        for batch in batches:
-            warm = told.warm[batch] = {name: _warm(worker, batch, length, effort) for name, worker in workers.items()}
-            calls = {name: calls_per_turn(warm[name]["steady_s"], effort) for name in workers}
-            out[batch] = sample({name: worker.time for name, worker in workers.items()}, calls, effort.rounds, copy)
+        for place, batch in enumerate(group.batches):
+            taken = {name: workers[name] for name in (*group.alive(place), TWIN)}
+            out[batch] = _rounds(group, taken, place, copy, told)
         if copy == 0:  # after all rounds, which a tokenizer in memory might disturb
-            reading = [name for name, subject in names.items()
-                       if name == "0" or (subject.backend == "eager" and told.facts[name]["own_words"])]  # fmt: skip
-            told.read = {batch: {name: workers[name].read(batch, length) for name in reading} for batch in batches}
+            told.read = {batch: _reads(group, workers, batch, told) for batch in group.batches}
         return out
+
+
+def _rounds(group: _Group, workers: Mapping[str, Worker], place: int, copy: int, told: _Told) -> Rounds:
+    """The rounds of these processes at the batch size of this place, without those that fail in them."""
+    effort, batch = group.effort, group.batches[place]
+    answers = {name: group.ask(name, worker, batch, lambda worker: _warm(worker, batch, group.length, effort))
+               for name, worker in workers.items()}  # fmt: skip
+    warm = told.warm[batch] = {name: answer for name, answer in answers.items() if answer is not None}
+
+    def timer(name: str) -> Timer:
+        def seconds(calls: int) -> list[float]:
+            if name in group.names and name not in group.alive(place):
+                return [math.nan] * calls
+            found = group.ask(name, workers[name], batch, lambda worker: worker.time(calls))
+            return found or [math.nan] * calls
+
+        return seconds
+
+    calls = {name: calls_per_turn(warm[name]["steady_s"], effort) for name in warm}
+    found = sample({name: timer(name) for name in warm}, calls, effort.rounds, copy)
+    return {name: found[name] for name in (*group.alive(place), TWIN)}
+
+
+def _reads(group: _Group, workers: Mapping[str, Worker], batch: int, told: _Told) -> dict[str, Sequence[float]]:
+    """The calls of the tokenizers: the reference's, and those of models with one of their own."""
+    reading = [name for name in group.alive(len(group.batches) - 1)
+               if name == "0" or (group.names[name].backend == "eager" and told.facts[name]["own_words"])]  # fmt: skip
+    found = {name: group.ask(name, workers[name], batch, lambda worker: worker.read(batch, group.length))
+             for name in reading}  # fmt: skip
+    return {name: seconds for name, seconds in found.items() if seconds is not None}
 
 
 def _warm(worker: Worker, batch: int, length: int, effort: Effort) -> dict[str, Any]:
@@ -296,10 +301,8 @@ def repeat(
 
 
 def _narrow(found: Sequence[dict[int, Rounds]], reference: str, share: float) -> bool:
-    ratios = (
-        ratio_of([one[batch] for one in found], reference, name)
-        for batch, rounds in found[0].items() for name in rounds if name != reference
-    )  # fmt: skip
+    whole = {batch: set.intersection(*(set(one[batch]) for one in found)) - {reference} for batch in found[0]}
+    ratios = (ratio_of([one[batch] for one in found], reference, name) for batch in whole for name in whole[batch])
     return all(max(ratio.high / ratio.value, ratio.value / ratio.low) - 1 <= share for ratio in ratios)
 
 
@@ -333,16 +336,22 @@ def _timings(
     names: Mapping[str, Subject], batch: int, length: int, found: Sequence[Rounds],
     warm: Mapping[str, Mapping[str, Any]], read: Mapping[str, Sequence[float]],
 ) -> list[Timing]:  # fmt: skip
-    reference = next(iter(names))
+    """What the rounds say of those that are in all of them."""
+    reference, name_of = next(iter(names)), {subject: name for name, subject in names.items()}
     ratio, text = partial(ratio_of, found, reference), partial(ratio_of, with_text(found, read), reference)
     rounds = {name: [calls for one in found for calls in one[name]] for name in names}
+
+    def alike(name: str) -> Ratio | None:
+        base = name_of.get(replace(names[reference], backend=names[name].backend))
+        return ratio_of(found, base, name) if base and base not in (name, reference) else None
+
     return [
         Timing(
             subject, batch, length, tuple(_medians(rounds[name])),
             percentiles([seconds for calls in rounds[name] for seconds in calls]),
             None if name == reference else ratio(name), warm[name]["first_s"], warm[name]["difference"],
             warm[name]["flops"], ratio(TWIN), tuple(read.get(name, ())),
-            text(name) if name in read and name != reference else None,
+            text(name) if name in read and name != reference else None, alike(name),
         )
         for name, subject in names.items()
     ]  # fmt: skip

@@ -7,11 +7,11 @@ read (so many calls of the tokenizer on made-up text).
 from __future__ import annotations
 
 import gc
+import math
 import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from functools import cached_property
 from itertools import cycle, islice
@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from bench.core.errors import BenchError, DeviceError, SpecError
 from bench.data import synthetic
 from bench.measure.backends import BACKENDS, Call, eager
-from bench.measure.latency import timer
+from bench.measure.latency import Timer, device_timer, timer
 from bench.models import load
-from bench.models.device import native_bf16
+from bench.models.device import here, native_bf16
 from bench.models.flops import count, example_inputs
 from bench.models.shape import find_shape
 from bench.models.size import folder_bytes, parameters, parameters_without_embeddings
@@ -51,19 +51,18 @@ class Model:
         self.shape = find_shape(order["variant"])[1]
         if self.shape.build is None:
             raise SpecError("the shape is arithmetic only and cannot run", found=order["variant"])
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.module: nn.Module = self.shape.build().eval().to(self.device)
+        self.device = here()
+        module: nn.Module = self.shape.build().eval()
+        self.size_bytes = _weighed(module)
+        self.module = module.to(self.device)
         self.backend: str = order["backend"]
         self.threads: int = order["threads"]
         self.call: Call | None = None
 
     def facts(self) -> dict[str, Any]:
         """Parameters, and bytes of the weights as they lie on disk."""
-        with tempfile.TemporaryDirectory() as folder:
-            load.write_weights(self.module, Path(folder) / load.WEIGHTS)
-            size = folder_bytes(Path(folder))
         return {
-            "parameters": parameters(self.module), "size_bytes": size, "device": self.device.type,
+            "parameters": parameters(self.module), "size_bytes": self.size_bytes, "device": self.device.type,
             "parameters_without_embeddings": parameters_without_embeddings(self.module),
             "bf16_native": native_bf16(self.device), "own_words": self.shape.words is not None,
         }  # fmt: skip
@@ -78,20 +77,29 @@ class Model:
         batch = example_inputs(self.module, order["batch"], order["length"], vocabulary, self.device)
         expected = eager(self.module, batch)()
         started = time.perf_counter()
+        self.call = None  # the last shape's, with its memory
         self.call = BACKENDS[self.backend](self.module, batch)
-        logits = self.call()
+        difference = _difference(self.call(), expected)  # which waits for the device
         first = time.perf_counter() - started
+        if not math.isfinite(difference):
+            raise DeviceError(f"the backend {self.backend} cannot run this model", found="logits that are not finite",
+                              fix="leave one of the two out")  # fmt: skip
         flops = self.shape.flops or (lambda b, length: count(self.module, b, length))
         return {
-            "first_s": first, "steady_s": _steady(self.call, order["calls"], order["at_most_s"]),
-            "difference": _difference(logits, expected), "flops": flops(order["batch"], order["length"]),
+            "first_s": first, "steady_s": _steady(self.timer, order["calls"], order["at_most_s"]),
+            "difference": difference, "flops": flops(order["batch"], order["length"]),
         }  # fmt: skip
+
+    @property
+    def timer(self) -> Timer:
+        """Of the call that was warmed last."""
+        if self.call is None:
+            raise SpecError("the model was not warmed before it was timed")
+        return device_timer(self.call, self.device)
 
     def time(self, order: dict[str, Any]) -> dict[str, Any]:
         """Seconds of each of so many calls, Python's gc switched off."""
-        if self.call is None:
-            raise SpecError("the model was not warmed before it was timed")
-        return {"seconds": _timed(self.call, order["calls"])}
+        return {"seconds": _timed(self.timer, order["calls"])}
 
     def read(self, order: dict[str, Any]) -> dict[str, Any]:
         """Seconds of each of so many calls that make B texts of L words into ids [B, L]."""
@@ -102,7 +110,7 @@ class Model:
 
         for _ in range(WARM_READS):
             call()
-        return {"seconds": _timed(call, order["calls"])}
+        return {"seconds": _timed(timer(call), order["calls"])}
 
     @cached_property
     def words(self) -> Any:
@@ -121,18 +129,26 @@ def made_up_texts(batch: int, length: int) -> list[str]:
     return [" ".join(islice(words, length)) for _ in range(batch)]
 
 
-def _timed(call: Callable[[], object], calls: int) -> list[float]:
+def _weighed(module: nn.Module) -> int:
+    """Bytes of a module's weights as they lie on disk."""
+    with tempfile.TemporaryDirectory() as folder:
+        load.write_weights(module, Path(folder) / load.WEIGHTS)
+        return folder_bytes(Path(folder))
+
+
+def _timed(once: Timer, calls: int) -> list[float]:
     """Seconds of each of so many calls, Python's gc switched off."""
     gc.disable()
-    seconds = timer(call)(calls)
+    seconds = once(calls)
     gc.enable()
     gc.collect(1)
     return seconds
 
 
-def _steady(call: Call, fewest: int, at_most_s: float) -> float:
+def _steady(once: Timer, fewest: int, at_most_s: float) -> float:
     """Median seconds of the last three calls once they have settled, or time is up."""
-    once, seconds, started = timer(call), [], time.perf_counter()
+    seconds: list[float] = []
+    started = time.perf_counter()
     while time.perf_counter() - started < at_most_s or not seconds:
         seconds += once(1)
         if len(seconds) >= max(6, fewest):
@@ -146,13 +162,29 @@ def _difference(logits: Tensor, expected: Tensor) -> float:
     return float((logits.float() - expected.float()).abs().max())
 
 
+def _refusal(error: Exception, order: dict[str, Any]) -> dict[str, Any]:
+    """An error as an answer: the user's own, memory that was refused, or whatever a model or a library raised."""
+    if isinstance(error, BenchError):
+        return {"error": str(error), "kind": type(error).__name__}
+    if _too_big(error):
+        found = DeviceError("the model or batch does not fit in memory", found=order, fix="a smaller --batch")
+    else:
+        first = str(error).strip().partition("\n")[0]
+        found = DeviceError("the model cannot be measured", found=f"{type(error).__name__}: {first}",
+                            fix="leave it or this backend out")  # fmt: skip
+    return {"error": str(found), "kind": "DeviceError"}
+
+
 def _too_big(error: Exception) -> bool:
     """Whether memory was refused; on a processor, torch has no class of error for it."""
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    told = str(error)
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in told or "out of memory" in told)
+    )
 
 
 def serve(pipe: Connection) -> None:
-    """Answer orders until the pipe is closed; an error the user can act on is an answer too."""
+    """Answer orders until the pipe is closed; an error is an answer, too."""
     os.dup2(2, 1)  # what libraries print goes to stderr: stdout is the command's
     model: Model | None = None
     with suppress(EOFError):
@@ -165,11 +197,6 @@ def serve(pipe: Connection) -> None:
                 else:
                     assert model is not None, "the first order is load"
                     answer = {"warm": model.warm, "time": model.time, "read": model.read}[order["do"]](order)
-            except BenchError as error:
-                answer = {"error": str(error), "kind": type(error).__name__}
-            except (MemoryError, RuntimeError) as error:
-                if not _too_big(error):
-                    raise
-                refusal = DeviceError("the model or batch does not fit in memory", found=order, fix="a smaller --batch")
-                answer = {"error": str(refusal), "kind": "DeviceError"}
+            except Exception as error:  # one model's, of which the others know nothing
+                answer = _refusal(error, order)
             pipe.send(answer)

@@ -6,12 +6,27 @@ from pathlib import Path
 
 import torch
 
+FP16_CAPABILITY = (5, 3)
+"""The oldest compute capability with fp16 arithmetic (CUDA C++ Programming Guide, table of throughputs)."""
+
+
+def here() -> torch.device:
+    """The device that models are measured on: the GPU where there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
 
 def native_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 in hardware (a processor without AMX or AVX512-BF16 only emulates it)."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return bool(_flags() & {"amx_bf16", "avx512_bf16", "bf16"})
+
+
+def native_fp16(device: torch.device) -> bool:
+    """Whether the device multiplies fp16 in hardware."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= FP16_CAPABILITY
+    return bool(_flags() & {"amx_fp16", "avx512_fp16", "asimdhp"})
 
 
 def sums_int8() -> bool:

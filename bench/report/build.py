@@ -21,7 +21,7 @@ from bench.judge.runs import read_runs
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
-from bench.report import budgets, environments, formats, markdown, paper, papers, screen, table
+from bench.report import budgets, environments, formats, launches, markdown, paper, papers, screen, table
 from bench.report.drawing import Drawing
 from bench.report.page import Page, Section, figures, tables
 from bench.report.rows import Row, rows
@@ -113,7 +113,8 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
     bands = tolerance_digest(ledgers)
     broken = {**asked.broken, **unread}
     pages = [
-        screen.page(ledgers, judged, views, index, broken, beside, bands), table.page(every, judged),
+        screen.page(ledgers, judged, views, index, broken, beside, bands),
+        table.page(every, judged, launches.section(index)),
         papers.page(ledgers, judged, bands), environments.page(index.runs), budgets.page(every, index),
     ]  # fmt: skip
     for ledger in ledgers:

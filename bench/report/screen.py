@@ -9,7 +9,7 @@ from bench.claims.claim import Ledger
 from bench.claims.units import UNITS
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
-from bench.report import headlines, tradeoff
+from bench.report import headlines, launches, tradeoff
 from bench.report.claims import LEGEND, MARKS
 from bench.report.numbers import DASH, show, significant
 from bench.report.page import Block, Cell, Lines, Link, Note, Page, Section, Strong, Table, Text, Weak, plain
@@ -25,7 +25,9 @@ def page(
 ) -> Page:  # fmt: skip
     """The page; `beside` are machines whose speed-ups stand beside those of the machine that speaks."""
     found = tradeoff.figure(views)
-    blocks: list[Block] = [Lines((sentence(judged, index), _conditions(views, beside)))]
+    blocks: list[Block] = [
+        Lines((sentence(judged, index), _conditions(views, beside), *_launches(views, index, beside)))
+    ]
     rows = [_cells(view, index, beside) for view in views]
     blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views), *([found] if found else [])]
     told = headlines.lines(ledgers, judged)
@@ -58,6 +60,13 @@ def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
     main = machines.most_common(1)[0][0]
     others = f", in brackets on {', '.join(beside)}" if beside else ""
     return f"Printed → measured; speed at batch 1 on {main}{_session(views, main)}{others}. {LEGEND}."
+
+
+def _launches(views: Sequence[SystemView], index: SeriesIndex, beside: Sequence[str]) -> list[str]:
+    """What the launches of a GPU hide, on the machines that are shown."""
+    shown = {view.timing.machine for view in views if view.timing} | set(beside)
+    return [told for machine, models in launches.launched(index).items()
+            if machine in shown and (told := launches.sentence(models, machine))]  # fmt: skip
 
 
 def _session(views: Sequence[SystemView], machine: str) -> str:

@@ -43,8 +43,8 @@ FINE_PRINT = (
 )  # fmt: skip
 
 
-def page(rows: Sequence[Row], judged: Sequence[Judged]) -> Page:
-    """The page."""
+def page(rows: Sequence[Row], judged: Sequence[Judged], launches: Section | None = None) -> Page:
+    """The page; `launches` is what `bench.report.launches` has to say."""
     blocks: list[Block] = [Note(("Every variant that ran, measured by the same code as its teacher. Back to ",
                                  Link("the first screen", "README.md"), "."))]  # fmt: skip
     if not rows:
@@ -62,6 +62,8 @@ def page(rows: Sequence[Row], judged: Sequence[Judged]) -> Page:
     if swept is not None:
         told = Note("How the speed-ups change with the batch size, at paper size with random weights.")
         blocks.append(Section("Speed over batch sizes", (told, swept)))
+    if launches is not None:
+        blocks.append(launches)
     blocks.append(Section("Fine print", (Bullets(FINE_PRINT),)))
     return Page("table.md", "Every row", tuple(blocks), (Table.of(lines, _WHOLE, RIGHT, name="table"),))
 

@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import environment, registry, store
-from bench.core.errors import SpecError
+from bench.core.errors import BenchError, SpecError
 from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
 from bench.core.steering import steering
-from bench.measure import room
-from bench.measure.backends import BACKENDS
-from bench.measure.session import FULL, Effort, Measured, Subject, Timing, measure
+from bench.measure import backends, room
+from bench.measure.process import Subject
+from bench.measure.session import FULL, Effort, Failure, Measured, Timing, measure
+from bench.models.device import here
 from bench.models.shape import Key, Shape, all_shapes, find_shape
 from bench.run.codehash import module_hash
 from bench.run.recipes import usable
@@ -44,14 +45,16 @@ class Request:
     batches: tuple[int, ...] = (1, 32)
     length: int = 128
     threads: tuple[int, ...] = ()
-    backends: tuple[str, ...] = ("eager",)
+    backends: tuple[str, ...] = ()
+    """None: those that are usual on this device"""
     effort: Effort = FULL
     results: str = "results"
 
     def __post_init__(self) -> None:
-        unknown = sorted(set(self.backends) - set(BACKENDS))
+        unknown = sorted(set(self.backends) - set(backends.BACKENDS))
         if unknown:
-            raise SpecError("unknown backend", found=", ".join(unknown), expected=f"one of {', '.join(BACKENDS)}")
+            raise SpecError("unknown backend", found=", ".join(unknown),
+                            expected=f"one of {', '.join(backends.BACKENDS)}")  # fmt: skip
         numbers = {"--batch": (self.batches, MOST_EXAMPLES), "--length": ((self.length,), LONGEST),
                    "--threads": (self.threads, environment.cores())}  # fmt: skip
         for option, (values, most) in numbers.items():
@@ -63,10 +66,15 @@ class Request:
 def run(request: Request) -> list[Record]:
     """Measure what was asked, in a session per number of threads; one record per variant and session.
 
+    A variant that could not be measured, or not under each backend, has a failed record (beside one of what could).
     Raises SpecError for an unknown variant or backend, DeviceError for a backend that cannot run here: before that,
-    nothing is written.
+    nothing is written. Raises what ended the reference's process, after its failed record was written.
     """
     steering()  # refuses what would change what is measured
+    device = here()
+    chosen_backends = request.backends or backends.usual(device)
+    for backend in chosen_backends:
+        backends.check(backend, device)
     shapes = all_shapes()
     named = dict(find_shape(name) for name in request.variants)
     chosen, shapes = list(named or shapes), shapes | named
@@ -78,18 +86,30 @@ def run(request: Request) -> list[Record]:
     live = [key for key in chosen if shapes[key].build is not None]
     for threads in request.threads or (environment.cores(),):
         if live:
-            subjects = [Subject(*key, backend) for key in live for backend in request.backends]
-            clock, started = time.monotonic(), datetime.now(UTC)
-            measured = measure(Subject(*reference), subjects, request.batches, request.length, threads,
-                               request.effort, say=log.info)  # fmt: skip
-            for timing in measured.timings:
-                if timing.noisy and timing.ratio is None:
-                    log.warning("noisy session: batch=%d A/A ratio %.3f [%.3f, %.3f]; run it again on a quiet machine",
-                                timing.batch, timing.floor.value, timing.floor.low, timing.floor.high)  # fmt: skip
-            records += _records(measured, request.effort, threads, started, time.monotonic() - clock, shapes)
+            subjects = [Subject(*key, backend) for key in live for backend in chosen_backends]
+            records += _session(request, Subject(*reference), subjects, threads, shapes)
     for record in records:
         log.info("record=%s", store.write_record(Path(request.results), record))
     return records
+
+
+def _session(
+    request: Request, reference: Subject, subjects: Sequence[Subject], threads: int, shapes: Mapping[Key, Shape]
+) -> list[Record]:
+    """The records of one session.  Raises what ended the reference's process, after its failed record was written."""
+    clock, started = time.monotonic(), datetime.now(UTC)
+    try:
+        measured = measure(reference, subjects, request.batches, request.length, threads, request.effort, say=log.info)
+    except BenchError as error:
+        ended = Measured({}, (), (Failure(reference, None, str(error)),))
+        for record in _records(ended, request.effort, threads, started, time.monotonic() - clock, shapes):
+            log.info("record=%s", store.write_record(Path(request.results), record))
+        raise
+    for timing in measured.timings:
+        if timing.noisy and timing.ratio is None:
+            log.warning("noisy session: batch=%d A/A ratio %.3f [%.3f, %.3f]; run it again on a quiet machine",
+                        timing.batch, timing.floor.value, timing.floor.low, timing.floor.high)  # fmt: skip
+    return _records(measured, request.effort, threads, started, time.monotonic() - clock, shapes)
 
 
 def _reference(shapes: Mapping[Key, Shape]) -> Key:
@@ -108,20 +128,34 @@ def _records(
     by_model: dict[Key, list[Timing]] = defaultdict(list)
     for timing in measured.timings:
         by_model[timing.subject.paper, timing.subject.variant].append(timing)
+    failed: dict[Key, list[Failure]] = defaultdict(list)
+    for failure in measured.failures:
+        failed[failure.subject.paper, failure.subject.variant].append(failure)
     facts = {(subject.paper, subject.variant): found for subject, found in measured.facts.items()}
-    reference = next(iter(by_model))
+    reference, device = next(iter(by_model), None), here()
     machine = environment.fingerprint(threads) | {
-        "device": next(iter(facts.values()))["device"], "processes": len(measured.facts) + 1, "precision": "fp32",
+        "device": device.type, "processes": len(measured.facts) + 1, "precision": "fp32",
+        "timer": "CUDA events" if device.type == "cuda" else "host clock",
     }  # fmt: skip
-    return [
+    whole = [
         _record(
             key, shapes[key], started, seconds,
             [*_sizes(facts[key]), *_packed(shapes[key].packed, {}), *(m for t in timings for m in _times(t)),
-             *(_ratios(facts, key, by_model, reference) if key != reference else ())],
+             *(_ratios(facts, key, by_model, reference) if reference and key != reference else ())],
             machine, effort,
         )
         for key, timings in by_model.items()
     ]  # fmt: skip
+    return whole + [
+        _record(key, shapes[key], started, seconds, _sizes(facts[key]) if key in facts else [], machine, effort,
+                "; ".join(map(_reason, failures)))
+        for key, failures in failed.items()
+    ]  # fmt: skip
+
+
+def _reason(failure: Failure) -> str:
+    where = "" if failure.batch is None else f", batch {failure.batch}"
+    return f"{failure.subject.backend}{where}: {failure.reason}"
 
 
 def _ratios(
@@ -137,7 +171,7 @@ def _ratios(
 
 def _record(
     key: Key, shape: Shape, started: datetime, seconds: float, measurements: list[Measurement],
-    machine: dict[str, Any], effort: Effort | None,
+    machine: dict[str, Any], effort: Effort | None, reason: str = "",
 ) -> Record:  # fmt: skip
     paper, variant = key
     papers, _ = registry.find()
@@ -149,9 +183,11 @@ def _record(
         budget = {"copies": effort.copies, "rounds": effort.rounds, "turn_s": effort.turn_s}
         hyper |= {"effort": asdict(effort), "budget": budget}
     spec = RunSpec(paper=paper, variant=variant, task=TASK, scale="shape", seed=0)
-    content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), dict(shape.packed)])
+    content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), dict(shape.packed),
+                      *([reason] if reason else [])])  # fmt: skip
     return Record(
-        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="ok", spec=spec, hyper=hyper, hash=content,
+        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="failed" if reason else "ok", reason=reason,
+        spec=spec, hyper=hyper, hash=content,
         tier="reduced" if effort and effort.reduced else "exact", code=code, environment=machine,
         measurements=measurements,
         started=started.strftime("%Y-%m-%dT%H:%M:%SZ"), seconds=round(seconds, 3),
@@ -200,6 +236,8 @@ def _times(timing: Timing) -> list[Measurement]:
         found.append(one("output_difference", timing.difference, "logit"))
     if timing.ratio is not None:
         found.append(one("speedup", timing.ratio.value, "ratio", timing.ratio.samples))
+    if timing.alike is not None:
+        found.append(one("speedup_same_backend", timing.alike.value, "ratio", timing.alike.samples))
     if timing.read_s:
         found.append(one("tokenise_s", statistics.median(timing.read_s), "s", timing.read_s))
     if timing.text is not None:
@@ -208,7 +246,12 @@ def _times(timing: Timing) -> list[Measurement]:
 
 
 def lines(record: Record) -> list[dict[str, Any]]:
-    """A record for the eye: one row per shape and backend, or one with the bytes where there is only arithmetic."""
+    """A record for the eye: one row per shape and backend, or one with the bytes where there is only arithmetic.
+
+    A failed one has no row; its reason is said apart.
+    """
+    if record.status == "failed":
+        return []
     found = {(m.metric, m.split): m for m in record.measurements}
 
     def shown(metric: str, split: str, factor: float = 1.0, digits: int = 2) -> str:
