@@ -338,6 +338,7 @@ def _timings(
 ) -> list[Timing]:  # fmt: skip
     """What the rounds say of those that are in all of them."""
     reference, name_of = next(iter(names)), {subject: name for name, subject in names.items()}
+    read = {name: seconds for name, seconds in read.items() if name in names}
     ratio, text = partial(ratio_of, found, reference), partial(ratio_of, with_text(found, read), reference)
     rounds = {name: [calls for one in found for calls in one[name]] for name in names}
 
