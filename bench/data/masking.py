@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from bench.data.batches import Batch, Encoded
+from bench.data.places import flat
 
 IGNORED = -100
 """The label of a position that carries no masked-LM loss (torch's default ignore index)."""
@@ -29,6 +30,8 @@ def smoothed(encoded: Encoded, vocabulary: int, special: Collection[int], expone
 class Masking:
     """Corrupts a batch for masked-LM training and adds `labels` [B, L], the true ids at chosen positions.
 
+    Where those are says `masked_at`, see `bench.data.places`.
+
     With `weights` (from `smoothed`), ceil(probability * real tokens) positions are drawn over the whole batch
     without replacement, as DistilBERT does; without, each non-special position is drawn on its own (BERT).
     80% of the chosen become [MASK], 10% stay, 10% become a random id.
@@ -48,7 +51,8 @@ class Masking:
         corrupted = np.where(chosen & (fate < 0.8), self.mask_id, ids)
         corrupted = np.where(chosen & (fate >= 0.9), rng.integers(0, self.vocabulary, ids.shape), corrupted)
         labels = np.where(chosen, ids, IGNORED)
-        return {**batch, "input_ids": torch.from_numpy(corrupted), "labels": torch.from_numpy(labels)}
+        return {**batch, "input_ids": torch.from_numpy(corrupted), "labels": torch.from_numpy(labels),
+                "masked_at": flat(chosen)}  # fmt: skip
 
     def _each(self, ids: np.ndarray, real: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         eligible = real & ~np.isin(ids, list(self.special))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch
 from bench.data.masking import IGNORED
+from bench.data.places import places
 from bench.data.tasks import Kind
 from bench.models.outputs import forward
 
@@ -33,9 +35,7 @@ def span_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Source: Devlin et al. 2019 (arXiv 1810.04805v2), section 4.2.
     """
     inside = (labels >= 0) & (labels < logits.shape[1])
-    if not bool(inside.any()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits.transpose(1, 2)[inside], labels[inside])
+    return _mean_cross_entropy(logits.transpose(1, 2).flatten(0, 1), labels.where(inside, IGNORED).flatten())
 
 
 def tag_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -43,11 +43,17 @@ def tag_loss(logits: Tensor, labels: Tensor) -> Tensor:
 
     Shapes: `logits` [B, L, C]; `labels` [B, L or more] with the ignore index elsewhere. Without a tag the value is 0.
     """
-    labels = labels[:, : logits.shape[1]]
-    chosen = labels != IGNORED
-    if not bool(chosen.any()):
-        return logits.sum() * 0.0
-    return F.cross_entropy(logits[chosen].float(), labels[chosen])
+    width = min(labels.shape[1], logits.shape[1])  # beyond either of them there is padding alone
+    return _mean_cross_entropy(logits[:, :width].flatten(0, 1), labels[:, :width].flatten())
+
+
+def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """In fp32, over the labels that are not ignored; 0 where all are. No number of labels is asked of the device.
+
+    Shapes: [P, C] and [P].
+    """
+    total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
+    return total / (labels != IGNORED).sum().clamp(min=1)
 
 
 def supervised(kind: Kind) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
@@ -71,54 +77,87 @@ class _SoftTargets(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, student, weight, bias, teacher, teacher_weight, teacher_bias, temperature, chunk):
-        positions = student.shape[0]
-        loss = torch.zeros((), device=student.device, dtype=torch.float32)
+    def forward(ctx, student, weight, bias, teacher, teacher_weight, teacher_bias, temperature, chunk, counts):
+        # Shapes: student [P, H_s], teacher [P, H_t], weight [V, H_s], counts [P] or None.
+        device, positions = student.device, student.shape[0]
+        low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else student.dtype
+        loss = torch.zeros((), device=device, dtype=torch.float32)
         grad_student = torch.empty_like(student)
         grad_weight = torch.zeros_like(weight, dtype=torch.float32)
         grad_bias = torch.zeros_like(bias, dtype=torch.float32)
-        for start in range(0, positions, chunk):
-            part = slice(start, start + chunk)
-            log_s = F.linear(student[part], weight, bias).float().div_(temperature)
-            log_s = log_s.sub_(log_s.logsumexp(-1, keepdim=True))
-            log_t = F.linear(teacher[part], teacher_weight, teacher_bias).float().div_(temperature)
-            log_t = log_t.sub_(log_t.logsumexp(-1, keepdim=True))
-            t = log_t.exp()
-            loss += torch.dot(t.view(-1), log_t.sub_(log_s).view(-1))
-            # d KL / d logits = (softmax(s/T) - softmax(t/T)) / T, times T^2 / P
-            grad = log_s.exp_().sub_(t).mul_(temperature / positions)
-            grad_bias += grad.sum(0)
-            grad = grad.to(student.dtype)
-            grad_student[part] = grad @ weight.to(student.dtype)
-            grad_weight += grad.T @ student[part]
+        with torch.autocast(device.type, enabled=False):
+            # T divides what is projected, not the many more logits; each matrix is cast once, not once a chunk.
+            matrix, teacher_matrix = weight.to(low), teacher_weight.to(low)
+            offset, teacher_offset = (bias / temperature).to(low), (teacher_bias / temperature).to(low)
+            for start in range(0, positions, chunk):
+                part = slice(start, start + chunk)
+                states = student[part].to(low)
+                log_s = _log_softmax(F.linear(states / temperature, matrix, offset))
+                log_t = _log_softmax(F.linear(teacher[part].to(low) / temperature, teacher_matrix, teacher_offset))
+                t = log_t.exp()
+                difference, grad = log_t.sub_(log_s), log_s.exp_().sub_(t)
+                # d KL / d logits = (softmax(s/T) - softmax(t/T)) / T; T^2 / P and 1 / T are multiplied in at the end
+                if counts is None:
+                    loss += torch.dot(t.view(-1), difference.view(-1))
+                else:
+                    loss += torch.dot(t.mul_(difference).sum(-1), counts[part])
+                    grad.mul_(counts[part, None])
+                grad_bias += grad.sum(0)
+                grad = grad.to(low)
+                grad_student[part] = (grad @ matrix).to(student.dtype)
+                grad_weight += grad.T @ states
+        mean = 1.0 / (positions if counts is None else counts.sum().clamp(min=1.0))
         ctx.save_for_backward(grad_student, grad_weight, grad_bias)
-        ctx.dtypes = (weight.dtype, bias.dtype)
-        return loss * (temperature**2 / positions)
+        ctx.scale, ctx.dtypes = mean * temperature, (weight.dtype, bias.dtype)
+        return loss * (mean * temperature**2)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
-        (upstream,) = grad_outputs
+        scale = grad_outputs[0] * ctx.scale
         grad_student, grad_weight, grad_bias = ctx.saved_tensors
-        weight = (grad_weight * upstream).to(ctx.dtypes[0])
-        bias = (grad_bias * upstream).to(ctx.dtypes[1])
-        return grad_student * upstream.to(grad_student.dtype), weight, bias, None, None, None, None, None
+        weight, bias = (grad_weight * scale).to(ctx.dtypes[0]), (grad_bias * scale).to(ctx.dtypes[1])
+        return (grad_student * scale).to(grad_student.dtype), weight, bias, *[None] * 6
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return torch.log_softmax(logits, -1, dtype=torch.float32)
+
+
+CHUNK_ON_CPU = 256
+"""Positions at a time: their logits stay near a CPU's cache."""
+SHARE_OF_MEMORY = 16
+"""The part of another device's memory that the logits of a chunk may take."""
+BYTES_A_LOGIT = 20
+"""Of both models, in both formats, with their gradient."""
+
+
+@functools.cache
+def chunk_of(device: torch.device, vocabulary: int) -> int:
+    """Positions whose logits are made at a time. Of the whole memory, not of what is free, so that it never changes."""
+    if device.type != "cuda":
+        return CHUNK_ON_CPU
+    room = torch.cuda.get_device_properties(device).total_memory // SHARE_OF_MEMORY
+    return max(CHUNK_ON_CPU, min(room // BYTES_A_LOGIT, 2**31 - 1) // vocabulary)
 
 
 def soft_targets(
-    student: Tensor, teacher: Tensor, head: nn.Linear, teacher_head: nn.Linear, temperature: float, chunk: int = 256
-) -> Tensor:
+    student: Tensor, teacher: Tensor, head: nn.Linear, teacher_head: nn.Linear, temperature: float,
+    chunk: int | None = None, counts: Tensor | None = None,
+) -> Tensor:  # fmt: skip
     """T^2 * mean over positions of KL(softmax(teacher / T) || softmax(student / T)) over the vocabulary.
 
     Shapes: `student` [P, H_s] and `teacher` [P, H_t] are the inputs of the vocabulary projections `head` [V, H_s]
-    and `teacher_head` [V, H_t]; memory is O(chunk * V), not O(P * V). Without a position the value is 0.
+    and `teacher_head` [V, H_t]; memory is O(chunk * V), not O(P * V). Of positions that only fill up `counts` [P] is 0,
+    else 1. Without a position the value is 0.
     Source: Hinton et al. 2015 (arXiv 1503.02531v1), section 2; the T^2 factor stands in DistilBERT's official code.
     """
     assert head.bias is not None and teacher_head.bias is not None, "masked-LM projections carry a bias"
     if len(student) == 0:
         return student.sum() * 0.0
     return _SoftTargets.apply(  # pyright: ignore[reportReturnType]
-        student, head.weight, head.bias, teacher, teacher_head.weight, teacher_head.bias, temperature, chunk
-    )
+        student, head.weight, head.bias, teacher, teacher_head.weight, teacher_head.bias, temperature,
+        chunk or chunk_of(student.device, len(head.weight)), counts,
+    )  # fmt: skip
 
 
 def soft_targets_plain(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
@@ -128,13 +167,12 @@ def soft_targets_plain(student_logits: Tensor, teacher_logits: Tensor, temperatu
     return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean") * temperature**2
 
 
-def masked_lm(hidden: Tensor, labels: Tensor, head: Callable[[Tensor], Tensor]) -> Tensor:
+def masked_lm(hidden: Tensor, batch: Batch, head: Callable[[Tensor], Tensor]) -> Tensor:
     """Mean cross-entropy over the masked positions; only those are projected on the vocabulary.
 
-    Shapes: `hidden` [B, L, H]; `labels` [B, L] with the ignore index where nothing is predicted.
+    Shapes: `hidden` [B, L, H]; `labels` of the batch [B, L] with the ignore index where nothing is predicted.
     A batch without a masked position costs 0.
     """
-    chosen = labels != IGNORED
-    if not bool(chosen.any()):
-        return hidden.sum() * 0.0
-    return F.cross_entropy(head(hidden[chosen]).float(), labels[chosen])
+    masked = places(batch, "masked", batch["labels"] != IGNORED)
+    logits, labels = head(masked.of(hidden)).float(), masked.of(batch["labels"])
+    return masked.mean(F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none"))

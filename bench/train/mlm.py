@@ -43,7 +43,7 @@ def train_masked_lm(model: nn.Module, corpus: Encoded, training: Training, ctx: 
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)
-        return {"mlm": masked_lm(lm.hidden(batch), batch["labels"], lm.logits)}
+        return {"mlm": masked_lm(lm.hidden(batch), batch, lm.logits)}
 
     masked = Masking(ctx.vocabulary.mask, ctx.vocabulary.size, ctx.vocabulary.special)
     return ctx.fit(model, loss, ctx.batches(corpus, training, masked), training)
@@ -70,7 +70,7 @@ def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context)
     batches = ctx.batches(corpus, settings.training, masked)
 
     def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"mlm": masked_lm(frozen(batch).logits, batch["labels"], head)}
+        return {"mlm": masked_lm(frozen(batch).logits, batch, head)}
 
     ctx.fit(model.cls, loss, batches, settings.training)
     return model

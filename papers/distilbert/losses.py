@@ -12,12 +12,12 @@ from bench.train.losses import soft_targets_plain
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
-    """Mean over positions of 1 - cos(student, teacher): directions of the hidden states, not their lengths.
+    """1 - cos(student, teacher) of each position: directions of the hidden states, not their lengths. [P]
 
-    Shapes: both [P, H], the last hidden states at the P attended positions.
+    Shapes: both [P, H], the last hidden states at the P attended positions, over which L_cos is the mean.
     Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3 (L_cos).
     """
-    return (1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)).mean()
+    return 1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
 
 
 def soft_spans(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -25,8 +25,9 @@ from transformers import (
 )
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batch
+from bench.data.batches import Batch, one_after_another
 from bench.data.masking import Masking, smoothed
+from bench.data.places import Attended, places
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
@@ -35,7 +36,7 @@ from bench.models.outputs import Frozen, forward, moved
 from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
-from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
+from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
 from papers.distilbert.student import config, copy_layers, teacher_layers
@@ -54,6 +55,8 @@ class Distillation(Settings):
     """T of the soft targets; the paper gives no value, the script's default is 2."""
     positions: Literal["attended", "masked"] = "attended"
     """Where L_ce is taken; `masked` is the script's restrict_ce_to_mask."""
+    ce_share: float = unless_whole()
+    """Share of those positions on which a step takes the soft-target term: drawn anew for each batch, a budget."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Masked positions as a share of the real tokens of a batch."""
     smoothing: float = Field(default=0.7, ge=0)
@@ -186,7 +189,8 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
         smoothed(corpus, words, vocabulary.special, settings.smoothing),
     )  # fmt: skip
     teacher = moved(state.models["teacher"], ctx.device)
-    batches = ctx.batches(corpus, settings.training, masking)
+    attended = Attended(settings.ce_share, settings.positions == "masked")
+    batches = ctx.batches(corpus, settings.training, one_after_another(masking, attended))
     ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
     return State({"model": student})
 
@@ -202,24 +206,25 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)
         hidden = lm.hidden(batch)
-        attended = batch["attention_mask"].bool()
+        attended = places(batch, "attended", batch["attention_mask"])
         terms: dict[str, Tensor] = {}
         if settings.weight_mlm:
-            terms["mlm"] = settings.weight_mlm * masked_lm(hidden, batch["labels"], lm.logits)
+            terms["mlm"] = settings.weight_mlm * masked_lm(hidden, batch, lm.logits)
         if not (settings.weight_ce or settings.weight_cos):
             return terms
         with torch.no_grad():
             teacher_hidden = lm_teacher.hidden(batch)
         if settings.weight_ce:
             # Only the P chosen positions, as [P, H]: the loss projects them on the vocabulary chunk by chunk.
-            chosen = attended if settings.positions == "attended" else batch["labels"] >= 0
+            chosen = places(batch, "masked", batch["labels"] >= 0) if settings.positions == "masked" else attended
+            chosen = chosen if settings.ce_share == 1.0 else places(batch, "drawn")
             with torch.no_grad():
-                prepared = lm_teacher.transform(teacher_hidden[chosen])
-            ce = soft_targets(lm.transform(hidden[chosen]), prepared, lm.projection, lm_teacher.projection,
-                              settings.temperature)  # fmt: skip
+                prepared = lm_teacher.transform(chosen.of(teacher_hidden))
+            ce = soft_targets(lm.transform(chosen.of(hidden)), prepared, lm.projection, lm_teacher.projection,
+                              settings.temperature, counts=chosen.weight)  # fmt: skip
             terms["ce"] = settings.weight_ce * ce
         if settings.weight_cos:
-            terms["cos"] = settings.weight_cos * cosine(hidden[attended], teacher_hidden[attended])
+            terms["cos"] = settings.weight_cos * attended.mean(cosine(attended.of(hidden), attended.of(teacher_hidden)))
         return terms
 
     return loss

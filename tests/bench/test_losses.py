@@ -66,15 +66,15 @@ def test_masked_lm_ignores_unmasked_positions() -> None:
     labels[0, 1] = 2
     head = nn.Linear(4, 5)
     want = nn.functional.cross_entropy(head(hidden[0, 1]), torch.tensor(2))
-    torch.testing.assert_close(masked_lm(hidden, labels, head), want)
+    torch.testing.assert_close(masked_lm(hidden, {"labels": labels}, head), want)
     changed = hidden.clone()
     changed[1] = 99.0
-    torch.testing.assert_close(masked_lm(changed, labels, head), want)
+    torch.testing.assert_close(masked_lm(changed, {"labels": labels}, head), want)
 
 
 def test_masked_lm_without_a_masked_position_costs_nothing_and_still_has_a_gradient() -> None:
     hidden = torch.randn(1, 2, 4, requires_grad=True)
-    value = masked_lm(hidden, torch.full((1, 2), IGNORED), nn.Linear(4, 5))
+    value = masked_lm(hidden, {"labels": torch.full((1, 2), IGNORED)}, nn.Linear(4, 5))
     value.backward()
     assert value.item() == 0.0 and hidden.grad is not None and not hidden.grad.any()
 

@@ -279,7 +279,7 @@ def test_pretraining_makes_a_masked_lm_that_learns(context: Callable[..., Any]) 
     plain = nn.functional.cross_entropy(forward(model, batch).logits.view(-1, 60), batch["labels"].view(-1))
     terms = loss(model, batch)
     assert terms.keys() == {"mlm"} and terms["mlm"].item() == pytest.approx(plain.item(), rel=1e-5)
-    assert masked_lm(lm.hidden(batch), batch["labels"], lm.logits).item() == pytest.approx(plain.item(), rel=1e-5)
+    assert masked_lm(lm.hidden(batch), batch, lm.logits).item() == pytest.approx(plain.item(), rel=1e-5)
 
 
 def test_a_given_pooler_is_kept_beside_the_masked_lm(
