@@ -60,6 +60,8 @@ class StageEntry(_Part):
     last_loss: float | None = None
     peak_bytes: int = 0
     precision: str | None = None
+    engine: str | None = None
+    """How its steps ran, and why so where another engine was asked for; None of records of before it existed."""
     cached: bool = False
     teacher_logits: Literal["made", "cache"] | None = None
     """Where the stage had the teacher's logits from, once per example; None where it did not ask for them."""

@@ -53,7 +53,7 @@ REFUSED: Mapping[str, frozenset[str]] = {
 
 _FIXES = {
     "ACCELERATE_MIXED_PRECISION": "precision is a setting: --set fine_tune.precision=bf16",
-    "ACCELERATE_DYNAMO_BACKEND": "compilation is a setting: --set fine_tune.compile=true",
+    "ACCELERATE_DYNAMO_BACKEND": "compilation is a setting: --set fine_tune.engine=compile",
     "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "accumulation is a setting: --set fine_tune.accumulation=N",
     "ACCELERATE_GRADIENT_CLIPPING": "clipping is a setting: --set fine_tune.clip=1.0",
 }

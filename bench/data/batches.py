@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,8 @@ Batch = dict[str, Tensor]
 
 BUCKET = 4
 """Width of a length bin in tokens (DistilBERT's grouped sampler uses the same step)."""
+GRAIN, LENGTHS = 8, 16
+"""Of batches of few shapes: most lengths are multiples of the first, and there are at most so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,10 @@ def encode(rows: Rows | Texts, tokenizer: Any, max_length: int) -> Encoded:
     return Encoded.joined(parts, rows.labels, tokenizer.pad_token_id)
 
 
-def pad(encoded: Encoded, indices: np.ndarray) -> Batch:
-    """The chosen examples as tensors, padded to the longest of them."""
+def pad(encoded: Encoded, indices: np.ndarray, allowed: tuple[int, ...] = ()) -> Batch:
+    """The chosen examples as tensors, padded to the longest of them, or to the next length of those allowed."""
     lengths = encoded.offsets[indices + 1] - encoded.offsets[indices]
-    columns = np.arange(lengths.max())
+    columns = np.arange(int(_rounded(lengths, allowed).max()))
     mask = columns[None, :] < lengths[:, None]
     source = np.where(mask, encoded.offsets[indices][:, None] + columns[None, :], 0)
     batch = {
@@ -132,7 +134,23 @@ def pad(encoded: Encoded, indices: np.ndarray) -> Batch:
     return batch
 
 
+def _rounded(lengths: np.ndarray, allowed: tuple[int, ...]) -> np.ndarray:
+    """Each length, or the next one of those allowed, which rise."""
+    return np.array(allowed)[np.searchsorted(allowed, lengths)] if allowed else lengths
+
+
 Transform = Callable[[Batch, np.random.Generator], Batch]
+
+
+def one_after_another(*transforms: Transform) -> Transform:
+    """A transform that applies these in turn, with one generator."""
+
+    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
+        for one in transforms:
+            batch = one(batch, rng)
+        return batch
+
+    return transform
 
 
 def with_logits(logits: np.ndarray) -> Transform:
@@ -159,10 +177,18 @@ class Batches:
     tokens: int | None = None
     transform: Transform | None = None
     bucket: bool = True
+    allowed: tuple[int, ...] = ()
+    """The lengths that batches may have, rising; any length where none is named."""
 
     def __post_init__(self) -> None:
         assert len(self.encoded) > 0, "no examples to train on"
         assert self.size > 0
+
+    def of_few_shapes(self) -> Batches:
+        """The same examples in batches of at most 16 lengths: multiples of 8, and that of the longest example."""
+        longest = int(self.encoded.lengths.max())
+        grain = GRAIN * -(-longest // (GRAIN * LENGTHS))
+        return replace(self, allowed=(*range(grain, longest, grain), longest))
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch as arrays of example positions: every example once, shuffled, alike in length.
@@ -173,7 +199,9 @@ class Batches:
         rng = np.random.default_rng([self.seed, epoch, 0])
         order = rng.permutation(len(self.encoded))
         if self.bucket:
-            order = order[np.argsort(self.encoded.lengths[order] // BUCKET, kind="stable")]
+            lengths = self.encoded.lengths[order]
+            bins = _rounded(lengths, self.allowed) if self.allowed else lengths // BUCKET
+            order = order[np.argsort(bins, kind="stable")]
         batches = list(self._cut(order))
         return [batches[i] for i in rng.permutation(len(batches))] if self.bucket else batches
 
@@ -182,7 +210,7 @@ class Batches:
             for start in range(0, len(order), self.size):
                 yield order[start : start + self.size]
             return
-        lengths, start, longest = self.encoded.lengths, 0, 0
+        lengths, start, longest = _rounded(self.encoded.lengths, self.allowed), 0, 0
         for stop, index in enumerate(order):
             longest = max(longest, int(lengths[index]))
             if stop > start and longest * (stop + 1 - start) > self.tokens:
@@ -192,14 +220,20 @@ class Batches:
 
     def batch(self, epoch: int, position: int, indices: np.ndarray) -> Batch:
         """The batch at a position of an epoch, a pure function of (seed, epoch, position)."""
-        batch = pad(self.encoded, indices)
+        batch = pad(self.encoded, indices, self.allowed)
         if self.transform is not None:
             batch = self.transform(batch, np.random.default_rng([self.seed, epoch, 1, position]))
         return batch
 
 
-def in_order(encoded: Encoded, size: int) -> Iterator[Batch]:
-    """All examples once, sorted by length (longest first, so memory peaks at once), for evaluation."""
+def in_order(encoded: Encoded, size: int, tokens: int | None = None) -> Iterator[Batch]:
+    """All examples once, sorted by length (longest first, so memory peaks at once), for evaluation.
+
+    A batch has `size` examples, or, where `tokens` is given, as many as fit that many padded tokens.
+    """
     order = np.argsort(-encoded.lengths, kind="stable")
-    for start in range(0, len(order), size):
-        yield pad(encoded, order[start : start + size])
+    start = 0
+    while start < len(order):
+        count = size if tokens is None else max(1, tokens // int(encoded.lengths[order[start]]))
+        yield pad(encoded, order[start : start + count])
+        start += count

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a batch offers a model; each is [B, L]."""
@@ -21,6 +22,19 @@ class Outputs:
 
     logits: Tensor
     hidden: tuple[Tensor, ...] = ()
+
+
+class Moved(dict[str, Tensor]):
+    """A batch on a device that was looked at before it went there, so that nobody has to ask the device."""
+
+    def __init__(self, tensors: Mapping[str, Tensor], *, padded: bool):
+        super().__init__(tensors)
+        self.padded = padded
+        """Whether a position of it is padding."""
+
+
+BY_SDPA = ("sdpa", "watched_sdpa")
+"""The attention functions that take a mask of four dimensions as it is; the second one is `bench.models.scores`'."""
 
 
 @functools.cache
@@ -52,7 +66,19 @@ def reads(model: nn.Module) -> frozenset[str]:
 def inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of a batch that this model takes (a DistilBERT, for example, has no token types)."""
     accepted = reads(model)
-    return {name: batch[name] for name in INPUTS if name in batch and name in accepted}
+    found = {name: batch[name] for name in INPUTS if name in batch and name in accepted}
+    if isinstance(batch, Moved) and "attention_mask" in found and _by_sdpa(model):
+        # Given a mask [B, L], transformers asks the device whether anything is padded, at every pass. A mask of four
+        # dimensions it takes as it is, and none where nothing is padded.
+        mask = found.pop("attention_mask")
+        if batch.padded:
+            found["attention_mask"] = mask[:, None, None, :].bool()
+    return found
+
+
+def _by_sdpa(model: nn.Module) -> bool:
+    model = bare(model)
+    return isinstance(model, PreTrainedModel) and model.config._attn_implementation in BY_SDPA
 
 
 def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:

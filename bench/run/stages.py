@@ -98,7 +98,8 @@ def _execute(
         steps=sum(f.steps for f in fits), examples=sum(f.examples for f in fits),
         first_loss=fits[0].first_loss if fits else None, last_loss=fits[-1].last_loss if fits else None,
         peak_bytes=max([f.peak_bytes for f in fits], default=peak_bytes(accelerator.device)),
-        precision=fits[-1].precision if fits else None, teacher_logits=context.teacher_logits_from,
+        precision=fits[-1].precision if fits else None, engine=fits[-1].engine if fits else None,
+        teacher_logits=context.teacher_logits_from,
         corpus_tokens=context.corpus_tokens,
     )  # fmt: skip
     log.entries.append(entry)

@@ -9,27 +9,27 @@ from __future__ import annotations
 import math
 import resource
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
 from bench.core.errors import Stopped, TrainError
-from bench.data.batches import Batch, Batches
-from bench.train import stopping
+from bench.data.batches import Batches
+from bench.train import engine, stopping
 from bench.train.checkpoint import Checkpointer, Position
-from bench.train.precision import Precision, choose
+from bench.train.engine import Engine
+from bench.train.feed import Fed, feed
+from bench.train.meter import Meter, every
+from bench.train.precision import choose
 from bench.train.progress import Advance, Progress, silent
 from bench.train.settings import Group, Training
-
-Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
-"""(model, batch) -> named, already weighted scalar terms; what is minimised is their sum."""
+from bench.train.step import Job, Loss, Rates
 
 _Groups = dict[nn.Parameter, Group]
 """The group of each parameter that has one; by identity, as parameters hash."""
@@ -47,19 +47,8 @@ class FitLog:
     peak_bytes: int
     """Peak memory: of the device's allocator on a GPU, of the process (resident) on a CPU."""
     precision: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """What does not change while a loop runs."""
-
-    model: nn.Module
-    loss: Loss
-    batches: Batches
-    training: Training
-    accelerator: Accelerator
-    precision: Precision
-    steps: int
+    engine: str
+    """How the steps ran, and why so where another engine was asked for."""
 
 
 def fit(
@@ -94,22 +83,27 @@ def _fit(
     model: nn.Module, loss: Loss, batches: Batches, training: Training, accelerator: Accelerator,
     of: _Groups, checkpointer: Checkpointer | None, progress: Progress,
 ) -> FitLog:  # fmt: skip
+    device, name = accelerator.device, engine.choose(training, accelerator.device)
     _same_start(model, accelerator)
-    optimizer = _adamw(model, training, accelerator.device, of)
+    optimizer = _adamw(model, training, device, of)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
+    batches = batches.of_few_shapes() if name == "graph" else batches
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
-    if training.compile:
-        _compile(model)
-    precision = choose(training.precision, accelerator.device)
-    job = _Job(model, loss, batches, training, accelerator, precision, steps)
-    if accelerator.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(accelerator.device)
-    with progress(steps, at.step) as advance:
-        _train(job, optimizer, at, checkpointer, advance)
+    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    job = Job(model, loss, training, accelerator, choose(training.precision, device), optimizer, parameters, steps)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with (
+        engine.started(name, job) as run,
+        closing(feed(batches, training, at, accelerator, fill=name == "graph")) as fed,
+        progress(steps, at.step) as advance,
+    ):
+        _train(job, run, fed, at, checkpointer, advance)
+        ran = run.says()
     assert at.step == steps, f"{at.step} optimiser steps were made, {steps} were planned"
     assert at.first_loss is not None and at.last_loss is not None
-    peak = peak_bytes(accelerator.device)
-    return FitLog(steps, at.examples, at.seconds, at.first_loss, at.last_loss, peak, job.precision.name)
+    return FitLog(steps, at.examples, at.seconds, at.first_loss, at.last_loss, peak_bytes(device), job.precision.name,
+                  ran)  # fmt: skip
 
 
 def peak_bytes(device: torch.device) -> int:
@@ -117,12 +111,6 @@ def peak_bytes(device: torch.device) -> int:
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def _compile(model: nn.Module) -> None:
-    """In place, the encoder too: a loss that calls a part of the model by itself runs compiled code as well."""
-    for module in dict.fromkeys((model, getattr(model, "base_model", model))):
-        module.compile(dynamic=True)
 
 
 def _assigned(model: nn.Module, groups: Sequence[Group]) -> _Groups:
@@ -170,84 +158,36 @@ def _adamw(model: nn.Module, training: Training, device: torch.device, of: _Grou
     return torch.optim.AdamW(
         [{"params": part, "rate": rate, "weight_decay": decay} for (rate, decay), part in parts.items()],
         lr=training.lr, betas=training.betas, eps=training.eps, fused=device.type in ("cpu", "cuda"),
+        capturable=device.type == "cuda",
     )  # fmt: skip
 
 
 def _train(
-    job: _Job, optimizer: torch.optim.Optimizer, at: Position, checkpointer: Checkpointer | None, advance: Advance
+    job: Job, run: Engine, fed: Iterable[Fed], at: Position, checkpointer: Checkpointer | None, advance: Advance
 ) -> None:
-    """Go from `at` to the end; `at` always says what is done, so a checkpoint of it is exact."""
+    """Go from `at` to the end; `at` says what is done, and after each look at the meter also what it cost."""
     before, started = at.seconds, time.monotonic()
     if checkpointer:
         checkpointer.written(started)
-    size = job.training.accumulation
-    while at.epoch < job.training.epochs:
-        order = job.batches.order(at.epoch)
-        for start in range(at.position, len(order), size):
-            micro = order[start : start + size]
-            value = _step(job, optimizer, at, start, micro)
-            at.step, at.position = at.step + 1, start + len(micro)
-            at.examples += sum(len(indices) for indices in micro)
-            at.first_loss = value if at.first_loss is None else at.first_loss
-            at.last_loss, at.seconds = value, before + time.monotonic() - started
-            advance(1, f"loss {value:.4f}")
-            due = checkpointer is not None and checkpointer.due(time.monotonic())
-            due, signum = _agreed(job.accelerator, due, stopping.pending())
-            if checkpointer and (due or signum):
-                checkpointer.save(job.accelerator, job.model, optimizer, at)
-                checkpointer.written(time.monotonic())
-            if signum:
-                raise Stopped(signum)
-        at.epoch, at.position = at.epoch + 1, 0
-
-
-def _step(job: _Job, optimizer: torch.optim.Optimizer, at: Position, start: int, micro: list[np.ndarray]) -> float:
-    """One optimiser step over the batches from position `start` of the epoch; returns the loss."""
-    training, accelerator = job.training, job.accelerator
-    for group in optimizer.param_groups:
-        group["lr"] = training.lr_at(at.step, job.steps) * group["rate"]
-    total = torch.zeros((), device=accelerator.device)
-    for offset, indices in enumerate(micro):
-        batch, weight = _share(job.batches.batch(at.epoch, start + offset, indices), accelerator)
-        with job.precision.autocast(accelerator.device):
-            terms = job.loss(job.model, batch)
-        loss = sum(terms.values(), start=torch.zeros((), device=accelerator.device)) * (weight / len(micro))
-        if not bool(torch.isfinite(loss)):
-            shown = ", ".join(f"{name} {term.detach().item():.4g}" for name, term in terms.items())
-            raise TrainError(f"the loss is not finite at step {at.step} of {job.steps}", found=shown,
-                             expected="finite terms", fix="lower the learning rate or use fp32")  # fmt: skip
-        accelerator.backward(loss)
-        total += loss.detach()
-    parameters = [p for p in job.model.parameters() if p.requires_grad]
-    if accelerator.num_processes > 1:
-        total = _sum_over_processes(total, parameters, accelerator)
-    clip_gradients(parameters, training)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-    return float(total)
-
-
-def clip_gradients(parameters: Sequence[nn.Parameter], training: Training) -> None:
-    """Scale the gradients down to the largest norm allowed, together or each tensor's by itself."""
-    if training.clip is None:
-        return
-    for together in [[p] for p in parameters] if training.clip_each else [parameters]:
-        torch.nn.utils.clip_grad_norm_(together, training.clip)
-
-
-def _sum_over_processes(loss: Tensor, parameters: list[nn.Parameter], accelerator: Accelerator) -> Tensor:
-    """Sum the loss and every gradient over the processes, in one message."""
-    for p in parameters:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([loss.reshape(1), *[g.reshape(-1) for g in grads]])
-    summed = accelerator.reduce(flat, reduction="sum")
-    assert isinstance(summed, Tensor)
-    done = 1
-    for g in grads:
-        g.copy_(summed[done : done + g.numel()].view_as(g))
-        done += g.numel()
-    return summed[0]
+    meter = Meter(at, job.steps, every(job.accelerator.device))
+    rates = Rates(job.optimizer, job.training, job.steps, job.accelerator.device)
+    for one in fed:
+        rates.set(at.step)
+        with engine.told_of_memory(one):
+            run.run(job, at.step, one, meter)
+        at.step, at.epoch, at.position = at.step + 1, one.epoch, one.position
+        at.examples += one.examples
+        advance(1, meter.text)
+        due = checkpointer is not None and checkpointer.due(time.monotonic())
+        due, signum = _agreed(job.accelerator, due, stopping.pending())
+        if due or signum or at.step == job.steps:
+            meter.look()
+        at.seconds = before + time.monotonic() - started
+        if checkpointer and (due or signum):
+            checkpointer.save(job.accelerator, job.model, job.optimizer, at)
+            checkpointer.written(time.monotonic())
+        if signum:
+            raise Stopped(signum)
 
 
 def _agreed(accelerator: Accelerator, due: bool, signum: int) -> tuple[bool, int]:
@@ -269,19 +209,3 @@ def _same_start(model: nn.Module, accelerator: Accelerator) -> None:
         with torch.no_grad():
             for tensor in model.state_dict().values():
                 broadcast(tensor, from_process=0)
-
-
-def _share(batch: Batch, accelerator: Accelerator) -> tuple[Batch, float]:
-    """This process's rows of a batch, and the weight that makes the sum over processes the batch's mean.
-
-    Exact for losses that are means over rows; a mean over tokens is weighted by rows, which is close for rows of
-    one length bin.
-    """
-    if accelerator.num_processes == 1:
-        return {name: tensor.to(accelerator.device) for name, tensor in batch.items()}, 1.0
-    rows = len(batch["input_ids"])
-    mine = torch.arange(accelerator.process_index, rows, accelerator.num_processes)
-    weight = len(mine) / rows
-    if len(mine) == 0:
-        mine = torch.zeros(1, dtype=torch.long)  # a row that counts nothing keeps the processes in step
-    return {name: tensor[mine].to(accelerator.device) for name, tensor in batch.items()}, weight

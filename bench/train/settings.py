@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.core.errors import SpecError
 
-BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation"})
+BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share"})
 """Fields that say how much a run may use; runs with different ones are not compared in an ordering."""
 
 
@@ -29,7 +29,9 @@ class Settings(BaseModel):
             if isinstance(value, Settings):
                 found |= {f"{name}.{inner}": v for inner, v in value.budget().items()}
             elif name in BUDGET_FIELDS:
-                found[name] = value
+                left_out = type(self).model_fields[name].exclude_if
+                if left_out is None or not left_out(value):
+                    found[name] = value
         return found
 
     def override(self, changes: Mapping[str, str]) -> Self:
@@ -161,6 +163,11 @@ def unless_none(default: Any = None) -> Any:
     return Field(default=default, exclude_if=lambda value: value is None)
 
 
+def unless_whole() -> Any:
+    """A share in (0, 1] that a record only names where it is less than 1, which is what runs before it had."""
+    return Field(default=1.0, gt=0, le=1, exclude_if=lambda value: value == 1.0)
+
+
 WINDOWS = {
     "smoke": (64, Windowing(stride=32, question=24)),
     "small": (128, Windowing(stride=64, question=48)),
@@ -201,8 +208,8 @@ class Training(Settings):
     """Clip each tensor's gradient to that norm by itself, not the whole; a recipe sets it from a switch of its own."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device has it natively."""
-    compile: bool = False
-    """Compile the model with torch.compile (dynamic shapes)."""
+    engine: Literal["auto", "eager", "graph", "compile"] = "auto"
+    """How steps run: one operation after another, as CUDA graphs of whole steps, or compiled (dynamic shapes)."""
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step` (from 0) of `steps`."""

@@ -16,9 +16,10 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from bench.core.errors import DeviceError, TrainError
 from bench.data.batches import Batch, Batches, Encoded
 from bench.train.checkpoint import Checkpointer
-from bench.train.fit import clip_gradients, fit
+from bench.train.fit import fit
 from bench.train.precision import choose
 from bench.train.settings import Group, Training
+from bench.train.step import clip_gradients
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -247,11 +248,13 @@ def test_a_compiled_model_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", without_codegen)
     weights = []
-    for switch in (False, True):
+    monkeypatch.setattr("bench.train.engine.shutil.which", lambda name: "/usr/bin/g++")
+    for engine in ("auto", "compile"):
         model = fresh()
         model.drop.p = 0.0
-        training = TRAINING.model_copy(update={"compile": switch})
-        fit(model, loss, Batches(data(), 4, 0), training, Accelerator())
+        training = TRAINING.model_copy(update={"engine": engine})
+        log = fit(model, loss, Batches(data(), 4, 0), training, Accelerator())
+        assert log.engine == ("eager" if engine == "auto" else "compile")
         weights.append(model.out.weight.detach().clone())
     assert compiled == [True]
     torch.testing.assert_close(weights[1], weights[0])

@@ -88,12 +88,12 @@ def test_a_field_that_is_not_set_leaves_no_trace_where_it_may() -> None:
 def test_override_changes_the_named_fields_only_and_reads_their_types() -> None:
     before = Outer()
     after = before.override({"first.training.lr": "3e-4", "first.training.epochs": "7", "name": "y",
-                             "first.training.compile": "true", "first.training.clip": "none"})  # fmt: skip
+                             "first.training.engine": "eager", "first.training.clip": "none"})  # fmt: skip
     assert after.first.training.lr == 3e-4 and after.first.training.epochs == 7 and after.name == "y"
-    assert after.first.training.compile is True and after.first.training.clip is None
+    assert after.first.training.engine == "eager" and after.first.training.clip is None
     restored = after.model_dump()
     restored["name"] = "x"
-    restored["first"]["training"] |= {"lr": 2e-5, "epochs": 3, "compile": False, "clip": 1.0}
+    restored["first"]["training"] |= {"lr": 2e-5, "epochs": 3, "engine": "auto", "clip": 1.0}
     assert restored == before.model_dump() == Outer().model_dump()
 
 

@@ -1,0 +1,111 @@
+"""How the steps of a training run: one operation after another, as CUDA graphs of whole steps, or compiled.
+
+What was asked for runs, or it fails; where a recipe's loss cannot be recorded in a graph, its steps run one operation
+after another, and the record says so and why.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal, Protocol
+
+import torch
+from torch import nn
+
+from bench.core.errors import DeviceError, TrainError
+from bench.train.feed import Fed, moved
+from bench.train.graphs import Graphs
+from bench.train.meter import Meter
+from bench.train.settings import Training
+from bench.train.step import Job
+
+Name = Literal["eager", "graph", "compile"]
+
+
+class Engine(Protocol):
+    """Runs optimiser steps."""
+
+    def run(self, job: Job, step: int, fed: Fed, meter: Meter) -> None:
+        """One step, and what it cost; nobody waits for the device."""
+        ...
+
+    def says(self) -> str:
+        """For the record: what ran, and why so where another engine was asked for."""
+        ...
+
+
+def choose(training: Training, device: torch.device) -> Name:
+    """The engine that was asked for. Raises DeviceError where the device, or the machine, has it not."""
+    asked = training.engine
+    if asked == "graph" and device.type != "cuda":
+        raise DeviceError("the engine graph was asked for", found=f"a {device.type} device", expected="a CUDA GPU",
+                          fix="--set ...engine=auto")  # fmt: skip
+    if asked == "compile" and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
+        raise DeviceError("the engine compile was asked for", found="no C++ compiler",
+                          fix="install g++ or clang, or --set ...engine=auto")  # fmt: skip
+    return "eager" if asked == "auto" else asked
+
+
+@contextmanager
+def started(name: Name, job: Job) -> Iterator[Engine]:
+    """The engine of a training."""
+    if name == "compile":
+        compile_in_place(job.model)
+    if name != "graph":
+        yield Eager(name)
+        return
+    refused = _refused(job)
+    if refused:
+        yield Eager(f"eager (no graph: {refused})")
+        return
+    with Graphs.on(job.accelerator.device) as graphs:
+        yield graphs
+
+
+def _refused(job: Job) -> str:
+    """Why a training cannot be recorded, known before it begins; empty where it may."""
+    if job.accelerator.num_processes > 1:
+        return "several processes"
+    return "a step takes several batches" if job.training.accumulation > 1 else ""
+
+
+class Eager:
+    """One operation after another."""
+
+    def __init__(self, name: str = "eager"):
+        self._name = name
+
+    def run(self, job: Job, step: int, fed: Fed, meter: Meter) -> None:
+        device = job.accelerator.device
+        total = torch.zeros((), device=device)
+        for host, share in fed.parts:
+            loss, terms = job.loss_of(moved(host, device), share / len(fed.parts))
+            meter.saw(step, loss, terms)
+            loss.backward()
+            total += loss.detach()
+        meter.ended(job.update(total))
+
+    def says(self) -> str:
+        return self._name
+
+
+def compile_in_place(model: nn.Module) -> None:
+    """The encoder too: a loss that calls a part of the model by itself runs compiled code as well."""
+    for module in dict.fromkeys((model, getattr(model, "base_model", model))):
+        module.compile(dynamic=True)
+
+
+@contextmanager
+def told_of_memory(fed: Fed) -> Iterator[None]:
+    """Turns what a device says when it fails into one line. Raises TrainError."""
+    shape = " x ".join(map(str, fed.parts[0][0]["input_ids"].shape))
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainError("the device has no memory left for a batch", found=f"{shape} tokens",
+                         fix="lower batch_size or batch_tokens with --set") from error  # fmt: skip
+    except torch.AcceleratorError as error:
+        raise TrainError("the device failed in a step", found=str(error).splitlines()[0],
+                         fix="see that the device works, then run again: progress is saved") from error  # fmt: skip

@@ -1,0 +1,146 @@
+"""The graph engine's bookkeeping, with recordings that a CPU can make: what it replays, and when it goes back."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from test_engine import MASKING, WORDS, bert, encoded
+from torch import Tensor, nn
+from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+
+from bench.data.batches import Batch, Batches, one_after_another
+from bench.data.places import Attended
+from bench.train import engine, graphs
+from bench.train.fit import FitLog, fit
+from bench.train.losses import supervised
+from bench.train.settings import Training
+from bench.train.step import Job
+from papers.distilbert.recipe import Distillation, triple_loss
+
+
+class Recording:
+    """In place of a CUDA graph: what it was recorded from runs again at each replay."""
+
+    now: Recording | None = None
+    again: Callable[[], object]
+
+    def replay(self) -> None:
+        self.again()
+
+
+@pytest.fixture
+def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
+    """Makes the graph engine run on a CPU; the recordings that were made."""
+    made: list[Recording] = []
+    real = graphs.whole
+
+    @contextmanager
+    def record(graph: Recording, **how: Any) -> Iterator[None]:
+        assert how["capture_error_mode"] == "thread_local", "batches are pinned meanwhile"
+        Recording.now = graph
+        made.append(graph)
+        try:
+            yield
+        finally:
+            Recording.now = None
+
+    def whole(job: Job, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
+        if Recording.now is None:
+            return real(job, batch)
+        with torch.random.fork_rng():
+            names = tuple(job.loss_of(batch, 1.0)[1])  # runs the loss, as a recording does, and nothing else
+        values = torch.full((1 + len(names),), float("nan"))
+        Recording.now.again = lambda: values.copy_(real(job, batch)[1])
+        return names, values
+
+    stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None)
+    for name, value in {
+        "Stream": lambda device: stream, "current_stream": lambda device: stream, "stream": lambda _: nullcontext(),
+        "graph_pool_handle": lambda: (0, 1), "set_sync_debug_mode": lambda mode: None, "CUDAGraph": Recording,
+        "graph": record, "synchronize": lambda device: None, "current_device": lambda: 0,
+        "default_generators": [SimpleNamespace(graphsafe_set_state=lambda state: None, clone_state=lambda: None)],
+    }.items():  # fmt: skip
+        monkeypatch.setattr(graphs.torch.cuda, name, value)
+    monkeypatch.setattr(graphs, "whole", whole)
+    monkeypatch.setattr(engine, "choose", lambda training, device: training.engine)
+    return made
+
+
+TRAINING = Training(epochs=3, batch_size=4, lr=1e-3, engine="graph", precision="fp32")
+
+
+Trained = tuple[FitLog, list[Tensor]]
+
+
+def trained(model: nn.Module, loss: Any, batches: Batches, training: Training = TRAINING) -> Trained:
+    torch.manual_seed(3)
+    log = fit(model, loss, batches, training, Accelerator())
+    return log, list(model.state_dict().values())
+
+
+@pytest.mark.parametrize("what", ["task", "distil"])
+def test_replays_train_as_single_steps_do(
+    what: str, recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches = Batches(encoded(), 4, 0)
+    if what == "distil":
+        batches = Batches(encoded(), 4, 0, transform=one_after_another(MASKING, Attended(0.5)))
+
+    def once() -> Trained:
+        if what == "task":
+            return trained(bert(), supervised("label"), batches)
+        torch.manual_seed(0)
+        student = DistilBertForMaskedLM(
+            DistilBertConfig(vocab_size=WORDS, dim=16, n_layers=1, n_heads=2, hidden_dim=32)
+        )
+        return trained(student, triple_loss(bert(BertForMaskedLM), Distillation(ce_share=0.5)), batches)
+
+    log, weights = once()
+    assert 2 <= len(recordings) <= graphs.MOST
+    replays = int(log.engine.removeprefix("graph (").split()[0])
+    assert (
+        log.steps == 45 and log.engine == f"graph ({replays} of 45 steps by {len(recordings)} graphs)" and replays > 10
+    )
+    monkeypatch.setattr(graphs, "WARM", 10**9)
+    alone, others = once()
+    assert alone.engine == "graph (0 of 45 steps by 0 graphs)"
+    assert (alone.first_loss, alone.last_loss) == (log.first_loss, log.last_loss)
+    assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_no_more_shapes_than_allowed_are_recorded(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphs, "MOST", 1)
+    log, _ = trained(bert(), supervised("label"), Batches(encoded(), 4, 0))
+    assert len(recordings) == 1 and log.engine.endswith("of 45 steps by 1 graphs)")
+
+
+def test_a_loss_that_waits_or_breaks_goes_on_without_graphs_and_says_why(recordings: list[Recording]) -> None:
+    def waits(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        warnings.warn("called a synchronizing CUDA operation (Triggered internally)", UserWarning, stacklevel=1)
+        return supervised("label")(model, batch)
+
+    def breaks(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if Recording.now is not None:
+            raise RuntimeError("operation not permitted when stream is capturing\nmore lines")
+        return supervised("label")(model, batch)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log, weights = trained(bert(), waits, Batches(encoded(), 4, 0))
+    assert log.engine.startswith("eager (no graph: a step waits for the device in test_graphs.py:") and not recordings
+    log, others = trained(bert(), breaks, Batches(encoded(), 4, 0))
+    assert log.engine == "eager (no graph: operation not permitted when stream is capturing)" and len(recordings) == 1
+    assert log.steps == 45 and all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_what_cannot_be_recorded_says_so(recordings: list[Recording]) -> None:
+    training = TRAINING.model_copy(update={"accumulation": 2})
+    log, _ = trained(bert(), supervised("label"), Batches(encoded(), 4, 0), training)
+    assert log.engine == "eager (no graph: a step takes several batches)" and not recordings
