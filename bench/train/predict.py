@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import closing
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from bench.data.batches import Encoded, in_order
+from bench.data.batches import Batch, Encoded, in_order
 from bench.data.tasks import Task
 from bench.models.outputs import forward
+from bench.train.feed import AHEAD, ahead, moved, pinned
 
 BATCH = 64
+"""Examples at a time on a CPU."""
+TOKENS_A_GIB = 1024
+"""Padded tokens at a time on a GPU, for each GiB of its memory."""
 
 
 @torch.inference_mode()
@@ -26,13 +33,12 @@ def predict(model: nn.Module, encoded: Encoded, accelerator: Accelerator) -> np.
     model.to(accelerator.device).eval()
     ids: list[Tensor] = []
     logits: list[Tensor] = []
-    for number, batch in enumerate(in_order(encoded, BATCH)):
-        if number % accelerator.num_processes == accelerator.process_index:
-            batch = {name: tensor.to(accelerator.device) for name, tensor in batch.items()}
+    longest = int(encoded.lengths.max())
+    with closing(_batches(encoded, accelerator)) as batches:
+        for host in batches:
+            batch = moved(host, accelerator.device)
             found = forward(model, batch).logits.float()
-            logits.append(
-                found if found.ndim == 2 else _flat(found, batch["attention_mask"], int(encoded.lengths.max()))
-            )
+            logits.append(found if found.ndim == 2 else _flat(found, batch["attention_mask"], longest))
             ids.append(batch["example_id"])
     model.train(was_training)
     width = torch.tensor([logits[0].shape[1] if logits else 0], device=accelerator.device)
@@ -47,6 +53,19 @@ def predict(model: nn.Module, encoded: Encoded, accelerator: Accelerator) -> np.
         f"{len(mine)} predictions came back for {len(encoded)} examples"
     )
     return outputs[mine.argsort()].cpu().numpy()
+
+
+def _batches(encoded: Encoded, accelerator: Accelerator) -> Generator[Batch, None, None]:
+    """This process's batches, on the host; for a GPU large ones, which a thread makes and pins."""
+    device, tokens = accelerator.device, None
+    if device.type == "cuda":
+        tokens = TOKENS_A_GIB * (torch.cuda.get_device_properties(device).total_memory // 2**30)
+    mine = (
+        pinned(batch, device)
+        for number, batch in enumerate(in_order(encoded, BATCH, tokens))
+        if number % accelerator.num_processes == accelerator.process_index
+    )
+    return mine if tokens is None else ahead(mine, AHEAD, lambda: torch.cuda.set_device(device))
 
 
 def _flat(logits: Tensor, attended: Tensor, length: int) -> Tensor:
