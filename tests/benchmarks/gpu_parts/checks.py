@@ -1,0 +1,181 @@
+"""Checks of the graph engine on a GPU: the same losses as without graphs, the same bits after a stop, a way back."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_parts.work import Work
+from torch import Tensor, nn
+
+from bench.data.batches import Batch, Batches, one_after_another
+from bench.data.masking import Masking
+from bench.data.places import Attended
+from bench.train import fit as loop
+from bench.train import graphs
+from bench.train.checkpoint import Checkpointer
+from bench.train.losses import supervised
+from bench.train.meter import Meter
+from bench.train.progress import Advance
+from bench.train.settings import Training
+from bench.train.step import Loss
+from papers.distilbert.recipe import Distillation, triple_loss
+from papers.distilbert.student import DistilBertForMaskedLM, config
+
+
+class _Stop(Exception):
+    pass
+
+
+@contextmanager
+def _told(losses: list[float]) -> Iterator[None]:
+    """Every training inside adds the loss of each of its steps."""
+
+    class Told(Meter):
+        def look(self) -> None:
+            losses.extend(float(total) for total in self._totals)
+            super().look()
+
+    before, loop.Meter = loop.Meter, Told
+    try:
+        yield
+    finally:
+        loop.Meter = before
+
+
+@contextmanager
+def _without_recording(asked: bool) -> Iterator[None]:
+    """Inside, the graph engine runs its steps, on the same shapes, one operation after another."""
+    before = graphs.WARM
+    graphs.WARM = 10**9 if asked else before
+    try:
+        yield
+    finally:
+        graphs.WARM = before
+
+
+def _tasks(work: Work, precision: str) -> dict[str, tuple[Any, Loss, Batches, Training]]:
+    """Name -> (makes the model, loss, batches, training): fine-tuning and distillation of the small encoder."""
+    teacher = work.masked_lm(work.size.small)
+    student = config(teacher.config)
+    masking = one_after_another(Masking(4, work.size.words, frozenset({0, 2, 3})), Attended(0.5))
+    shared = {"epochs": 1, "lr": 1e-4, "precision": precision, "engine": work.engines[-1]}
+    steps = work.size.equal_steps
+
+    def lm() -> nn.Module:
+        torch.manual_seed(0)
+        with work.device:
+            return DistilBertForMaskedLM(student)
+
+    return {
+        "fine_tune": (
+            lambda: work.classifier(work.size.small), supervised("label"),
+            Batches(work.rows(16 * steps, 10, 50), 16, 0), Training(batch_size=16, **shared),
+        ),
+        "distil": (
+            lm, triple_loss(teacher, Distillation(ce_share=0.5)),
+            Batches(work.rows(16 * steps, 10, 50), 16, 0, transform=masking), Training(batch_size=16, **shared),
+        ),
+    }  # fmt: skip
+
+
+def equal(work: Work) -> dict[str, float]:
+    """The largest difference of a loss between graphs and single operations: dropout on, fp32, the same shapes."""
+    found = {}
+    for name, (make, loss, batches, training) in _tasks(work, "fp32").items():
+        runs: list[list[float]] = []
+        says = ""
+        for recorded in (False, True):
+            losses: list[float] = []
+            model = make()
+            torch.manual_seed(1)
+            with _without_recording(not recorded), _told(losses):
+                says = loop.fit(model, loss, batches, training, work.accelerator).engine
+            runs.append(losses)
+        assert len(runs[0]) == len(runs[1]) == work.size.equal_steps
+        found[f"equal_{name}"] = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(*runs, strict=True))
+        found[f"equal_{name}_bits"] = float(runs[0] == runs[1])
+        print(f"  {name}: {says}; losses {runs[1][0]:.4f} to {runs[1][-1]:.4f}")
+    return found
+
+
+class _Once(Checkpointer):
+    """Writes one checkpoint, at a step, and then the training is stopped."""
+
+    at = 0
+    calls = 0
+
+    def due(self, now_s: float) -> bool:
+        self.calls += 1
+        return self.calls == self.at
+
+
+def resume(work: Work) -> dict[str, float]:
+    """Whether a training that is stopped and resumed ends with the same bits; the largest difference of a weight."""
+    found = {}
+    for precision in ("fp32", "bf16") if work.gpu else ("fp32",):
+        for name, (make, loss, batches, training) in _tasks(work, precision).items():
+            whole = make()
+            torch.manual_seed(1)
+            loop.fit(whole, loss, batches, training, work.accelerator)
+            with tempfile.TemporaryDirectory() as folder:
+                resumed = _stopped(work, make, loss, batches, training, Path(folder) / "fit")
+            pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+            found[f"resume_{name}_{precision}"] = max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
+    return found
+
+
+def _stopped(work: Work, make: Any, loss: Loss, batches: Batches, training: Training, folder: Path) -> nn.Module:
+    """A training that is stopped two steps after a checkpoint, and taken up by a model with other weights."""
+    steps = work.size.equal_steps
+    saved = _Once(folder)
+    saved.at = steps // 2
+
+    @contextmanager
+    def stopping(total: int, before: int) -> Iterator[Advance]:
+        done = before
+
+        def advance(count: int, text: str) -> None:
+            nonlocal done
+            done += count
+            if done == steps // 2 + 2:
+                raise _Stop
+
+        yield advance
+
+    model = make()
+    torch.manual_seed(1)
+    with suppress(_Stop):
+        loop.fit(model, loss, batches, training, work.accelerator, checkpointer=saved, progress=stopping)
+    other = make()
+    torch.manual_seed(5)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.add_(1.0)
+    loop.fit(other, loss, batches, training, work.accelerator, checkpointer=Checkpointer(folder, 1e9))
+    return other
+
+
+def recover(work: Work) -> dict[str, float]:
+    """A loss that waits for the device, and one that breaks its recording: both go on without graphs and say so."""
+    if not work.gpu:
+        return {}
+    found = {}
+    for name, breaks in (("waits", False), ("breaks", True)):
+
+        def loss(model: nn.Module, batch: Batch, breaks: bool = breaks) -> dict[str, Tensor]:
+            terms = supervised("label")(model, batch)
+            if not breaks or torch.cuda.is_current_stream_capturing():
+                float(terms["task"])
+            return terms
+
+        training = Training(epochs=1, batch_size=16, engine="graph")
+        log = loop.fit(work.classifier(work.size.small), loss, Batches(work.rows(16 * 40, 10, 16), 16, 0), training,
+                       work.accelerator)  # fmt: skip
+        print(f"  {name}: {log.engine}")
+        found[f"recover_{name}"] = float(log.engine.startswith("eager (no graph") and log.steps == 40)
+    return found
