@@ -41,7 +41,7 @@ class Settings(BaseModel):
         """
         if not changes:
             return self
-        return self._with(self.model_dump(), {path: _value(text) for path, text in changes.items()}, "--set")
+        return self._with(self._content(named=True), {path: _value(text) for path, text in changes.items()}, "--set")
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """The same settings with `dotted.field -> value` changes applied and checked: how a variant differs.
@@ -71,7 +71,7 @@ class Settings(BaseModel):
         """Every settable field by dotted name."""
         out: list[str] = []
         for name, value in self._fields().items():
-            if value is None and type(self).model_fields[name].exclude_if:
+            if self._unnamed(name, value):
                 continue
             out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
         return out
@@ -80,9 +80,16 @@ class Settings(BaseModel):
         """Name -> value of the fields that are there: all of them, or what `only` left."""
         return {name: self.__dict__[name] for name in type(self).model_fields if name in self.__dict__}
 
-    def _content(self) -> dict[str, Any]:
-        """The fields as nested dictionaries, unset ones included."""
-        return {name: v._content() if isinstance(v, Settings) else v for name, v in self._fields().items()}
+    def _content(self, named: bool = False) -> dict[str, Any]:
+        """The fields as nested dictionaries; without unset ones that have no name where only `named` are asked for."""
+        return {
+            name: value._content(named) if isinstance(value, Settings) else value
+            for name, value in self._fields().items()
+            if not (named and self._unnamed(name, value))
+        }
+
+    def _unnamed(self, name: str, value: Any) -> bool:
+        return value is None and type(self).model_fields[name].exclude_if is not None
 
     def _with(self, content: dict[str, Any], changes: Mapping[str, Any], origin: str) -> Self:
         """Settings of `content` with the changes in it; `origin` says in an error where they come from."""

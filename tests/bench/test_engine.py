@@ -47,7 +47,12 @@ def encoded(count: int = 60, longest: int = 21) -> Encoded:
 
 def bert(kind: Any = BertForSequenceClassification) -> nn.Module:
     torch.manual_seed(0)
-    shape = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    shape: dict[str, Any] = {
+        "hidden_size": 16,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     return kind(BertConfig(vocab_size=WORDS, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **shape))
 
 

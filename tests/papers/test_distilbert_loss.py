@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertForMaskedLM
 
 from bench.data.masking import IGNORED
+from bench.data.places import Attended
 from papers.distilbert.losses import cosine
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import copy_layers
@@ -204,3 +206,30 @@ def test_a_student_of_the_working_layers_computes_what_its_teacher_does(pair: Pa
     torch.testing.assert_close(ours[real], theirs[real], rtol=1e-4, atol=1e-4)
     together = triple_loss(teacher, distillation())(student, batch)
     assert abs(together["ce"].item()) < 1e-5 and abs(together["cos"].item()) < 1e-5
+
+
+def test_a_share_of_the_positions_is_drawn_by_step_and_its_mean_is_that_of_all(pair: Pair) -> None:
+    student, teacher = pair()
+    batch, settings = masked_batch(), distillation(ce_share=0.3)
+    assert "ce_share" not in distillation().model_dump() and settings.budget()["ce_share"] == 0.3
+    loss = triple_loss(teacher, settings)
+    want = triple_loss(teacher, distillation())(student, batch)
+    values, counts = [], torch.zeros(14)
+    with torch.no_grad():
+        for place in range(300):
+            drawn = Attended(0.3)(batch, np.random.default_rng([0, 0, 1, place]))
+            assert len(drawn["drawn_at"]) == 4 and len(drawn["attended_at"]) == 11  # a third of eleven, rounded up
+            counts[drawn["drawn_at"]] += 1
+            terms = loss(student, drawn)
+            assert terms["cos"].item() == pytest.approx(want["cos"].item(), rel=1e-5), "the others take all"
+            values.append(terms["ce"].item())
+    again = Attended(0.3)(batch, np.random.default_rng([0, 0, 1, 299]))
+    assert torch.equal(again["drawn_at"], drawn["drawn_at"]), "a function of seed, epoch and place"
+    assert np.mean(values) == pytest.approx(want["ce"].item(), abs=4 * np.std(values) / len(values) ** 0.5)
+    assert int((counts > 0).sum()) == 11 and int(counts[counts > 0].min()) > 60
+
+
+def test_a_share_of_the_masked_positions() -> None:
+    batch = masked_batch() | {"masked_at": torch.tensor([2, 4, 9])}
+    drawn = Attended(0.5, masked=True)(batch, np.random.default_rng(0))["drawn_at"]
+    assert len(drawn) == 2 and set(drawn.tolist()) <= {2, 4, 9}
