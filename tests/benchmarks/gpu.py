@@ -29,14 +29,14 @@ from gpu_parts.work import FULL, TINY, Work
 Section = Callable[[Work], dict[str, float]]
 SECTIONS: dict[str, tuple[Section, int]] = {
     "matmul": (speed.matmul, 15),
-    "equal": (checks.equal, 45),
-    "resume": (checks.resume, 45),
-    "base": (speed.base, 40),
     "small": (speed.small, 40),
-    "distil": (speed.distil, 60),
+    "base": (speed.base, 40),
+    "stock": (speed.stock, 45),
+    "equal": (checks.equal, 50),
+    "distil": (speed.distil, 50),
+    "resume": (checks.resume, 40),
     "answers": (speed.answers, 30),
     "recover": (checks.recover, 20),
-    "stock": (speed.stock, 45),
     "measure": (speed.measure, 70),
     "compiled": (speed.compiled, 90),
 }

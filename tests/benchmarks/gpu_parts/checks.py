@@ -117,15 +117,15 @@ class _Once(Checkpointer):
 def resume(work: Work) -> dict[str, float]:
     """Whether a training that is stopped and resumed ends with the same bits; the largest difference of a weight."""
     found = {}
-    for precision in ("fp32", "bf16") if work.gpu else ("fp32",):
-        for name, (make, loss, batches, training) in _tasks(work, precision).items():
-            whole = make()
-            torch.manual_seed(1)
-            loop.fit(whole, loss, batches, training, work.accelerator)
-            with tempfile.TemporaryDirectory() as folder:
-                resumed = _stopped(work, make, loss, batches, training, Path(folder) / "fit")
-            pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
-            found[f"resume_{name}_{precision}"] = max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
+    for name, precision in (("fine_tune", "fp32"), ("distil", "bf16" if work.gpu else "fp32")):
+        make, loss, batches, training = _tasks(work, precision)[name]
+        whole = make()
+        torch.manual_seed(1)
+        loop.fit(whole, loss, batches, training, work.accelerator)
+        with tempfile.TemporaryDirectory() as folder:
+            resumed = _stopped(work, make, loss, batches, training, Path(folder) / "fit")
+        pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+        found[f"resume_{name}_{precision}"] = max(float((a.float() - b.float()).abs().max()) for a, b in pairs)
     return found
 
 

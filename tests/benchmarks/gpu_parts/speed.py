@@ -19,7 +19,6 @@ from bench.data.batches import Batches, Encoded, one_after_another
 from bench.data.masking import Masking
 from bench.data.places import Attended
 from bench.models.device import native_bf16
-from bench.train import meter
 from bench.train.losses import supervised
 from bench.train.predict import predict
 from bench.train.settings import Training
@@ -74,12 +73,12 @@ def small(work: Work) -> dict[str, float]:
 
 
 def base_rows(work: Work) -> Encoded:
-    return work.rows(32 * work.steps, work.size.base_length, work.size.base_length)
+    return work.rows(32 * work.size.steps[0], work.size.base_length, work.size.base_length)
 
 
 def small_rows(work: Work) -> Encoded:
     longest = 50 if work.gpu else 14
-    return work.rows(16 * work.steps, 10, longest)
+    return work.rows(16 * work.size.steps[1], 10, longest)
 
 
 def distil(work: Work) -> dict[str, float]:
@@ -88,9 +87,10 @@ def distil(work: Work) -> dict[str, float]:
     teacher = work.masked_lm(work.size.small)
     transform = one_after_another(Masking(4, work.size.words, frozenset({0, 2, 3})), Attended())
     for tokens in work.size.tokens:
-        looks = max(2, work.size.looks * work.size.tokens[0] // tokens)
-        every = meter.every(work.device)
-        rows = work.rows(max(32, looks * every * tokens // 38), 12, 64 if work.gpu else 16)
+        steps = max(work.size.steps[2] * work.size.tokens[0] // tokens, 2 * work.size.look)
+        # Padded to one length, so that few steps are enough to meet it often.
+        shortest, longest = (57, 64) if work.gpu else (12, 16)
+        rows = work.rows(2 * steps * tokens // (shortest + longest), shortest, longest)
         for engine in work.engines:
             torch.manual_seed(0)
             with work.device:
