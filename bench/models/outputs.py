@@ -6,6 +6,7 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,8 +78,11 @@ def inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _by_sdpa(model: nn.Module) -> bool:
-    model = bare(model)
-    return isinstance(model, PreTrainedModel) and model.config._attn_implementation in BY_SDPA
+    """Whether a model hands its mask to SDPA: one of transformers, or one that says which it `hands_to`."""
+    found: Any = bare(model)
+    found = getattr(found, "hands_to", found)
+    of_transformers = isinstance(found, PreTrainedModel) and found._supports_sdpa
+    return of_transformers and found.config._attn_implementation in BY_SDPA
 
 
 def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:

@@ -44,10 +44,7 @@ def feed(
 ) -> Generator[Fed, None, None]:
     """From `at` to the end. `fill` makes batches of few shapes. Close it: a thread may stand behind it."""
     made = _made(batches, training, at, accelerator, fill)
-    if accelerator.device.type != "cuda":
-        return made
-    device = accelerator.device
-    return ahead(made, AHEAD, lambda: torch.cuda.set_device(device))
+    return ahead(made, AHEAD, on(accelerator.device)) if accelerator.device.type == "cuda" else made
 
 
 def _made(
@@ -94,6 +91,12 @@ def moved(batch: Batch, device: torch.device) -> Batch:
     padded = not bool(batch["attention_mask"].all())
     found: dict[str, Tensor] = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
     return Moved(found, padded=padded)
+
+
+def on(device: torch.device) -> Callable[[], None]:
+    """Makes a GPU the current one of a thread, which begins with the first."""
+    index = torch.cuda.current_device() if device.index is None else device.index
+    return lambda: torch.cuda.set_device(index)
 
 
 def ahead(items: Iterable[Item], depth: int, begin: Callable[[], None] = lambda: None) -> Generator[Item, None, None]:

@@ -125,7 +125,7 @@ class Graphs:
             with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):  # pyright: ignore[reportArgumentType]
                 names, values = whole(job, inputs)
         except RuntimeError as error:
-            self._recover(job, str(error))
+            self._recover(job, str(error.__context__ or error))  # ending a broken recording raises another one
             return
         assert len(job.optimizer.state) == held, "warming up fills the optimizer's state"
         self._recorded[shape] = _Recorded(graph, inputs, names, values)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bench.data.batches import Batch, Encoded, in_order
 from bench.data.tasks import Task
 from bench.models.outputs import forward
-from bench.train.feed import AHEAD, ahead, moved, pinned
+from bench.train.feed import AHEAD, ahead, moved, on, pinned
 
 BATCH = 64
 """Examples at a time on a CPU."""
@@ -65,7 +65,7 @@ def _batches(encoded: Encoded, accelerator: Accelerator) -> Generator[Batch, Non
         for number, batch in enumerate(in_order(encoded, BATCH, tokens))
         if number % accelerator.num_processes == accelerator.process_index
     )
-    return mine if tokens is None else ahead(mine, AHEAD, lambda: torch.cuda.set_device(device))
+    return mine if tokens is None else ahead(mine, AHEAD, on(device))
 
 
 def _flat(logits: Tensor, attended: Tensor, length: int) -> Tensor:

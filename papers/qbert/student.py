@@ -27,6 +27,11 @@ class QuantizedModel(nn.Module):
         self.model, self.scheme = quantize(model, scheme), scheme
 
     @property
+    def hands_to(self) -> nn.Module:
+        """The model inside, which reads what this one is given."""
+        return self.model
+
+    @property
     def config(self) -> Any:
         """The config of the model inside."""
         return self.model.config

@@ -34,6 +34,9 @@ from bench.train.meter import Meter
 from bench.train.settings import Training
 from bench.train.step import Rates
 from papers.distilbert.recipe import Distillation, triple_loss
+from papers.lowresource.student import BiLstmConfig, BiLstmForSequenceClassification
+from papers.qbert.scheme import Scheme
+from papers.qbert.student import from_float
 
 WORDS = 40
 
@@ -293,3 +296,16 @@ def test_a_full_device_names_the_setting_to_lower() -> None:
 
     with pytest.raises(TrainError, match=r"no memory left for a batch; found \d+ x \d+ tokens; next: lower batch_size"):
         fit.fit(bert(), full, Batches(encoded(), 8, 0), Training(batch_size=8), Accelerator())
+
+
+def test_a_model_that_hands_on_what_it_reads_is_asked_nothing_either() -> None:
+    model = from_float(bert(), Scheme(layers=(8, 8))).train()
+    batches = Batches(encoded(), 8, 0)
+    batch = batches.batch(0, 0, batches.order(0)[0])
+    forward(model, batch)
+    model.eval()
+    given = Moved(batch, padded=True)
+    torch.testing.assert_close(forward(model, given).logits, forward(model, batch).logits, rtol=1e-4, atol=1e-5)
+    assert inputs(model, given)["attention_mask"].ndim == 4
+    own = BiLstmForSequenceClassification(BiLstmConfig(vocab_size=WORDS))
+    assert inputs(own, given)["attention_mask"].ndim == 2, "it reads the mask itself"
