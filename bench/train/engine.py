@@ -56,19 +56,11 @@ def started(name: Name, job: Job) -> Iterator[Engine]:
     if name != "graph":
         yield Eager(name)
         return
-    refused = _refused(job)
-    if refused:
-        yield Eager(f"eager (no graph: {refused})")
+    if job.accelerator.num_processes > 1:
+        yield Eager("eager (no graph: several processes)")
         return
     with Graphs.on(job.accelerator.device) as graphs:
         yield graphs
-
-
-def _refused(job: Job) -> str:
-    """Why a training cannot be recorded, known before it begins; empty where it may."""
-    if job.accelerator.num_processes > 1:
-        return "several processes"
-    return "a step takes several batches" if job.training.accumulation > 1 else ""
 
 
 class Eager:

@@ -1,5 +1,6 @@
 """Whole optimiser steps as CUDA graphs: one per shape of batch, replayed by one call in place of a thousand launches.
 
+Where a step takes several batches, a graph holds one batch's forward and backward pass, and gradients stay in place.
 The first steps of a shape run one operation after another: they are steps of the training like all others, and warm up
 what a recording must not do (handles, the optimizer's state). Recording runs nothing, so it leaves no trace in the
 model, the optimizer or the random numbers; a replay draws dropout from the default generator, as the steps before it.
@@ -11,7 +12,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -31,6 +32,10 @@ MOST = 16
 """Shapes that are recorded; others are rare."""
 
 Shape = tuple[object, ...]
+Cost = tuple[tuple[str, ...], Tensor]
+"""The names of a loss's terms, and the loss and its terms: [1 + T]."""
+Runs = Callable[[Job, Batch, float | Tensor], Cost]
+"""(job, batch on the device, share of its loss) -> what it cost: `whole` or `part`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,8 @@ class _Recorded:
     graph: torch.cuda.CUDAGraph
     inputs: Batch
     """What a replay reads: the tensors that each batch is copied into."""
+    share: Tensor
+    """[]: the share of its loss."""
     names: tuple[str, ...]
     values: Tensor
     """[1 + T]: loss and terms of the last replay."""
@@ -73,42 +80,54 @@ class Graphs:
 
     def run(self, job: Job, step: int, fed: Fed, meter: Meter) -> None:
         """One step: a replay where its shape is recorded."""
-        ((host, share),) = fed.parts
-        assert share == 1.0, "one process"
+        if job.training.accumulation == 1:
+            ((host, share),) = fed.parts
+            names, values = self._one(job, whole, host, share)
+            meter.kept(step, names, values)
+            meter.ended(values[0])
+            return
+        total = torch.zeros((), device=self.device)
+        for host, share in fed.parts:
+            names, values = self._one(job, part, host, share / len(fed.parts))
+            meter.kept(step, names, values)
+            total += values[0]
+        meter.ended(job.update(total, keep=True))
+
+    def _one(self, job: Job, runs: Runs, host: Batch, share: float) -> Cost:
+        """One batch."""
         shape = shape_of(host)
         self._seen[shape] += 1
         if shape not in self._recorded and self._seen[shape] > WARM and self._may():
-            self._record(job, shape, host)
+            self._record(job, runs, shape, host)
         if shape in self._recorded:
-            names, values = self._replay(self._recorded[shape], host)
-        else:
-            look = self._seen[shape] == WARM and self._may()
-            names, values = self._watched(job, host) if look else whole(job, moved(host, self.device))
-        meter.kept(step, names, values)
-        meter.ended(values[0])
+            return self._replay(self._recorded[shape], host, share)
+        if self._seen[shape] == WARM and self._may():
+            return self._watched(job, runs, host, share)
+        return runs(job, moved(host, self.device), share)
 
     def says(self) -> str:
         done = sum(self._seen.values())
-        counted = f"{self._replays} of {done} steps by {len(self._recorded)} graphs"
+        counted = f"{self._replays} of {done} batches by {len(self._recorded)} graphs"
         return f"eager (no graph: {self.refused})" if self.refused else f"graph ({counted})"
 
     def _may(self) -> bool:
         return not self.refused and len(self._recorded) < MOST
 
-    def _replay(self, recorded: _Recorded, host: Batch) -> tuple[tuple[str, ...], Tensor]:
+    def _replay(self, recorded: _Recorded, host: Batch, share: float) -> Cost:
         for name, tensor in host.items():
             recorded.inputs[name].copy_(tensor, non_blocking=True)
+        recorded.share.fill_(share)
         recorded.graph.replay()
         self._replays += 1
         return recorded.names, recorded.values.clone()
 
-    def _watched(self, job: Job, host: Batch) -> tuple[tuple[str, ...], Tensor]:
+    def _watched(self, job: Job, runs: Runs, host: Batch, share: float) -> Cost:
         """A step that is watched: one that waits for the device can never be recorded."""
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                done = whole(job, moved(host, self.device))
+                done = runs(job, moved(host, self.device), share)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         waits = [one for one in seen if "called a synchronizing" in str(one.message)]
@@ -116,23 +135,24 @@ class Graphs:
             self._refuse(f"a step waits for the device in {waits[0].filename.rpartition('/')[2]}:{waits[0].lineno}")
         return done
 
-    def _record(self, job: Job, shape: Shape, host: Batch) -> None:
-        inputs = moved(host, self.device)
+    def _record(self, job: Job, runs: Runs, shape: Shape, host: Batch) -> None:
+        inputs, share = moved(host, self.device), torch.ones((), device=self.device)
         graph = torch.cuda.CUDAGraph()
         held = len(job.optimizer.state)
         try:
             # Other threads may use the device meanwhile: one pins the memory of the batches to come.
             with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):  # pyright: ignore[reportArgumentType]
-                names, values = whole(job, inputs)
+                names, values = runs(job, inputs, share)
         except RuntimeError as error:
-            self._recover(job, str(error.__context__ or error))  # ending a broken recording raises another one
+            if runs is whole:
+                job.optimizer.zero_grad(set_to_none=True)  # they lie in the memory of what was not recorded
+            self._recover(str(error.__context__ or error))  # ending a broken recording raises another one
             return
         assert len(job.optimizer.state) == held, "warming up fills the optimizer's state"
-        self._recorded[shape] = _Recorded(graph, inputs, names, values)
+        self._recorded[shape] = _Recorded(graph, inputs, share, names, values)
 
-    def _recover(self, job: Job, why: str) -> None:
-        """After a failed recording: forget its gradients, and a generator that believes it is still recorded."""
-        job.optimizer.zero_grad(set_to_none=True)
+    def _recover(self, why: str) -> None:
+        """After a failed recording: forget the others, and a generator that believes it is still recorded."""
         self._recorded.clear()
         torch.cuda.synchronize(self.device)
         index = torch.cuda.current_device() if self.device.index is None else self.device.index
@@ -145,13 +165,18 @@ class Graphs:
         log.warning("engine=graph refused=%r", why)
 
 
-def whole(job: Job, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-    """A whole step: forward, backward, clipping and update; the names of its terms, and loss and terms [1 + T]."""
-    loss, terms = job.loss_of(batch, 1.0)
+def whole(job: Job, batch: Batch, share: float | Tensor) -> Cost:
+    """A whole step: forward, backward, clipping and update."""
+    names, values = part(job, batch, share)
+    job.update(values[0])
+    return names, values
+
+
+def part(job: Job, batch: Batch, share: float | Tensor) -> Cost:
+    """A batch's part of a step: forward and backward; gradients are added to those that are there."""
+    loss, terms = job.loss_of(batch, share)
     loss.backward()
-    values = stacked(loss, terms)
-    job.update(loss.detach())
-    return tuple(terms), values
+    return tuple(terms), stacked(loss, terms)
 
 
 def shape_of(batch: Batch) -> Shape:

@@ -32,20 +32,23 @@ class Job:
     steps: int
     """Optimiser steps in all."""
 
-    def loss_of(self, batch: Batch, share: float) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss_of(self, batch: Batch, share: float | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """`share` of the loss of a batch, and its terms."""
         device = self.accelerator.device
         with self.precision.autocast(device):
             terms = self.loss(self.model, batch)
         return sum(terms.values(), start=torch.zeros((), device=device)) * share, terms
 
-    def update(self, total: Tensor) -> Tensor:
-        """Move the parameters by their gradients, and forget those; the loss of the step, over all processes."""
+    def update(self, total: Tensor, keep: bool = False) -> Tensor:
+        """Move the parameters by their gradients, and forget those; the loss of the step, over all processes.
+
+        With `keep` the gradients stay where they are and become 0.
+        """
         if self.accelerator.num_processes > 1:
             total = _sum_over_processes(total, self.parameters, self.accelerator)
         clip_gradients(self.parameters, self.training)
         self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad(set_to_none=not keep)
         return total
 
 

@@ -39,7 +39,7 @@ class Recording:
 def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     """Makes the graph engine run on a CPU; the recordings that were made."""
     made: list[Recording] = []
-    real = graphs.whole
+    real = {name: getattr(graphs, name) for name in ("whole", "part")}
 
     @contextmanager
     def record(graph: Recording, **how: Any) -> Iterator[None]:
@@ -51,14 +51,17 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
         finally:
             Recording.now = None
 
-    def whole(job: Job, batch: Batch) -> tuple[tuple[str, ...], Tensor]:
-        if Recording.now is None:
-            return real(job, batch)
-        with torch.random.fork_rng():
-            names = tuple(job.loss_of(batch, 1.0)[1])  # runs the loss, as a recording does, and nothing else
-        values = torch.full((1 + len(names),), float("nan"))
-        Recording.now.again = lambda: values.copy_(real(job, batch)[1])
-        return names, values
+    def of(name: str) -> graphs.Runs:
+        def runs(job: Job, batch: Batch, share: float | Tensor) -> graphs.Cost:
+            if Recording.now is None:
+                return real[name](job, batch, share)
+            with torch.random.fork_rng():
+                names = tuple(job.loss_of(batch, share)[1])  # runs the loss, as a recording does, and nothing else
+            values = torch.full((1 + len(names),), float("nan"))
+            Recording.now.again = lambda: values.copy_(real[name](job, batch, share)[1])
+            return names, values
+
+        return runs
 
     stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=lambda: None)
     for name, value in {
@@ -68,7 +71,9 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
         "default_generators": [SimpleNamespace(graphsafe_set_state=lambda state: None, clone_state=lambda: None)],
     }.items():  # fmt: skip
         monkeypatch.setattr(graphs.torch.cuda, name, value)
-    monkeypatch.setattr(graphs, "whole", whole)
+    runs = {name: of(name) for name in real}
+    for name in real:
+        monkeypatch.setattr(graphs, name, runs[name])
     monkeypatch.setattr(engine, "choose", lambda training, device: training.engine)
     return made
 
@@ -106,11 +111,13 @@ def test_replays_train_as_single_steps_do(
     assert 2 <= len(recordings) <= graphs.MOST
     replays = int(log.engine.removeprefix("graph (").split()[0])
     assert (
-        log.steps == 45 and log.engine == f"graph ({replays} of 45 steps by {len(recordings)} graphs)" and replays > 10
+        log.steps == 45
+        and log.engine == f"graph ({replays} of 45 batches by {len(recordings)} graphs)"
+        and replays > 10
     )
     monkeypatch.setattr(graphs, "WARM", 10**9)
     alone, others = once()
-    assert alone.engine == "graph (0 of 45 steps by 0 graphs)"
+    assert alone.engine == "graph (0 of 45 batches by 0 graphs)"
     assert (alone.first_loss, alone.last_loss) == (log.first_loss, log.last_loss)
     assert all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
 
@@ -118,7 +125,7 @@ def test_replays_train_as_single_steps_do(
 def test_no_more_shapes_than_allowed_are_recorded(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(graphs, "MOST", 1)
     log, _ = trained(bert(), supervised("label"), Batches(encoded(), 4, 0))
-    assert len(recordings) == 1 and log.engine.endswith("of 45 steps by 1 graphs)")
+    assert len(recordings) == 1 and log.engine.endswith("of 45 batches by 1 graphs)")
 
 
 def test_a_loss_that_waits_or_breaks_goes_on_without_graphs_and_says_why(recordings: list[Recording]) -> None:
@@ -140,7 +147,15 @@ def test_a_loss_that_waits_or_breaks_goes_on_without_graphs_and_says_why(recordi
     assert log.steps == 45 and all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
 
 
-def test_what_cannot_be_recorded_says_so(recordings: list[Recording]) -> None:
-    training = TRAINING.model_copy(update={"accumulation": 2})
-    log, _ = trained(bert(), supervised("label"), Batches(encoded(), 4, 0), training)
-    assert log.engine == "eager (no graph: a step takes several batches)" and not recordings
+def test_a_step_of_several_batches_replays_each(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = []
+    for engine_name, warm in (("graph", graphs.WARM), ("graph", 10**9), ("eager", 3)):
+        monkeypatch.setattr(graphs, "WARM", warm)
+        training = TRAINING.model_copy(update={"accumulation": 4, "engine": engine_name})
+        batches = Batches(encoded(), 4, 0).of_few_shapes()
+        ends.append(trained(bert(), supervised("label"), batches, training))
+    assert len(recordings) >= 2 and ends[0][0].engine.endswith(f"of 45 batches by {len(recordings)} graphs)")
+    for log, weights in ends[1:]:
+        assert log.last_loss == pytest.approx(ends[0][0].last_loss, rel=1e-6) and log.steps == 12
+        for a, b in zip(weights, ends[0][1], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
