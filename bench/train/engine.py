@@ -37,7 +37,12 @@ class Engine(Protocol):
 
 
 def choose(training: Training, device: torch.device) -> Name:
-    """The engine that was asked for. Raises DeviceError where the device, or the machine, has it not."""
+    """The engine that was asked for; on a GPU graphs, unless another one is.
+
+    Graphs cost the same bits as single operations, and a stop and a resume change none: tests/benchmarks/gpu.py checks
+    both, and gpu-h100.json beside it is what it found. Raises DeviceError where the device, or the machine, has not
+    what was asked for.
+    """
     asked = training.engine
     if asked == "graph" and device.type != "cuda":
         raise DeviceError("the engine graph was asked for", found=f"a {device.type} device", expected="a CUDA GPU",
@@ -45,7 +50,9 @@ def choose(training: Training, device: torch.device) -> Name:
     if asked == "compile" and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
         raise DeviceError("the engine compile was asked for", found="no C++ compiler",
                           fix="install g++ or clang, or --set ...engine=auto")  # fmt: skip
-    return "eager" if asked == "auto" else asked
+    if asked == "auto":
+        return "graph" if device.type == "cuda" else "eager"
+    return asked
 
 
 @contextmanager

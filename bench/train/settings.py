@@ -216,7 +216,8 @@ class Training(Settings):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """`auto` is bf16 where the device has it natively."""
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
-    """How steps run: one operation after another, as CUDA graphs of whole steps, or compiled (dynamic shapes)."""
+    """How steps run: one operation after another, as CUDA graphs of whole steps, or compiled (dynamic shapes).
+    `auto` is graphs on a GPU, and eager elsewhere."""
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step` (from 0) of `steps`."""
