@@ -18,7 +18,7 @@ from typing import TypedDict
 import psutil
 from packaging.requirements import Requirement
 
-from bench.core import environment, registry
+from bench.core import environment, places, registry
 from bench.core.errors import BenchError
 from bench.core.steering import steering
 
@@ -43,7 +43,19 @@ def checks() -> list[Check]:
         _python, _packages, _kernels, _papers, _code, _variables, _processor, _accelerator, _memory, _cache_folder,
         _data_sets, _compiler,
     )  # fmt: skip
-    return [check() for check in every]
+    return [_told(check) for check in every]
+
+
+def _told(check: Callable[[], Check]) -> Check:
+    """A check; where the system does not let it look, it says so."""
+    try:
+        return check()
+    except BenchError as error:
+        fix = str(error).rpartition("next: ")[2]
+        return _check(check.__name__.strip("_").replace("_", " "), False, str(error).partition("; next: ")[0], fix)
+    except (OSError, RuntimeError, ValueError) as error:
+        found = f"cannot be looked at: {' '.join(str(error).split())}"
+        return _check(check.__name__.strip("_").replace("_", " "), False, found, "let this user read there")
 
 
 def _check(name: str, ok: bool, found: str, fix: str = "") -> Check:
@@ -155,24 +167,19 @@ def _memory() -> Check:
     return _check("memory", free >= _SMOKE_GIB, found, "end other programs")
 
 
-def _user_cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-
-
 def _cache_folder() -> Check:
-    given = os.environ.get("BENCH_HOME")
-    folder = Path(given) if given else _user_cache() / "bench"
+    folder = places.home()
     there = folder.absolute()
-    while not there.exists():
+    while not os.path.lexists(there):
         there = there.parent
-    free = shutil.disk_usage(there).free / _GIB
     writable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
+    free = shutil.disk_usage(there).free / _GIB if writable else 0.0
     found = f"{folder}: {free:.0f} GiB free" if writable else f"{folder}: {there} cannot be written"
     return _check("cache folder", writable and free >= _DISK_GIB, found, "export BENCH_HOME=FOLDER_WITH_SPACE")
 
 
 def _data_sets() -> Check:
-    home = Path(os.environ.get("HF_HOME") or _user_cache() / "huggingface")
+    home = Path(os.environ.get("HF_HOME") or places.user_cache() / "huggingface")
     hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     names = ("nyu-mll/glue", "stanfordnlp/imdb")
     have = [name for name in names if (hub / f"datasets--{name.replace('/', '--')}").is_dir()]

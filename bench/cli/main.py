@@ -5,14 +5,17 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import signal
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from bench.cli.output import complain, is_main_process
-from bench.core.errors import BenchError
+from bench.cli.output import complain, end_output, is_main_process
+from bench.core.errors import BenchError, Stopped
+from bench.core.trouble import explained
+from bench.train.stopping import stoppable
 
 COMMANDS = (
     "list", "claims", "show", "choose", "plan", "run", "measure", "report", "export", "schema", "doctor",
@@ -56,25 +59,42 @@ def main() -> None:
     """Run a command; an error the user can act on is one line on stderr and its exit code."""
     if not is_main_process():
         sys.stdout = io.StringIO()  # of several processes one speaks
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by who called
+            setattr(sys, name, io.StringIO())
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what no terminal can show
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    logging.raiseExceptions = False  # a log that nobody can read ends nothing
     logging.getLogger().setLevel(logging.WARNING if is_main_process() else logging.CRITICAL)
     logging.getLogger("bench").setLevel(logging.INFO if is_main_process() else logging.CRITICAL)
     try:
-        code = app(standalone_mode=False)
-    except BenchError as error:
-        complain(str(error))
-        sys.exit(error.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+        with stoppable():
+            code = app(standalone_mode=False)
+            end_output()
+    except Exception as error:
+        _end(error)
+    except (KeyboardInterrupt, Stopped) as stopped:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it without a word
+        kept = "what is done is kept; " if sys.argv[1:2] == ["run"] else "nothing is left half written; "
+        complain(f"stopped: {kept}the same command {'goes on' if 'done' in kept else 'starts again'}")
+        sys.exit(stopped.exit_code if isinstance(stopped, Stopped) else 130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _end(error: Exception) -> NoReturn:
+    """Exit with one line; an error that nobody can act on is raised again."""
+    if isinstance(error, typer.Abort):
         complain("stopped; the same command goes on where it was")
         sys.exit(130)
-    except Exception as error:
-        if not hasattr(error, "format_message"):  # a usage error of the command line, nothing else
-            raise
+    if hasattr(error, "format_message"):  # a usage error of the command line, nothing else
         complain(_usage(error))
         sys.exit(2)
-    sys.exit(code if isinstance(code, int) else 0)
+    told = error if isinstance(error, BenchError) else explained(error)
+    if told is None:
+        raise error
+    complain(str(told))
+    sys.exit(told.exit_code)
 
 
 if __name__ == "__main__":

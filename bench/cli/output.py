@@ -2,15 +2,44 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
+
+from bench.core.errors import MachineError
+
+
+@contextmanager
+def _heard() -> Iterator[None]:
+    """Raises MachineError where stdout takes no more: a full disk behind it, a pipe that nobody reads."""
+    try:
+        yield
+    except OSError as error:
+        drop_output()
+        raise MachineError("the output cannot be written", where="stdout", found=error.strerror or error) from error
+
+
+def drop_output() -> None:
+    """Nothing more is written to stdout, not even when Python ends."""
+    sys.stdout = io.StringIO()
+    with suppress(OSError), open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
+
+
+def end_output() -> None:
+    """Write out what stdout has kept. Raises MachineError where it cannot be."""
+    with _heard():
+        sys.stdout.flush()
 
 
 def say(text: str = "") -> None:
     """A line of the result, on stdout."""
-    sys.stdout.write(text + "\n")
+    with _heard():
+        sys.stdout.write(text + "\n")
 
 
 def is_main_process() -> bool:
@@ -21,7 +50,8 @@ def is_main_process() -> bool:
 def complain(text: str) -> None:
     """A line of trouble, on stderr."""
     if is_main_process():
-        sys.stderr.write(f"bench: {_printable(text)}\n")
+        with suppress(OSError):  # where nobody listens the exit code says it
+            sys.stderr.write(f"bench: {_printable(text)}\n")
 
 
 def say_json(content: Any) -> None:
@@ -41,7 +71,8 @@ def say_table(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         # As Text, nothing is taken for markup or for a terminal's commands: a path may hold brackets.
         table.add_row(*(Text("" if value is None else _printable(_shown(value))) for value in row.values()))
-    Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(table)
+    with _heard():
+        Console(width=None if sys.stdout.isatty() else 200, markup=False, emoji=False, highlight=False).print(table)
 
 
 def _printable(text: str) -> str:

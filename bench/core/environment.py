@@ -152,7 +152,10 @@ def _processor() -> tuple[str, frozenset[str]]:
     """The processor's model (with family and model number: clouds sell several chips under one name) and its flags."""
     import cpuinfo  # imported here, and asked once: it starts a process of its own
 
-    found = cpuinfo.get_cpu_info()
+    try:
+        found = cpuinfo.get_cpu_info()
+    except (OSError, ValueError):  # a process that this user may not start
+        found = {}
     name = found.get("brand_raw") or found.get("arch_string_raw") or platform.machine() or "unknown"
     numbers = [str(found[key]) for key in ("family", "model", "stepping") if key in found]
     return (f"{name} ({'.'.join(numbers)})" if numbers else name), frozenset(found.get("flags", ()))

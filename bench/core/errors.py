@@ -53,6 +53,19 @@ class TrainError(BenchError):
     exit_code = 1
 
 
+class MachineError(BenchError):
+    """What the machine did not allow: a full disk, memory that is gone, a process that was lost.
+
+    No failure of a run: no record is written of it, and the same command goes on once it is mended.
+    """
+
+    exit_code = 1
+
+
+class UnwritableError(RecordError, MachineError):
+    """A record that could not be written though its folder could be before."""
+
+
 class Stopped(BaseException):
     """A signal asked to stop. No Exception, so that nothing that handles failures takes it for one."""
 

@@ -8,16 +8,25 @@ Errors of the file system are plain OSErrors here; callers say what they mean.
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
+from bench.core.processes import host, runs
+
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
+_STAGED = re.compile(r"\..+\.([0-9a-f]{16})-(\d+)-[0-9a-f]{32}\.writing", re.DOTALL)
+"""A staged name says who writes: the host, and the process on it."""
+OLD_S = 86_400.0
+"""What another machine has been writing for so long is no longer being written."""
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
@@ -97,14 +106,48 @@ def move_folder(staging: Path, path: Path, taken: Literal["drop", "raise"] = "dr
 def sweep(folder: Path) -> None:
     """Remove what killed processes left half written in a folder; only for one whose writers a lock keeps apart."""
     for staging in folder.glob(".*.writing"):
-        if staging.is_dir():
-            shutil.rmtree(staging, ignore_errors=True)
-        else:
-            staging.unlink(missing_ok=True)
+        _remove(staging)
+
+
+def sweep_dead(folder: Path) -> None:
+    """The same where others may be writing: what a dead process of this machine left, and what is a day old.
+
+    Looks into the folder only, not below; what cannot be removed stays.
+    """
+    with suppress(OSError):
+        for staging in folder.glob(".*.writing"):
+            found = _STAGED.fullmatch(staging.name)
+            dead = found is not None and found[1] == host() and not runs(int(found[2]))
+            with suppress(OSError):
+                if dead or time.time() - staging.lstat().st_mtime > OLD_S:
+                    _remove(staging)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove a folder at once: to a reader it is there whole, or not at all. Raises OSError where it stays."""
+    aside = _beside(folder)
+    try:
+        os.rename(folder, aside)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex, read in pieces."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _remove(staging: Path) -> None:
+    if staging.is_dir() and not staging.is_symlink():
+        shutil.rmtree(staging, ignore_errors=True)
+    else:
+        staging.unlink(missing_ok=True)
 
 
 def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}.writing")
+    return path.with_name(f".{path.name}.{host()}-{os.getpid()}-{uuid.uuid4().hex}.writing")
 
 
 def _fill(staging: Path, content: str | bytes) -> None:

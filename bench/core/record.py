@@ -1,19 +1,24 @@
 """A record: everything that one run asked for, did and measured. results/README.md lists every key.
 
-A record is written once and never changed. Scores are fractions, times are seconds, sizes are bytes.
+A record is written once and never changed. Scores are fractions, times are seconds, sizes are bytes. All numbers are
+finite, and what counts or lasts is not negative; `bench.core.meaning` says what else they may be.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 FORMAT = 1
 
 
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 Tier = Literal["exact", "checkpoint", "reduced", "proxy"]
@@ -37,7 +42,7 @@ class Data(_Part):
     source: str
     revision: str
     sha256: str
-    rows: dict[str, int]
+    rows: dict[str, Count]
     partial: bool
 
     @property
@@ -53,12 +58,12 @@ class TeacherLink(_Part):
 
 class StageEntry(_Part):
     name: str
-    seconds: float
-    steps: int = 0
-    examples: int = 0
+    seconds: Seconds
+    steps: Count = 0
+    examples: Count = 0
     first_loss: float | None = None
     last_loss: float | None = None
-    peak_bytes: int = 0
+    peak_bytes: Count = 0
     precision: str | None = None
     engine: str | None = None
     """How its steps ran, and why so where another engine was asked for; None of records of before it existed."""
@@ -75,7 +80,7 @@ class Measurement(_Part):
     value: float | None
     """None when the metric is undefined on this run, for example a correlation of constant predictions."""
     unit: str
-    n: int
+    n: Count
     samples: list[float] = Field(default_factory=list)
 
 
@@ -83,7 +88,7 @@ class Artefact(_Part):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,120}$")
     """A file's name alone: it cannot leave the folder that it is looked for in."""
     sha256: str
-    bytes: int
+    bytes: Count
 
 
 class Record(_Part):
@@ -101,11 +106,11 @@ class Record(_Part):
     data: Data | None = None
     teacher: TeacherLink | None = None
     stages: list[StageEntry] = Field(default_factory=list)
-    dev_looks: int = 0
+    dev_looks: Count = 0
     measurements: list[Measurement] = Field(default_factory=list)
     artefacts: list[Artefact] = Field(default_factory=list)
     started: str
-    seconds: float
+    seconds: Seconds
 
     @property
     def changes(self) -> dict[str, Any]:

@@ -11,22 +11,33 @@ import json
 import logging
 import os
 import re
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.core import files
+from bench.core import files, meaning
 from bench.core.collection import no_collection
-from bench.core.errors import RecordError
+from bench.core.errors import RecordError, UnwritableError
 from bench.core.record import FORMAT, Code, Record
 from bench.core.spec import RECORD_SCALES, Spec
+from bench.core.trouble import FULL
 
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 64_000
 """What a record may weigh; a larger one is kept all the same (hours went into it), and complained about."""
+
+FAR_TOO_LARGE = 256 * MAX_BYTES
+"""What no record weighs: it is not read."""
+_DEPTH = 3
+"""Of the folders below a scale: paper, variant, task."""
+_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""A pipe without a writer would be waited for."""
+_FIX = "restore it from git, or move it out of the results folder"
+_told: set[str] = set()
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 
@@ -58,7 +69,11 @@ class Store:
         """The records of a job, the newest first: a record's file is named by its job's hash and seed."""
         folder = _folder(self.results, spec.scale, spec.paper, spec.variant, spec.task)
         for path in sorted(folder.glob(f"*-{hash_[:8]}-s{spec.seed}*.json"), reverse=True):
-            record = read_record(path)
+            try:
+                record = read_record(path)
+            except RecordError as error:
+                _leave_out(error)
+                continue
             if record.hash == hash_:
                 yield record
 
@@ -80,15 +95,17 @@ def write_record(results: Path, record: Record) -> Path:
     """Write a record to its own path and return that path. Never overwrites.
 
     Where another bench has already written a record of the same job and second, this one's id gets a number
-    ("-2"), in the file too. Raises RecordError when the folder cannot be written or a value is not JSON (a NaN).
+    ("-2"), in the file too. Raises RecordError when the folder cannot be written, and for a record that could not be
+    read back: a value that is not JSON (a NaN), a number that means nothing.
     """
     spec = record.spec
     folder = _folder(results, spec.scale, spec.paper, spec.variant, spec.task)
     for number in itertools.count(1):
         numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
-        path = folder / f"{_checked(numbered.id)}.json"
-        with suppress(FileExistsError), _writing(path):
-            files.create_atomic(path, _as_json(numbered))
+        path, text = folder / f"{_checked(numbered.id)}.json", _as_json(numbered)
+        _parsed(path, text.encode())
+        with suppress(FileExistsError), _writing(path, late=True):
+            files.create_atomic(path, text)
             return path
     raise AssertionError("unreachable: the count has no end")
 
@@ -104,16 +121,42 @@ def check_writable(results: Path) -> None:
 
 
 def read_record(path: Path | str) -> Record:
-    """One record. Raises RecordError, naming the file, when it is not JSON or not of a known format."""
+    """One record. Raises RecordError, naming the file, when it is not JSON, not of a known format, or means nothing.
+
+    What is no file is never waited for.
+    """
     try:
-        with open(path, "rb", buffering=0) as file:
-            content = file.readall()
+        descriptor = os.open(path, _READ)
+        try:
+            described = os.fstat(descriptor)
+            if not stat.S_ISREG(described.st_mode):
+                raise RecordError("the record is not a file", where=path, fix=_FIX)
+            if described.st_size > FAR_TOO_LARGE:
+                raise RecordError("the record is too large", where=path, found=f"{described.st_size} bytes",
+                                  expected=f"at most {MAX_BYTES}", fix=_FIX)  # fmt: skip
+            content = os.read(descriptor, described.st_size)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         raise RecordError("the record cannot be read", where=path, found=error.strerror or error) from error
+    return _parsed(path, content)
+
+
+def _parsed(path: Path | str, content: bytes) -> Record:
+    """A record that lies, or is to lie, at this path. Raises: as `read_record`."""
     try:
-        return Record.model_validate_json(content)
+        record = Record.model_validate_json(content)
     except ValidationError as error:
         raise _explained(path, content, error) from error
+    spec = record.spec
+    *_, scale, paper, variant, task, name = ["", "", "", "", *os.fspath(path).split(os.sep)]
+    told = (spec.scale, spec.paper, spec.variant, spec.task, f"{record.id}.json")
+    if told != (scale, paper, variant, task, name):
+        raise RecordError("the record is not at its place", where=path, found=os.sep.join(told),
+                          expected="a path that ends so", fix=_FIX)  # fmt: skip
+    if found := meaning.wrong(record):
+        raise RecordError("the record means nothing", where=path, found=found, fix=_FIX)
+    return record
 
 
 def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list[Record]:
@@ -127,15 +170,33 @@ def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list
 def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Iterator[Record]:
     """The records of these scales, ordered by scale, paper, variant, task and time, read one by one.
 
-    Files that are being written are passed over. Raises RecordError for a folder that is not there, or the first record
-    that cannot be read.
+    Files that are being written are passed over. What is no record, or has the id of another, is named in a warning
+    and left out. Raises RecordError for a folder that is not there.
     """
     if not results.is_dir():
         found = "a file" if results.exists() else "no such folder"
         raise RecordError("the results are not a folder", where=results, found=found, fix="give --results FOLDER")
+    ids: set[str] = set()
     for scale in scales:
-        for path in sorted(_files(str(results / scale)), key=_order):
-            yield read_record(path)
+        for path in sorted(_files(str(results / scale), _DEPTH), key=_order):
+            try:
+                record = read_record(path)
+            except RecordError as error:
+                _leave_out(error)
+                continue
+            if record.id in ids:
+                _leave_out(RecordError("two records have one id", where=path, found=record.id, fix=_FIX))
+                continue
+            ids.add(record.id)
+            yield record
+
+
+def _leave_out(error: RecordError) -> None:
+    """Say once in a process that a record is left out."""
+    text = str(error)
+    if text not in _told:
+        _told.add(text)
+        log.warning("left out: %s", text)
 
 
 def _order(path: str) -> list[str]:
@@ -143,7 +204,8 @@ def _order(path: str) -> list[str]:
     return path.removesuffix(".json").split(os.sep)
 
 
-def _files(folder: str) -> Iterator[str]:
+def _files(folder: str, depth: int) -> Iterator[str]:
+    """Paths of what should be records, so many folders deep and no deeper: a loop of links has an end."""
     try:
         entries = os.scandir(folder)
     except FileNotFoundError:
@@ -154,17 +216,27 @@ def _files(folder: str) -> Iterator[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                yield from _files(entry.path)
+            if _is_folder(entry):
+                if depth:
+                    yield from _files(entry.path, depth - 1)
+                else:
+                    _leave_out(RecordError("a folder where records lie", where=entry.path, fix=_FIX))
             elif entry.name.endswith(".json"):
                 yield entry.path
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
 def _explained(path: Path | str, content: bytes, error: ValidationError) -> RecordError:
-    fix = "restore it from git, or move it out of the results folder"
+    fix = _FIX
     try:
         found = json.loads(content)
-    except ValueError:
+    except (ValueError, RecursionError):
         shown = content[:40].decode(errors="replace") or "an empty file"
         return RecordError("the record is not JSON", where=path, found=shown, expected="one JSON object", fix=fix)
     if not isinstance(found, dict):
@@ -195,18 +267,21 @@ def _as_json(record: Record) -> str:
 
 
 @contextmanager
-def _writing(path: Path) -> Iterator[None]:
+def _writing(path: Path, late: bool = False) -> Iterator[None]:
+    """Errors of the system, explained; `late` where the folder could be written before."""
     try:
         yield
     except FileExistsError as error:
         # mkdir says this, too, when a folder's name is taken by a file: that is no clash of two records.
         if not path.parent.is_dir():
-            raise _unwritable(path, error) from error
+            raise _unwritable(path, error, late) from error
         raise
     except OSError as error:
-        raise _unwritable(path, error) from error
+        raise _unwritable(path, error, late) from error
 
 
-def _unwritable(path: Path, error: OSError) -> RecordError:
-    return RecordError("the folder cannot be written", where=path.parent, found=error.strerror or str(error),
-                       fix="give another folder, or make this one writable")  # fmt: skip
+def _unwritable(path: Path, error: OSError, late: bool) -> RecordError:
+    machine = late or error.errno in FULL
+    fix = "free space there, or give another folder" if error.errno in FULL else "make it writable, or give another one"
+    return (UnwritableError if machine else RecordError)(
+        "the folder cannot be written", where=path.parent, found=error.strerror or str(error), fix=fix)  # fmt: skip

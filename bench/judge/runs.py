@@ -171,7 +171,7 @@ def runs_of(records: Iterable[Record]) -> list[Run]:
 def read_runs(folders: Sequence[Path], scales: tuple[str, ...] = RECORD_SCALES) -> list[Run]:
     """All runs of these scales in results folders, in the order of `store.each_record`.
 
-    Raises: RecordError for a folder that is not there, or the first record that cannot be read.
+    What is no record is named in a warning and left out. Raises: RecordError for a folder that is not there.
     """
     with no_collection():
         return runs_of(record for folder in folders for record in store.each_record(folder, scales))

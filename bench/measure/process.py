@@ -10,6 +10,7 @@ from typing import Any
 
 from bench.core import errors
 from bench.core.errors import DeviceError
+from bench.core.processes import deaf_children
 from bench.measure.worker import serve
 
 READS = 30
@@ -37,7 +38,8 @@ class Worker:
     def __enter__(self) -> Worker:
         self._pipe, theirs = _CHILDREN.Pipe()
         self._process = _CHILDREN.Process(target=serve, args=(theirs,), daemon=True)
-        self._process.start()
+        with deaf_children():
+            self._process.start()
         theirs.close()
         return self
 

@@ -5,13 +5,13 @@ A parameter is counted once, however many modules share it; buffers are not para
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from torch import nn
 from transformers import BertConfig
 
 from bench.core.errors import ModelError
+from bench.core.files import file_sha256 as file_sha256
 
 WEIGHT_ENDINGS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data")
 """Files that hold weights; the last two are where ONNX keeps tensors outside the graph file."""
@@ -59,9 +59,3 @@ def folder_bytes(folder: Path) -> int:
         raise ModelError("the model folder has no weights", where=folder, expected="*.safetensors or *.onnx",
                          fix="save the model first")  # fmt: skip
     return sum(file.stat().st_size for file in files)
-
-
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex, read in pieces."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

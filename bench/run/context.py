@@ -111,15 +111,17 @@ class StageContext:
         else:
             content = [rows.sha256]
         key = digest([teacher.key, *content])
-        with logits.making(key, self._accelerator):
-            made = logits.missing(key, self._accelerator)
-            self.teacher_logits_from = "made" if made else "cache"
-            if made:
-                model, folder = self._ask("fine_tuned")
-                if isinstance(rows, Texts):
-                    rows = encode(rows, self._inputs.tokenizer(folder), teacher.reading.max_length)
-                logits.write(key, predict(model, rows, self._accelerator), self._accelerator)
-        return logits.read(key, len(rows))
+
+        def make() -> np.ndarray:
+            model, folder = self._ask("fine_tuned")
+            encoded = rows
+            if isinstance(encoded, Texts):
+                encoded = encode(encoded, self._inputs.tokenizer(folder), teacher.reading.max_length)
+            return predict(model, encoded, self._accelerator)
+
+        found, made = logits.kept(key, len(rows), make, self._accelerator)
+        self.teacher_logits_from = "made" if made else "cache"
+        return found
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self._need_corpus()

@@ -30,6 +30,7 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:
         store.check_writable()
+        plan.cache.check_writable(missing_stages(plan, store))
         Leases(store.results).refuse_another_bench()
     records = []
     for number, job in enumerate(plan.jobs, 1):
@@ -43,6 +44,12 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
         log.info("run=%s number=%d of=%d state=%s", job.spec, number, len(plan.jobs), state)
         records.append(found if found and state == "done" else _made(job, store, plan.cache, again))
     return records
+
+
+def missing_stages(plan: Plan, store: Store) -> list[str]:
+    """The keys of the stages of all jobs that have no record yet."""
+    jobs = [job for job in plan.jobs if store.find(job.spec, job.hash) is None]
+    return [stage.key for job in jobs for stage in job.stages]
 
 
 def _made(job: Job, store: Store, cache: Cache, again: bool = False) -> Record:

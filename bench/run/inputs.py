@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
+from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
-from bench.core.files import whole_folder
+from bench.core.files import remove_folder, whole_folder
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
@@ -243,10 +244,16 @@ class Inputs:
     def synthetic_tokenizer(self) -> Path:
         """The folder of the made-up language's tokenizer, trained on first use."""
         folder = home() / "tokenizers" / f"synthetic-{synthetic.VERSION}"
-        if not (folder / "tokenizer.json").is_file():
-            with whole_folder(folder) as staging:  # dropped where another process was first: its files are the same
-                synthetic.write_tokenizer(staging)
-            assert (folder / "tokenizer.json").is_file()
+        try:
+            sealed.checked(folder)
+            return folder
+        except (sealed.Damaged, OSError) as damage:
+            if folder.exists():
+                log.warning("the tokenizer in %s is damaged: %s; it is made again", folder, damage)
+                remove_folder(folder)
+        with whole_folder(folder) as staging:  # dropped where another process was first: its files are the same
+            synthetic.write_tokenizer(staging)
+            sealed.seal(staging, {})
         return folder
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above

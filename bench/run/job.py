@@ -12,10 +12,12 @@ from typing import Any
 from accelerate import Accelerator
 
 from bench.core import environment
-from bench.core.errors import BenchError, ModelError
+from bench.core.errors import BenchError, ModelError, TrainError
+from bench.core.meaning import wrong_measurement
 from bench.core.private import cleaned, cleaned_settings
 from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier
 from bench.core.store import Store
+from bench.core.trouble import explained
 from bench.data.tasks import floor
 from bench.models import load
 from bench.run import further, measure
@@ -35,6 +37,7 @@ WORKERS = "BENCH_WORKERS"
 def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: bool = False) -> Record:
     """The job's record: the one that is there, or a new one (always a new one with `again`). A failed run writes one.
 
+    Raises MachineError, and writes nothing, for what the machine did not allow: that says nothing of the run.
     What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
     """
     found = None if again else store.find(job.spec, job.hash)
@@ -48,9 +51,13 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
     try:
         _make(job, store, cache, progress, chain, measurements, content)
     except Exception as error:
+        trouble = explained(error, job.spec)
+        if trouble is not None:
+            raise trouble from error
         told = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
         content |= {"status": "failed", "reason": cleaned(told)}
         failure = error
+        measurements[:] = [one for one in measurements if not wrong_measurement(one)]
     accelerator = Accelerator()
     if isinstance(failure, BenchError):
         log.error("%s", failure)
@@ -77,6 +84,7 @@ def _make(
     reference = _reference(job, store, content) if job.reference else None
     key = make_stages(job, cache, chain, bars=bars)
     chain.entries[:0] = _base_entries(job, cache, chain)
+    facts = cache.check(key)["facts"]
     folder = cache.model_folder(key)
     measurements += measure.cost(chain.entries)
     content["artefacts"] = measure.artefacts(load.weight_files(folder))
@@ -85,7 +93,7 @@ def _make(
     said = measure.answers(job, model, reading, accelerator)
     measurements += measure.quality(job, said, reading)
     measurements += measure.size(model, folder)
-    measurements += measure.findings(cache.manifest(key)["facts"])
+    measurements += measure.findings(facts)
     other = None
     if job.reference is not None:
         other = load.load_saved(cache.model_folder(make_stages(job.reference, cache, ChainLog(), bars=bars)))
@@ -98,6 +106,9 @@ def _make(
     accelerator.wait_for_everyone()
     if reference is not None:
         measurements += measure.against_reference(job, measurements, reference.measurements)
+    for one in measurements:
+        if found := wrong_measurement(one):
+            raise TrainError("a measurement means nothing", where=one.split, found=found, fix="report it: it is a bug")
 
 
 def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:

@@ -9,12 +9,10 @@ costs a second run and never a second record: the store of a holder writes only 
 from __future__ import annotations
 
 import errno
-import hashlib
 import importlib.metadata
 import json
 import logging
 import os
-import platform
 import threading
 import time
 import uuid
@@ -25,9 +23,8 @@ from functools import cache
 from pathlib import Path
 from types import TracebackType
 
-import psutil
-
 from bench.core.errors import RecordError, SpecError
+from bench.core.processes import host, runs
 from bench.core.record import Record
 from bench.core.spec import Spec
 from bench.core.store import Store
@@ -64,19 +61,6 @@ class _Found:
 
     holder: Holder | None
     mtime: float
-
-
-@cache
-def host() -> str:
-    """A hash that two processes share where the pid of one means the same to the other.
-
-    One machine since it was booted, and one container of it: pids of different containers have nothing in common.
-    """
-    facts = [platform.node(), str(uuid.getnode())]
-    for read in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text(), lambda: os.readlink("/proc/self/ns/pid")):
-        with suppress(OSError):
-            facts.append(read())
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:16]
 
 
 @cache
@@ -205,7 +189,7 @@ class Leases:
 
     def _lives(self, found: _Found) -> bool:
         holder = found.holder
-        if holder is not None and holder.host == host() and not _runs(holder.pid):
+        if holder is not None and holder.host == host() and not runs(holder.pid):
             return False
         return self._now() - found.mtime < self._limit_s
 
@@ -300,13 +284,3 @@ def _holder(content: bytes) -> Holder | None:
         return Holder(**json.loads(content))
     except (ValueError, TypeError):
         return None
-
-
-def _runs(pid: int) -> bool:
-    """Whether a process of this machine lives; one that was killed and not yet buried does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.Error:
-        return True

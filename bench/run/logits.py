@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,44 +11,81 @@ import numpy as np
 from accelerate import Accelerator
 from filelock import FileLock
 
-from bench.core.files import whole_file
+from bench.core import sealed
+from bench.core.files import remove_folder, sweep_dead, whole_folder
 from bench.run.cache import home
+from bench.train.processes import decided
+
+log = logging.getLogger(__name__)
+
+FILE = "logits.npy"
 
 
-def _path(key: str) -> Path:
-    return home() / "logits" / key[:2] / f"{key}.npy"
+def folder_of(key: str) -> Path:
+    """Where they lie: the file, and a manifest that says what it is."""
+    return home() / "logits" / key[:2] / key
 
 
 @contextmanager
-def making(key: str, accelerator: Accelerator) -> Iterator[None]:
+def _making(key: str, accelerator: Accelerator) -> Iterator[None]:
     """Only one process of a machine makes them; processes that train together make them together."""
     if accelerator.num_processes > 1:
         yield
         return
-    path = _path(key).with_suffix(".lock")
+    path = folder_of(key).with_suffix(".lock")
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(path):
         yield
 
 
-def missing(key: str, accelerator: Accelerator) -> bool:
-    """Whether nobody has made them yet; all processes see the same answer."""
-    accelerator.wait_for_everyone()
-    found = _path(key).is_file()
-    accelerator.wait_for_everyone()  # nobody writes before all have looked
-    return not found
+def kept(
+    key: str, rows: int, make: Callable[[], np.ndarray], accelerator: Accelerator
+) -> tuple[np.ndarray, bool]:  # fmt: skip
+    """The logits of so many rows, fp32 [N, C], and whether they were made now.
+
+    They are a read-only map of the file; where it cannot be written they stay in memory, with a warning.
+    """
+    folder = folder_of(key)
+    with _making(key, accelerator):
+        if decided(accelerator, lambda: _whole(folder, rows)):
+            return _mapped(folder), False
+        logits = make().astype(np.float32)
+        assert len(logits) == rows, f"{logits.shape} logits for {rows} rows"
+        written = decided(accelerator, lambda: _written(folder, logits))
+        return (_mapped(folder) if written else logits), True
 
 
-def write(key: str, logits: np.ndarray, accelerator: Accelerator) -> None:
-    """Write fp32 [N, C], whole or not at all; only the main process writes."""
-    if accelerator.is_main_process:
-        with whole_file(_path(key)) as staging, staging.open("wb") as file:
-            np.save(file, logits.astype(np.float32), allow_pickle=False)
-    accelerator.wait_for_everyone()
+def _whole(folder: Path, rows: int, tell: bool = True) -> bool:
+    """Whether they are there, every byte as it was written; a damaged entry is named."""
+    try:
+        if sealed.checked(folder) == {"rows": rows}:
+            return True
+        damage = "they are of other rows"
+    except FileNotFoundError:
+        if not folder.exists():
+            return False
+        damage = f"{sealed.MANIFEST} is missing"
+    except (sealed.Damaged, OSError) as error:
+        damage = str(error)
+    if tell:
+        log.warning("the teacher's logits in %s are damaged: %s; they are made again", folder, damage)
+    return False
 
 
-def read(key: str, rows: int) -> np.ndarray:
-    """The same as a read-only map of the file, [N, C]."""
-    logits = np.load(_path(key), mmap_mode="r", allow_pickle=False)
-    assert logits.ndim == 2 and len(logits) == rows, f"{logits.shape} logits for {rows} rows"
-    return logits
+def _written(folder: Path, logits: np.ndarray) -> bool:
+    try:
+        if folder.exists() and not _whole(folder, len(logits), tell=False):
+            remove_folder(folder)
+        sweep_dead(folder.parent)
+        with whole_folder(folder) as staging:
+            with (staging / FILE).open("wb") as file:
+                np.save(file, logits, allow_pickle=False)
+            sealed.seal(staging, {"rows": len(logits)})
+    except OSError as error:
+        log.warning("the teacher's logits cannot be kept in %s (%s); next: free space there", folder, error.strerror)
+        return False
+    return True
+
+
+def _mapped(folder: Path) -> np.ndarray:
+    return np.load(folder / FILE, mmap_mode="r", allow_pickle=False)

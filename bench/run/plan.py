@@ -21,7 +21,7 @@ from bench.data.tasks import Task, get_task
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
 from bench.models.device import native_bf16
-from bench.run.cache import Cache, home
+from bench.run.cache import Cache, made_home
 from bench.run.codehash import code_hash, module_hash
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
@@ -126,8 +126,8 @@ class Planner:
     """Builds jobs; memoises them, because all students of a task and seed share one teacher."""
 
     def __init__(self, request: Request):
-        self.request = request
         steered = steering()  # before anything that such variables could change
+        self.request, self.cache = request, Cache(made_home())
         self.stacks, self.recipes = chosen_stacks(request)
         self.asked = self._asked()
         self.inputs = Inputs(request)
@@ -142,6 +142,9 @@ class Planner:
             "torch": torch.__version__, "transformers": transformers.__version__, "device": device.type,
             "bf16": native_bf16(device),
         } | ({"steering": steered} if steered else {})  # fmt: skip
+        processes = Accelerator().num_processes
+        if processes > 1:  # each draws its own random numbers, and sums are in another order: another result
+            self._common["processes"] = processes
 
     def _asked(self) -> list[Task]:
         for name in self.request.task:
@@ -218,7 +221,7 @@ class Planner:
             if path not in self._fields:
                 raise unknown_field(path, sorted(self._fields))
         ordered = sorted(jobs.values(), key=lambda job: len(job.needed))
-        return Plan(self.request, self.inputs, tuple(ordered), Cache(home()), self.checkpoint)
+        return Plan(self.request, self.inputs, tuple(ordered), self.cache, self.checkpoint)
 
     def job(self, stack: Stack, task: Task, seed: int) -> Job:
         """The job of a stack of variants, of which there is mostly one, on a task."""

@@ -19,6 +19,7 @@ from bench.run.cache import Cache
 from bench.run.context import StageContext
 from bench.run.plan import Job, StagePlan
 from bench.train.fit import peak_bytes
+from bench.train.processes import decided
 from bench.train.progress import Bars, bar
 from bench.train.recipe import Asked, State
 
@@ -38,9 +39,10 @@ def make_stages(job: Job, cache: Cache, log: ChainLog, upto: str | None = None, 
     """
     keys = [plan.key for plan in job.stages]
     stop = keys.index(upto) + 1 if upto else len(keys)
-    deepest = max((i for i in range(stop) if cache.has(keys[i])), default=-1)
-    for plan in job.stages[: deepest + 1]:
-        _remember(plan, cache, log)
+    accelerator = Accelerator()
+    deepest = decided(accelerator, lambda: next((i for i in reversed(range(stop)) if cache.whole(keys[i])), -1))
+    if deepest >= 0:
+        _remember(job.stages[deepest], cache, log)
     if deepest + 1 < stop:
         # What a stage asks for is made before it begins, so that it draws the same random numbers whoever made that.
         for other, key in dict.fromkeys(one for plan in job.stages[deepest + 1 : stop] for one in _asked(job, plan)):
@@ -60,9 +62,12 @@ def tokenizer_folder(job: Job, cache: Cache) -> Path:
 
 
 def _remember(plan: StagePlan, cache: Cache, log: ChainLog) -> None:
+    """What the chain did up to a stage, as its entry says; what the log says of those before is replaced."""
     manifest = cache.manifest(plan.key)
-    log.entries.append(StageEntry.model_validate(manifest["log"] | {"cached": True}))
-    log.dev_looks += manifest["dev_looks"]
+    before = {entry.name: entry for entry in log.entries}
+    told = [StageEntry.model_validate(one | {"cached": True}) for one in (*manifest["earlier"], manifest["log"])]
+    log.entries[:] = [before.get(entry.name, entry) for entry in told]
+    log.dev_looks = manifest["dev_looks"]
 
 
 def _build(
@@ -72,7 +77,7 @@ def _build(
     if accelerator.num_processes > 1:  # all processes train together: none of them may wait for a lock
         return _execute(job, plan, cache, state, before, log, bars, accelerator)
     with cache.lock(plan.key):
-        if cache.has(plan.key):  # another bench made it while this one waited
+        if cache.whole(plan.key):  # another bench made it while this one waited
             _remember(plan, cache, log)
             return cache.load(plan.key)
         return _execute(job, plan, cache, state, before, log, bars, accelerator)
@@ -82,6 +87,8 @@ def _execute(
     job: Job, plan: StagePlan, cache: Cache, state: State, before: str | None, log: ChainLog, bars: Bars,
     accelerator: Accelerator,
 ) -> State:  # fmt: skip
+    if accelerator.is_main_process:
+        cache.clear(plan.key)
     context = _context(job, plan, cache, accelerator, bars)
     with load.ALONE:  # so that each of two jobs in one process sees its own random numbers
         started = time.monotonic()
@@ -102,10 +109,11 @@ def _execute(
         teacher_logits=context.teacher_logits_from,
         corpus_tokens=context.corpus_tokens,
     )  # fmt: skip
+    earlier = list(log.entries)
     log.entries.append(entry)
     log.dev_looks += context.dev_looks
     if accelerator.is_main_process:
-        cache.save(plan.key, after, state, before, entry, context.dev_looks, context.tokenizer)
+        cache.save(plan.key, after, state, before, entry, log.dev_looks, context.tokenizer, earlier)
     accelerator.wait_for_everyone()
     return after
 

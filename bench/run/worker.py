@@ -23,6 +23,7 @@ import transformers
 from bench.core.errors import BenchError, TrainError
 from bench.core.spec import digest
 from bench.core.store import Store
+from bench.core.trouble import explained
 from bench.run import plan as planning
 from bench.run.job import run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
@@ -91,14 +92,15 @@ class Worker:
             return {"say": "done"}
         except LeaseLost:
             return {"say": "busy"}
-        except BenchError as error:
-            return _failed(error)
         except Exception as error:
-            if order["do"] == "job":
+            told = error if isinstance(error, BenchError) else explained(error, job.spec)
+            if told is None and order["do"] == "job":
                 raise
-            # A stage's crash is that of the jobs that need it: each of them writes its own failed record.
-            traceback.print_exc()
-            return _failed(TrainError("a stage failed", where=job.spec, found=f"{type(error).__name__}: {error}"))
+            if told is None:
+                # A stage's crash is that of the jobs that need it: each of them writes its own failed record.
+                traceback.print_exc()
+                told = TrainError("a stage failed", where=job.spec, found=f"{type(error).__name__}: {error}")
+            return _failed(told)
 
     def _job(self, job: Job) -> dict[str, Any]:
         lease = self.leases.take(job.hash)

@@ -23,9 +23,10 @@ import torch
 
 from bench.core import environment, errors, store
 from bench.core.errors import SpecError, TrainError
+from bench.core.processes import deaf_children
 from bench.core.record import Record
 from bench.core.store import Store
-from bench.run.execute import refuse_given_teacher
+from bench.run.execute import missing_stages, refuse_given_teacher
 from bench.run.job import WORKERS
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
@@ -73,6 +74,7 @@ def run(plan: Plan, workers: int) -> list[Record]:
     results = Path(plan.request.results)
     refuse_given_teacher(plan)
     store.check_writable(results)
+    plan.cache.check_writable(missing_stages(plan, Store(results)))
     Leases(results).refuse_another_bench()
     pool = Pool(plan)
     pieces = len(pool.pieces)
@@ -123,7 +125,7 @@ class Pool:
         process = _SPAWN.Process(
             target=serve, args=(theirs, self.plan.request.model_dump(mode="json")), name=f"worker-{number}"
         )
-        with _environment(given):
+        with _environment(given), deaf_children():
             process.start()
         theirs.close()
         return _Child(number, process, mine)
@@ -197,8 +199,9 @@ class Pool:
     def _ended(self, child: _Child, kind: str, answer: dict[str, Any]) -> None:
         """A child is done with its piece, in one way or the other."""
         key, child.key = child.key, ""
-        if kind == "failed" and not (key and self.pieces[key].stage):
-            error = getattr(errors, answer["kind"], TrainError)("")
+        told = getattr(errors, answer.get("kind", ""), TrainError)
+        if kind == "failed" and (issubclass(told, errors.MachineError) or not (key and self.pieces[key].stage)):
+            error = told("")
             error.args = (answer["error"],)
             raise error
         state = "ok"

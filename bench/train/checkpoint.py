@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from bench.core import sealed
 from bench.core.files import sweep, whole_folder
+from bench.core.trouble import system_number
+from bench.train.processes import decided
+
+log = logging.getLogger(__name__)
 
 PROGRESS = "progress.json"
 
@@ -30,9 +38,13 @@ class Position:
     last_loss: float | None = None
 
 
+KEPT = 2
+"""Checkpoints that are kept: should the newest be damaged, there is the one before."""
+
+
 @dataclass(slots=True)
 class Checkpointer:
-    """Writes at most every `every_s` seconds into `folder/step-N`, and keeps the newest only."""
+    """Writes at most every `every_s` seconds into `folder/step-N`, and keeps the newest two."""
 
     folder: Path
     every_s: float = 300.0
@@ -44,30 +56,56 @@ class Checkpointer:
     def written(self, now_s: float) -> None:
         self._last_s = now_s
 
-    def newest(self) -> Path | None:
-        """The newest whole checkpoint, or None."""
-        steps = sorted(self.folder.glob("step-*"))
-        return steps[-1] if steps else None
+    def newest(self, processes: int = 1) -> Path | None:
+        """The newest checkpoint that is whole and of so many processes, or None; others are named and removed."""
+        for folder in sorted(self.folder.glob("step-*"), reverse=True):
+            try:
+                found = sealed.checked(folder)
+                if found["processes"] == processes:
+                    return folder
+                damage = f"it is of {found['processes']} processes, not {processes}"
+            except (sealed.Damaged, OSError, KeyError) as error:
+                missing = isinstance(error, FileNotFoundError)
+                damage = f"{sealed.MANIFEST} is missing" if missing else f"it is damaged: {error}"
+            log.warning("the checkpoint %s is not used: %s; training goes on from the one before, or from its start",
+                        folder, damage)  # fmt: skip
+            shutil.rmtree(folder, ignore_errors=True)
+        return None
 
-    def save(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> None:
-        """Write the state of all processes; a reader sees the whole checkpoint or none of it."""
+    def save(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> bool:
+        """Write the state of all processes; a reader sees the whole checkpoint or none of it.
+
+        False, with a warning, where the disk does not take it: the training goes on without.
+        """
         random_states = _random_states(accelerator)
-        if accelerator.is_main_process:
+        written = decided(accelerator, lambda: self._write(_flat(model, optimizer), random_states, at))
+        accelerator.wait_for_everyone()
+        return written
+
+    def _write(self, flat: dict[str, Tensor], random_states: list[dict[str, Tensor]], at: Position) -> bool:
+        target = self.folder / f"step-{at.step:09d}"
+        try:
             sweep(self.folder)
-            target = self.folder / f"step-{at.step:09d}"
             with whole_folder(target) as staging:
-                save_file(_flat(model, optimizer), staging / "state.safetensors")
+                save_file(flat, staging / "state.safetensors")
                 for process, states in enumerate(random_states):
                     save_file(states, staging / f"random-{process}.safetensors")
                 (staging / PROGRESS).write_text(json.dumps(asdict(at)))
-            for older in self.folder.glob("step-*"):
-                if older != target:
-                    shutil.rmtree(older, ignore_errors=True)
-        accelerator.wait_for_everyone()
+                sealed.seal(staging, {"processes": len(random_states)})
+        except (OSError, SafetensorError) as error:
+            number = system_number(error)
+            if number is None:
+                raise
+            log.warning("no checkpoint could be written in %s (%s); training goes on without; next: free space there",
+                        self.folder, os.strerror(number))  # fmt: skip
+            return False
+        for older in sorted(self.folder.glob("step-*"))[:-KEPT]:
+            shutil.rmtree(older, ignore_errors=True)
+        return True
 
     def restore(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
         """Load the newest checkpoint into model, optimizer and random states; a fresh Position when there is none."""
-        folder = self.newest()
+        folder = decided(accelerator, lambda: self.newest(accelerator.num_processes))
         if folder is None:
             return Position()
         flat = load_file(folder / "state.safetensors")

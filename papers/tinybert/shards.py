@@ -21,8 +21,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import nn
 
+from bench.core import sealed
 from bench.core.errors import DataError
-from bench.core.files import move_folder, sweep, whole_file, write_atomic
+from bench.core.files import file_sha256, move_folder, remove_folder, sweep, whole_file, write_atomic
 from bench.data.rows import content_sha256
 from bench.models.outputs import bare
 from bench.train.precision import choose
@@ -32,7 +33,8 @@ FORMAT = 1
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
 FILED = ("architectures", "dtype", "transformers_version", "_name_or_path")
 """Entries of a config that a model has once it was saved and loaded; they change no answer."""
-MANIFEST = "manifest.json"
+PARTS = "parts.json"
+"""Of an unfinished entry: rows and sha256 of each shard that is whole."""
 
 logger = logging.getLogger(__name__)
 
@@ -69,8 +71,9 @@ def augmented(
 ) -> Augmented:  # fmt: skip
     """The original rows and up to N variants of each text, from the cache `folder` or made there.
 
-    A run that was killed goes on after its last whole shard. `progress` is told original rows done and in all.
-    Raises: DataError for no rows, a bad word-vector file, or a damaged entry; SpecError for a sha256 without a file;
+    A run that was killed goes on after its last whole shard; a damaged entry is named and made again. `progress` is
+    told original rows done and in all.
+    Raises: DataError for no rows or a bad word-vector file; SpecError for a sha256 without a file;
     DeviceError for a bf16 that the device only emulates.
     """
     if not len(texts):
@@ -80,24 +83,28 @@ def augmented(
     key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
     entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
     with _lock(folder, key):
-        if not (entry / MANIFEST).is_file():
+        content = _whole(entry)
+        if content is None:
+            remove_folder(entry)
             staging.mkdir(parents=True, exist_ok=True)
             sweep(staging)
-            rows = _whole_shards(staging)
+            parts = _whole_shards(staging)
             wanted = -(-len(texts) // shard_rows)
-            if len(rows) < wanted:
+            if len(parts) < wanted:
                 machine = augmenter(settings, tokenizer, masked_lm, seed, device, batch_tokens)
-                for number, shard in enumerate(machine.shards(texts, len(rows), shard_rows), start=len(rows)):
-                    _write(shard, _path(staging, number))
-                    rows.append(len(shard))
-                    done = min(len(rows) * shard_rows, len(texts))
-                    logger.info("augmented rows=%d of=%d made=%d", done, len(texts), sum(rows))
+                for number, shard in enumerate(machine.shards(texts, len(parts), shard_rows), start=len(parts)):
+                    parts.append(_write(shard, _path(staging, number)))
+                    write_atomic(staging / PARTS, json.dumps(parts))
+                    done = min(len(parts) * shard_rows, len(texts))
+                    logger.info("augmented rows=%d of=%d made=%d", done, len(texts), sum(rows for rows, _ in parts))
                     if progress is not None:
                         progress(done, len(texts))
-            content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": rows}
-            write_atomic(staging / MANIFEST, json.dumps(content, indent=1))
+            content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": [rows for rows, _ in parts]}
+            (staging / PARTS).unlink(missing_ok=True)
+            sealed.seal(staging, content)
             move_folder(staging, entry, taken="raise")
-    return _open(entry)
+    shards = tuple(_path(entry, number) for number in range(len(content["shards"])))
+    return Augmented(entry, key, shards, content["originals"], sum(content["shards"]))
 
 
 def entry_key(
@@ -141,12 +148,14 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.parquet"
 
 
-def _write(shard: TracedTexts, path: Path) -> None:
+def _write(shard: TracedTexts, path: Path) -> tuple[int, str]:
+    """Its rows, and the sha256 of the file."""
     columns = {f"text{i}": pa.array(column, pa.string()) for i, column in enumerate(shard.columns)}
     with whole_file(path) as staging:
         pq.write_table(
             pa.table({"origin": shard.origin, "label": shard.labels, **columns}), staging, compression="zstd"
         )
+    return len(shard), file_sha256(path)
 
 
 def _read(path: Path) -> TracedTexts:
@@ -159,22 +168,28 @@ def _read(path: Path) -> TracedTexts:
     return TracedTexts(columns, table["label"].to_numpy(), table["origin"].to_numpy())
 
 
-def _whole_shards(staging: Path) -> list[int]:
-    """Rows of the shards that an earlier run has finished."""
-    rows: list[int] = []
-    while _path(staging, len(rows)).is_file():
-        rows.append(pq.read_metadata(_path(staging, len(rows))).num_rows)
-    return rows
+def _whole_shards(staging: Path) -> list[tuple[int, str]]:
+    """Rows and sha256 of the shards that an earlier run has finished, up to the first that is not as it was written."""
+    try:
+        told = [(int(rows), str(sha256)) for rows, sha256 in json.loads((staging / PARTS).read_text())]
+    except (OSError, ValueError, TypeError):
+        return []
+    for number, (_, sha256) in enumerate(told):
+        path = _path(staging, number)
+        if not path.is_file() or file_sha256(path) != sha256:
+            logger.warning("the augmented rows in %s are damaged; they are made again from there on", path)
+            return told[:number]
+    return told
 
 
-def _open(entry: Path) -> Augmented:
-    content = json.loads((entry / MANIFEST).read_text())
-    shards = tuple(_path(entry, number) for number in range(len(content["shards"])))
-    missing = [path.name for path in shards if not path.is_file()]
-    if missing:
-        raise DataError("augmented rows are missing", where=entry, found=f"no {missing[0]}",
-                        expected=f"{len(shards)} shards", fix="delete the folder and run again")  # fmt: skip
-    return Augmented(entry, content["key"], shards, content["originals"], sum(content["shards"]))
+def _whole(entry: Path) -> dict[str, Any] | None:
+    """What an entry says of itself; None, and a warning, where it is not as it was written."""
+    try:
+        return sealed.checked(entry)
+    except (sealed.Damaged, OSError) as damage:
+        if entry.exists():
+            logger.warning("the augmented rows in %s are damaged: %s; they are made again", entry, damage)
+        return None
 
 
 @contextmanager

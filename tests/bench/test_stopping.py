@@ -239,6 +239,6 @@ def test_two_processes_stop_at_the_same_step_and_go_on(tmp_path: Path) -> None:
         timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
-    names = ("progress.json", "random-0.safetensors", "random-1.safetensors", "state.safetensors")
+    names = ("manifest.json", "progress.json", "random-0.safetensors", "random-1.safetensors", "state.safetensors")
     expected = " ".join(["15", "True", *(f"fit/step-000000007/{name}" for name in names)])
     assert [(tmp_path / f"rank-{rank}").read_text() for rank in range(2)] == [expected] * 2

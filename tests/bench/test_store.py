@@ -55,9 +55,11 @@ def test_a_second_record_of_the_same_name_gets_its_own(tmp_path: Path, make_reco
 
 
 def test_records_are_ordered_by_place_not_by_time_of_writing(tmp_path: Path, make_record: Any) -> None:
-    for scale, paper, seed in (("small", "b", 2), ("full", "z", 1), ("small", "b", 1), ("small", "a", 3)):
+    for place, (scale, paper, seed) in enumerate(
+        (("small", "b", 2), ("full", "z", 1), ("small", "b", 1), ("small", "a", 3))
+    ):
         spec = {"scale": scale, "paper": paper, "seed": seed}
-        store.write_record(tmp_path, make_record(spec, id=f"20260101T000000Z-0123abcd-s{seed}"))
+        store.write_record(tmp_path, make_record(spec, id=f"20260101T000000Z-{9 - place}123abcd-s{seed}"))
     order = [(r.spec.scale, r.spec.paper, r.spec.seed) for r in store.read_records(tmp_path, ("small", "full"))]
     assert order == [("small", "a", 3), ("small", "b", 1), ("small", "b", 2), ("full", "z", 1)]
 
@@ -72,7 +74,7 @@ def test_a_name_cannot_leave_the_folder(tmp_path: Path, make_record: Any, field:
 
 def test_a_value_that_is_not_json_is_refused(tmp_path: Path, make_record: Any) -> None:
     with pytest.raises(RecordError, match="not JSON"):
-        store.write_record(tmp_path, make_record(seconds=float("nan")))
+        store.write_record(tmp_path, make_record().model_copy(update={"seconds": float("nan")}))
     assert not list(tmp_path.rglob("*.json"))
 
 
@@ -88,12 +90,16 @@ def test_a_value_that_is_not_json_is_refused(tmp_path: Path, make_record: Any) -
         ('{"format": 1, "id": "x"}', "malformed.*field status"),
     ],
 )
-def test_a_broken_record_is_named(tmp_path: Path, make_record: Any, content: str, says: str) -> None:
+def test_a_broken_record_is_named_and_left_out(
+    tmp_path: Path, make_record: Any, content: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
     path = store.write_record(tmp_path, make_record())
     broken = path.with_name("broken.json")
     broken.write_text(content)
+    assert store.read_records(tmp_path, ("small",)) == [make_record()]
+    assert len(caplog.messages) == 1 and str(broken) in caplog.messages[0]
     with pytest.raises(RecordError, match=says) as caught:
-        store.read_records(tmp_path, ("small",))
+        store.read_record(broken)
     assert str(broken) in str(caught.value) and "\n" not in str(caught.value) and caught.value.exit_code == 2
     assert broken.read_text() == content
 

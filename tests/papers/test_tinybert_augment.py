@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -295,16 +296,36 @@ def test_the_key_holds_what_shapes_the_rows(tmp_path: Path):
     assert entry_key(texts, plain, TOKENIZER, MODEL, 0) == keys[0], "whatever the tokenizer was last asked for"
 
 
-def test_a_damaged_entry_is_told(tmp_path: Path):
+def test_a_damaged_entry_is_told_and_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     made = entry(tmp_path)
-    os.truncate(made.shards[0], 20)
-    with pytest.raises(DataError, match=r"part-00000.parquet.*delete its folder"):
-        made.texts()
-    made.shards[1].unlink()
-    with pytest.raises(DataError, match=r"no part-00001.parquet"):
-        entry(tmp_path)
+    whole = [path.read_bytes() for path in made.shards]
+    spoils: dict[str, Callable[[], object]] = {
+        "part-00000.parquet has 20 bytes": lambda: os.truncate(made.shards[0], 20),
+        "part-00001.parquet is missing": lambda: made.shards[1].unlink(),
+        "content of part-00002.parquet has changed": lambda: made.shards[2].write_bytes(bytes(len(whole[2]))),
+    }
+    for told, spoil in spoils.items():
+        spoil()
+        caplog.clear()
+        assert [path.read_bytes() for path in entry(tmp_path).shards] == whole
+        assert len(caplog.messages) >= 1 and told in caplog.messages[0]
     with pytest.raises(DataError, match="nothing to augment"):
         entry(tmp_path, texts=TracedTexts.of([[]], []))
+
+
+def test_a_damaged_shard_of_a_killed_run_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    whole = [path.read_bytes() for path in entry(tmp_path / "whole").shards]
+
+    def die(done: int, of: int) -> None:
+        if done == 6:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        entry(tmp_path / "killed", progress=die)
+    [shard] = (tmp_path / "killed").glob("*/.writing-*/part-00001.parquet")
+    shard.write_bytes(bytes(len(whole[1])))
+    assert [path.read_bytes() for path in entry(tmp_path / "killed").shards] == whole
+    assert "part-00001.parquet are damaged" in caplog.messages[0]
 
 
 def test_an_encoder_in_bf16_finds_nearly_the_same_words(monkeypatch):

@@ -1,0 +1,69 @@
+"""What the numbers and names of a record may be, beyond their types: read back, they must mean something."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from bench.core.record import Measurement, Record
+
+SHARES = {"accuracy", "f1", "exact_match", "majority"}
+"""Scores between 0 and 1; other fractions may be correlations."""
+SIGNED_RATIOS = {"retention"}
+"""Of correlations; other ratios are of sizes and times."""
+POSITIVE = {"s", "bytes", "count", "flop", "examples/s", "ratio"}
+"""Units of what is measured of a thing that is there."""
+
+
+def wrong_measurement(m: Measurement) -> str:
+    """What a measurement's value cannot be; empty where it can be."""
+    value, unit = m.value, m.unit
+    if value is None:
+        return ""
+    if unit == "fraction":
+        low = 0.0 if m.metric in SHARES else -1.0
+        # A mean of many numbers may be off by the last bit.
+        return "" if low <= value <= 1.0 + 1e-9 else f"{m.metric} of {value}, expected {low:.0f} to 1"
+    if unit in POSITIVE and value <= 0.0:
+        none = value == 0.0 and m.metric.startswith("training_")  # a chain may hold no training
+        if not none and m.metric not in SIGNED_RATIOS:
+            return f"{m.metric} of {value}, expected more than 0"
+    return ""
+
+
+def wrong(record: Record) -> str:
+    """What of a record means nothing; empty where all does."""
+    for m in record.measurements:
+        if m.value is not None and (found := wrong_measurement(m)):
+            return f"measurement {found}"
+    for artefact in record.artefacts:
+        if not is_file_name(artefact.name):
+            return f"artefact {artefact.name!r}, expected the name of a file"
+    if not (_finite(record.hyper.values()) and _finite(record.environment.values())):
+        return "a setting that is no finite number"
+    if record.overrides and not _finite(record.overrides.values()):
+        return "a setting that is no finite number"
+    score = record.teacher.score if record.teacher else None
+    if score is not None and not -1.0 <= score <= 1.0 + 1e-9:
+        return f"a teacher's score of {score}, expected -1 to 1"
+    return ""
+
+
+def is_file_name(name: str) -> bool:
+    """Whether a name stays in its folder."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and name.isprintable()
+
+
+def _finite(values: Iterable[Any]) -> bool:
+    for value in values:
+        kind = type(value)
+        if kind is float:
+            if not math.isfinite(value):
+                return False
+        elif kind is dict:
+            if not _finite(value.values()):
+                return False
+        elif kind is list and not _finite(value):
+            return False
+    return True
