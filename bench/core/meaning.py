@@ -37,9 +37,6 @@ def wrong(record: Record) -> str:
     for m in record.measurements:
         if m.value is not None and (found := wrong_measurement(m)):
             return f"measurement {found}"
-    for artefact in record.artefacts:
-        if not is_file_name(artefact.name):
-            return f"artefact {artefact.name!r}, expected the name of a file"
     if not (_finite(record.hyper.values()) and _finite(record.environment.values())):
         return "a setting that is no finite number"
     if record.overrides and not _finite(record.overrides.values()):
@@ -48,11 +45,6 @@ def wrong(record: Record) -> str:
     if score is not None and not -1.0 <= score <= 1.0 + 1e-9:
         return f"a teacher's score of {score}, expected -1 to 1"
     return ""
-
-
-def is_file_name(name: str) -> bool:
-    """Whether a name stays in its folder."""
-    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and name.isprintable()
 
 
 def _finite(values: Iterable[Any]) -> bool:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,7 @@ def deaf_children() -> Iterator[None]:
 
     A signal that comes meanwhile is heard at the end.
     """
+    resource_tracker.ensure_running()  # by starting it multiprocessing would let the signal through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from bench.core.errors import MachineError
+from bench.core.errors import BenchError, MachineError
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """No more can be written: the disk, the user's share of it, or the largest file allowed."""
@@ -33,6 +33,9 @@ def explained(error: BaseException, where: object = "") -> MachineError | None:
     """
     if isinstance(error, MachineError):
         return error
+    if isinstance(error, BenchError):  # said by who wrote: the cause tells whether the machine is to blame
+        cause = error.__cause__
+        return explained(cause, where) if cause is not None and system_number(cause) in FULL else None
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
     if isinstance(error, MemoryError) or "OutOfMemoryError" in names or _says(error, _MEMORY):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import signal
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import Stopped
 from bench.data.batches import Batch, Batches, Encoded
-from bench.train import stopping
+from bench.train import checkpoint, stopping
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import fit
 from bench.train.settings import Group, Training
@@ -242,3 +243,52 @@ def test_two_processes_stop_at_the_same_step_and_go_on(tmp_path: Path) -> None:
     names = ("manifest.json", "progress.json", "random-0.safetensors", "random-1.safetensors", "state.safetensors")
     expected = " ".join(["15", "True", *(f"fit/step-000000007/{name}" for name in names)])
     assert [(tmp_path / f"rank-{rank}").read_text() for rank in range(2)] == [expected] * 2
+
+
+def flip(file: Path) -> None:
+    raw = bytearray(file.read_bytes())
+    raw[-3] ^= 1
+    file.write_bytes(raw)
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """To the same bits, from the checkpoint before or, where that is damaged too, from the start."""
+    for damaged in (1, 2):
+        folder = tmp_path / f"fit-{damaged}"
+        for step in (5, 9):
+            with stopping.stoppable(), pytest.raises(Stopped):
+                train(folder, at_call(step if step == 5 else 4, lambda: signal.raise_signal(signal.SIGINT)))
+        steps = sorted(folder.iterdir())
+        assert [path.name for path in steps] == ["step-000000005", "step-000000009"], "the newest two are kept"
+        for path in steps[-damaged:]:
+            flip(path / "state.safetensors")
+        caplog.clear()
+        assert train(folder, seed=0) == train(tmp_path / f"whole-{damaged}")
+        assert len(caplog.messages) == damaged
+        assert "step-000000009 is not used: it is damaged: the content of state" in caplog.messages[0]
+
+
+def test_a_checkpoint_of_another_number_of_processes_is_not_used(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with stopping.stoppable(), pytest.raises(Stopped):
+        train(tmp_path, at_call(5, lambda: signal.raise_signal(signal.SIGINT)))
+    assert Checkpointer(tmp_path).newest(1) is not None
+    assert Checkpointer(tmp_path).newest(2) is None and "of 1 processes, not 2" in caplog.messages[0]
+
+
+def test_a_disk_without_room_for_a_checkpoint_does_not_end_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = train(tmp_path / "whole")
+
+    def full(tensors: object, path: Path) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    monkeypatch.setattr(Checkpointer, "due", lambda self, now: True)
+    assert train(tmp_path / "full") == whole
+    assert "no checkpoint could be written" in caplog.messages[0] and "free space there" in caplog.messages[0]
+    assert list((tmp_path / "full").iterdir()) == []
