@@ -13,7 +13,7 @@ import torch
 import transformers
 from accelerate import Accelerator
 
-from bench.core import registry
+from bench.core import environment, registry
 from bench.core.errors import ModelError, SpecError
 from bench.core.spec import Spec, digest
 from bench.core.steering import steering
@@ -27,6 +27,7 @@ from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
 from bench.run.stack import Named, Stack, chosen_stacks
 from bench.run.teachers import check_teacher, made_facts
+from bench.train import bounds
 from bench.train.recipe import EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
@@ -269,7 +270,9 @@ class Planner:
                                    if hasattr(hyper, name) and hasattr(below.hyper, name)})  # fmt: skip
         self._fields |= set(hyper.names())
         own = {path: text for path, text in self.request.set.items() if path in hyper.names()}
-        return hyper.override(own), own
+        changed = hyper.override(own)
+        bounds.check(changed, environment.memory_bytes())
+        return changed, own
 
     def _check_words(self, released: load.Checkpoint) -> None:
         """A student that copies its teacher reads the same word pieces: ids are all that they exchange."""
