@@ -37,9 +37,17 @@ ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profi
 
 def make_plan(scale: str, **given: Any):
     """The plan that a scale or profile and the selectors mean.  Raises: SpecError for anything unknown."""
+    request = make_request(scale, **given)
     quiet_libraries()
-    from bench.run import plan, request
+    from bench.run import plan
+
+    return plan.make(request)
+
+
+def make_request(scale: str, **given: Any):
+    """What a scale or profile and the selectors ask for, without torch.  Raises: SpecError for what does not fit."""
+    from bench.run import request
 
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     given["set"] = request.parse_set(list(given.pop("set") or ()))
-    return plan.make(request.read(scale, given))
+    return request.read(scale, given)

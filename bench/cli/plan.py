@@ -18,7 +18,7 @@ from bench.cli.options import (
     Teacher,
     Unlabelled,
     Variants,
-    make_plan,
+    make_request,
 )
 from bench.cli.output import say, say_json, say_table
 
@@ -30,13 +30,14 @@ def command(
     results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The jobs and their expected cost; runs nothing."""
-    plan = make_plan(
+    request = make_request(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
-    from bench.run.forecast import forecast
+    from bench.cli.planned import costs
+    from bench.run.answer import answer
 
-    rows, total = forecast(plan)
+    rows, total = answer(*costs(request))
     if as_json:
         return say_json({"jobs": rows, "total": total})
     say_table([{**row, "stages": ", ".join(f"{s['name']}{' (cached)' if s['cached'] else ''}" for s in row["stages"])}

@@ -1,4 +1,4 @@
-"""What a plan will cost before anything runs: cached stages, floating-point operations, time, memory and disk.
+"""What a plan will cost before anything runs: floating-point operations, and the time that they take here.
 
 Time is an estimate: training operations over this machine's own matmul rate, measured for a moment.
 """
@@ -6,10 +6,10 @@ Time is an estimate: training operations over this machine's own matmul rate, me
 from __future__ import annotations
 
 import time
-from typing import Any
 
 import torch
 
+from bench.run.answer import Costs
 from bench.run.plan import Job, Plan, StagePlan
 from bench.train.recipe import EncoderFacts
 from bench.train.settings import Training
@@ -58,26 +58,18 @@ def _operations(plan: Plan, job: Job, stage: StagePlan) -> float:
     return total
 
 
-def forecast(plan: Plan) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row per job and the totals. A stage that several jobs share is counted once."""
+def costs(plan: Plan) -> Costs:
+    """What each job and stage will cost, as numbers that do not depend on what is cached."""
     rate = matmul_rate(torch.device("cuda" if torch.cuda.is_available() else "cpu")) * EFFICIENCY
     seen: set[str] = set()
-    rows = []
+    jobs = []
     for job in plan.jobs:
-        stages, seconds = [], 0.0
+        stages = []
         for stage in job.stages:
-            cached = plan.cache.has(stage.key)
             shared = stage.key in seen
-            seconds += 0.0 if cached or shared else _operations(plan, job, stage) / rate
+            seconds = 0.0 if shared else _operations(plan, job, stage) / rate
+            stages.append({"name": stage.stage.name, "key": stage.key, "shared": shared, "seconds": seconds})
             seen.add(stage.key)
-            stages.append({"name": stage.stage.name, "cached": cached, "shared": shared, "key": stage.key[:12]})
-        rows.append({**job.spec.as_dict(), "stages": stages, "expected_s": round(seconds)})
+        jobs.append({"spec": job.spec.as_dict(), "stages": stages})
     facts = _width(plan)
-    weights = facts.layers * 12 * facts.hidden**2 + facts.vocabulary * facts.hidden
-    new = sum(not s["cached"] and not s["shared"] for row in rows for s in row["stages"])
-    return rows, {
-        "jobs": len(rows),
-        "expected_s": sum(row["expected_s"] for row in rows),
-        "memory_mb": round(weights * 4 * 6 / 1e6),
-        "disk_mb": round(new * weights * 4 / 1e6),
-    }
+    return {"jobs": jobs, "weights": facts.layers * 12 * facts.hidden**2 + facts.vocabulary * facts.hidden}

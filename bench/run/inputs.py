@@ -19,7 +19,6 @@ from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.corpus import gathered
-from bench.data.metrics import compute
 from bench.data.rows import UNLABELLED, Texts
 from bench.data.sources import Rows, check_corpus, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task, check_classes
@@ -163,6 +162,8 @@ class Inputs:
         if task.tags:
             return entities.scores(tags.best_tags(logits, self._tagged(task, split, reading)), rows.labels, task.labels)
         if not task.spans:
+            from bench.data.metrics import compute  # a second and more, which a plan need not wait for
+
             return compute(task, predict.answers(task, logits), rows.labels)
         assert reading.windows is not None
         said = spans.best_answers(logits, self._windows(task, split, reading), rows.texts[1], reading.windows.n_best,

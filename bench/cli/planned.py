@@ -1,0 +1,88 @@
+"""The costs of a plan. On made-up data they follow from code and machine alone, and are remembered."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bench.cli import remembered
+from bench.cli.output import quiet_libraries
+from bench.core import environment, registry
+from bench.core.steering import steering
+from bench.run.answer import Costs
+
+if TYPE_CHECKING:
+    from bench.run.request import Request
+
+DEVICES = ("ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+"""Variables that choose what a run trains on, and on how many threads."""
+
+
+def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
+    """The costs of the plan that a request means, and what says whether a stage is cached.
+
+    Raises: whatever is wrong with the request, as making its plan does.
+    """
+    if not _from_code_alone(request):
+        return _made(request)
+    papers, broken = registry.find()
+    machine = [environment.cores(), environment.gpus(), [os.environ.get(name) for name in DEVICES], steering()]
+    places = [[paper.name, str(paper.folder)] for paper in papers.values()]
+    key = [request.model_dump(mode="json", exclude={"results"}), machine, places, sorted(broken)]
+    kept = remembered.recall("plan", key)
+    root = _home()
+    if kept is not None and root is not None:
+        for name, level, text in kept["said"]:
+            logging.getLogger(name).log(level, "%s", text)
+        return kept["costs"], lambda stage: (root / "stages" / stage[:2] / stage / "manifest.json").is_file()
+    with _heard() as said:
+        found, has = _made(request)
+    remembered.remember("plan", key, {"costs": found, "said": said})
+    return found, has
+
+
+def _made(request: Request) -> tuple[Costs, Callable[[str], bool]]:
+    quiet_libraries()
+    from bench.run import forecast, plan
+
+    made = plan.make(request)
+    return forecast.costs(made), made.cache.has
+
+
+def _from_code_alone(request: Request) -> bool:
+    """Whether a request reads nothing of the user's: no data, text or checkpoint, by whatever option."""
+    given = (request.teacher, request.corpus, request.unlabelled, *request.set)
+    return request.source == "synthetic" and request.scale == "smoke" and not any(given)
+
+
+def _home() -> Path | None:
+    """The cache folder where it is there and can be written; else making the plan says what is wrong."""
+    given = os.environ.get("BENCH_HOME")
+    try:
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+        root = Path(given).expanduser() if given else cache / "bench"
+        root.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return None
+    return root if os.access(root, os.W_OK | os.X_OK) else None
+
+
+@contextmanager
+def _heard() -> Iterator[list[tuple[str, int, str]]]:
+    """What the bench's loggers say inside, as (logger, level, text)."""
+    said: list[tuple[str, int, str]] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append((record.name, record.levelno, record.getMessage()))
+
+    ear, logger = Ear(), logging.getLogger("bench")
+    logger.addHandler(ear)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(ear)

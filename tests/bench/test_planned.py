@@ -1,0 +1,80 @@
+"""A plan on made-up data is remembered until code, machine or request change; what reads a user's file never is."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from bench.cli import planned
+from bench.core.errors import SpecError
+from bench.run.answer import answer
+from bench.run.request import Request
+
+KEY = "ab" + "0" * 62
+STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6},
+          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0}]  # fmt: skip
+COSTS = {"jobs": [{"spec": {"paper": "p"}, "stages": STAGES}], "weights": 10**6}
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
+    """The requests whose plans were really made."""
+    seen: list[Request] = []
+
+    def make(request: Request):
+        seen.append(request)
+        logging.getLogger("bench.run.plan").warning("left_out=one")
+        return COSTS, lambda key: False
+
+    monkeypatch.setattr(planned, "_made", make)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path / "home"))
+    return seen
+
+
+def test_it_is_made_once_and_says_the_same_again(made: list[Request], caplog: pytest.LogCaptureFixture) -> None:
+    for number in range(3):
+        caplog.clear()
+        costs, _ = planned.costs(Request(results=f"results{number}"))
+        assert costs == COSTS and [r.getMessage() for r in caplog.records] == ["left_out=one"]
+    assert len(made) == 1
+
+
+def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Path) -> None:
+    planned.costs(Request())
+    costs, has = planned.costs(Request())
+    assert answer(costs, has)[1] == {"jobs": 1, "expected_s": 8, "memory_mb": 24, "disk_mb": 4}
+    entry = tmp_path / "home" / "stages" / "ab" / KEY
+    entry.mkdir(parents=True)
+    (entry / "manifest.json").write_text("{}")
+    rows, total = answer(*planned.costs(Request()))
+    assert total["expected_s"] == 0 and total["disk_mb"] == 0 and len(made) == 1
+    assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
+
+
+def test_another_request_machine_or_home_is_planned_anew(made: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:
+    planned.costs(Request())
+    planned.costs(Request(task=("sst2",)))
+    assert len(made) == 2
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "yes")
+    planned.costs(Request(task=("sst2",)))
+    assert len(made) == 3
+    monkeypatch.setenv("BENCH_HOME", "/dev/null/home")  # making the plan says what is wrong with it
+    planned.costs(Request(task=("sst2",)))
+    assert len(made) == 4
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(SpecError, match="ACCELERATE_MIXED_PRECISION"):
+        planned.costs(Request(task=("sst2",)))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"teacher": "x"}, {"data": "x"}, {"corpus": "x"}, {"unlabelled": "x"}, {"set": {"fine_tune.lr": "1"}},
+     {"scale": "small", "data": "synthetic"}],
+)  # fmt: skip
+def test_what_reads_a_file_is_never_remembered(made: list[Request], given: dict) -> None:
+    for _ in range(2):
+        planned.costs(Request(**given))
+    assert len(made) == 2
