@@ -171,17 +171,19 @@ def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Itera
     """The records of these scales, ordered by scale, paper, variant, task and time, read one by one.
 
     Files that are being written are passed over. What is no record, or has the id of another, is named in a warning
-    and left out. Raises RecordError for a folder that is not there.
+    and left out. Raises RecordError for a folder that is not there, or in which nothing else lies.
     """
     if not results.is_dir():
         found = "a file" if results.exists() else "no such folder"
         raise RecordError("the results are not a folder", where=results, found=found, fix="give --results FOLDER")
     ids: set[str] = set()
+    first: RecordError | None = None
     for scale in scales:
         for path in sorted(_files(str(results / scale), _DEPTH), key=_order):
             try:
                 record = read_record(path)
             except RecordError as error:
+                first = first or error
                 _leave_out(error)
                 continue
             if record.id in ids:
@@ -189,6 +191,8 @@ def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Itera
                 continue
             ids.add(record.id)
             yield record
+    if first is not None and not ids:
+        raise first
 
 
 def _leave_out(error: RecordError) -> None:

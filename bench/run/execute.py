@@ -35,7 +35,7 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
     records = []
     for number, job in enumerate(plan.jobs, 1):
         found = store.find(job.spec, job.hash)
-        gone = found is not None and not has_model(plan.cache, job.key, found)
+        gone = found is not None and not has_model(plan.cache, job.key, found, whole=again)
         if gone and not again:
             log.info(
                 "run=%s: its model is gone from the cache; next: --again makes it again, for bench export", job.spec

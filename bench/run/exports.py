@@ -42,22 +42,27 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
     return target
 
 
-def has_model(cache: Cache, key: str, record: Record) -> bool:
-    """Whether all files of a record's model still lie in the cache, under the key of its last stage."""
-    if not cache.has(key):
+def has_model(cache: Cache, key: str, record: Record, whole: bool = False) -> bool:
+    """Whether all files of a record's model still lie in the cache, under the key of its last stage.
+
+    They are told by name and size; with `whole` every byte is read, as an export does.
+    """
+    if not (cache.whole(key) if whole else cache.has(key)):
         return False
     folders = (cache.model_folder(key), cache.further_folder(key))
-    return all(any(_is(folder / one.name, one) for folder in folders) for one in record.artefacts)
+    return all(any(_is(folder / one.name, one, whole) for folder in folders) for one in record.artefacts)
 
 
-def _is(file: Path, wanted: Artefact) -> bool:
-    return file.is_file() and file.stat().st_size == wanted.bytes
+def _is(file: Path, wanted: Artefact, whole: bool = False) -> bool:
+    if not file.is_file() or file.stat().st_size != wanted.bytes:
+        return False
+    return not whole or file_sha256(file) == wanted.sha256
 
 
 def _find(cache: Cache, wanted: Artefact, under: str, folders: str) -> Path:
     """The file in the cache with that name and content."""
     for file in sorted((cache.root / under).glob(f"{folders}/{wanted.name}")):
-        if _is(file, wanted) and file_sha256(file) == wanted.sha256:
+        if _is(file, wanted, whole=True):
             return file
     raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no such {wanted.name}",
                       fix="the bench run that made it, with --again; then export the run that it names")  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from bench.cli.main import app
+from bench.core import sealed
 from bench.core.errors import RecordError
 from bench.core.record import Artefact
 from bench.models.size import file_sha256
@@ -34,8 +34,8 @@ def kept(tmp_path: Path) -> tuple[Cache, Any]:
     cache = Cache(tmp_path / "home")
     folder = cache.entry(KEY) / "models" / "model"
     folder.mkdir(parents=True)
-    (cache.entry(KEY) / "manifest.json").write_text(json.dumps({"models": {"model": KEY}}))
     (folder / "model.safetensors").write_bytes(b"weights")
+    sealed.seal(cache.entry(KEY), {"models": {"model": KEY}, "seen": {}})
     name = Artefact(name="model.safetensors", sha256=file_sha256(folder / "model.safetensors"), bytes=7)
     return cache, SimpleNamespace(artefacts=[name], status="ok", id="old")
 
@@ -43,7 +43,10 @@ def kept(tmp_path: Path) -> tuple[Cache, Any]:
 def test_a_model_that_is_gone_is_noticed(tmp_path: Path) -> None:
     cache, record = kept(tmp_path)
     assert exports.has_model(cache, KEY, record) and not exports.has_model(cache, "cd" + KEY[2:], record)
-    (cache.model_folder(KEY) / "model.safetensors").write_bytes(b"half")
+    weights = cache.model_folder(KEY) / "model.safetensors"
+    weights.write_bytes(b"wEights")  # what only reading it shows
+    assert exports.has_model(cache, KEY, record) and not exports.has_model(cache, KEY, record, whole=True)
+    weights.write_bytes(b"half")
     assert not exports.has_model(cache, KEY, record)
     with pytest.raises(
         RecordError, match=r"not in this machine's cache.*next: the bench run that made it, with --again"
