@@ -25,12 +25,14 @@ os.environ["BENCH_HOME"] = tempfile.mkdtemp(prefix="bench-tests-")
 
 from bench.core.record import Record
 
+ROOT = Path(__file__).resolve().parents[1]
+# What tests start in other folders is this checkout, not the one that happens to be installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+
 # The same examples every time, so that what passed once passes again; HYPOTHESIS_PROFILE=explore draws new ones.
 settings.register_profile("repeatable", derandomize=True)
 settings.register_profile("explore", print_blob=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
-
-ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")

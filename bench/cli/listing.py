@@ -25,7 +25,7 @@ def listing() -> dict[str, Any]:
         found = _read(papers)
         if not found["broken"]:  # the reason may have gone without any file having changed
             remembered.remember("list", key, found, [file for paper in papers.values()
-                                                     for file in sorted(paper.folder.glob("*"))])  # fmt: skip
+                                                     for file in (paper.folder, *paper.folder.glob("*"))])  # fmt: skip
     return found
 
 

@@ -6,14 +6,15 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import remembered
 from bench.cli.output import quiet_libraries
 from bench.core import environment, registry
+from bench.core.places import made_home
 from bench.core.steering import steering
 from bench.run.answer import Costs
+from bench.run.cache import Cache
 
 if TYPE_CHECKING:
     from bench.run.request import Request
@@ -27,48 +28,35 @@ def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
 
     Raises: whatever is wrong with the request, as making its plan does.
     """
+    cache = Cache(made_home())
     if not _from_code_alone(request):
-        return _made(request)
+        return _made(request), cache.has
     papers, broken = registry.find()
     machine = [environment.cores(), environment.gpus(), [os.environ.get(name) for name in DEVICES], steering()]
     places = [[paper.name, str(paper.folder)] for paper in papers.values()]
     key = [request.model_dump(mode="json", exclude={"results"}), machine, places, sorted(broken)]
     kept = remembered.recall("plan", key)
-    root = _home()
-    if kept is not None and root is not None:
+    if kept is None:
+        with _heard() as said:
+            kept = {"costs": _made(request), "said": said}
+        remembered.remember("plan", key, kept)
+    else:
         for name, level, text in kept["said"]:
             logging.getLogger(name).log(level, "%s", text)
-        return kept["costs"], lambda stage: (root / "stages" / stage[:2] / stage / "manifest.json").is_file()
-    with _heard() as said:
-        found, has = _made(request)
-    remembered.remember("plan", key, {"costs": found, "said": said})
-    return found, has
+    return kept["costs"], cache.has
 
 
-def _made(request: Request) -> tuple[Costs, Callable[[str], bool]]:
+def _made(request: Request) -> Costs:
     quiet_libraries()
     from bench.run import forecast, plan
 
-    made = plan.make(request)
-    return forecast.costs(made), made.cache.has
+    return forecast.costs(plan.make(request))
 
 
 def _from_code_alone(request: Request) -> bool:
     """Whether a request reads nothing of the user's: no data, text or checkpoint, by whatever option."""
     given = (request.teacher, request.corpus, request.unlabelled, *request.set)
     return request.source == "synthetic" and request.scale == "smoke" and not any(given)
-
-
-def _home() -> Path | None:
-    """The cache folder where it is there and can be written; else making the plan says what is wrong."""
-    given = os.environ.get("BENCH_HOME")
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-        root = Path(given).expanduser() if given else cache / "bench"
-        root.mkdir(parents=True, exist_ok=True)
-    except (OSError, RuntimeError):
-        return None
-    return root if os.access(root, os.W_OK | os.X_OK) else None
 
 
 @contextmanager

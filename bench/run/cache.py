@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
 from safetensors import SafetensorError
@@ -27,8 +27,9 @@ from bench.core.places import home as home
 from bench.core.places import made_home as made_home
 from bench.core.record import StageEntry
 from bench.core.trouble import FULL, explained, system_number
-from bench.models import load
-from bench.train.recipe import State
+
+if TYPE_CHECKING:
+    from bench.train.recipe import State
 
 log = logging.getLogger(__name__)
 
@@ -127,6 +128,9 @@ class Cache:
 
     def load(self, key: str) -> State:
         """The state that a stage left. Raises MachineError for a damaged entry."""
+        from bench.models import load  # with torch, which looking at the cache need not wait for
+        from bench.train.recipe import State
+
         manifest = self.check(key)
         models = {name: load.load_saved(self.model_folder(key, name)) for name in manifest["models"]}
         words = load.tokenizer(self.model_folder(key)) if self.own_tokenizer(key) else None
@@ -153,6 +157,8 @@ class Cache:
         chain when the earlier ones are gone. Where the cache is full or read-only the entry is kept elsewhere until
         this process ends, with a warning; raises MachineError where it can be kept nowhere.
         """
+        from bench.models import load
+
         kept = self.manifest(before_key)["models"] if before_key and self.has(before_key) else {}
 
         def write(staging: Path) -> None:

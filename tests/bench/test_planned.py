@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.cli import planned
+from bench.core import sealed
 from bench.core.errors import SpecError
 from bench.run.answer import answer
 from bench.run.request import Request
@@ -26,7 +29,7 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[Request]:
     def make(request: Request):
         seen.append(request)
         logging.getLogger("bench.run.plan").warning("left_out=one")
-        return COSTS, lambda key: False
+        return COSTS
 
     monkeypatch.setattr(planned, "_made", make)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
@@ -49,6 +52,8 @@ def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Pa
     entry = tmp_path / "home" / "stages" / "ab" / KEY
     entry.mkdir(parents=True)
     (entry / "manifest.json").write_text("{}")
+    assert not answer(*planned.costs(Request()))[0][0]["stages"][0]["cached"], "damaged, it would be made again"
+    sealed.seal(entry, {"models": {}, "seen": {}})
     rows, total = answer(*planned.costs(Request()))
     assert total["expected_s"] == 0 and total["disk_mb"] == 0 and len(made) == 1
     assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
@@ -61,9 +66,9 @@ def test_another_request_machine_or_home_is_planned_anew(made: list[Request], mo
     monkeypatch.setenv("ACCELERATE_USE_CPU", "yes")
     planned.costs(Request(task=("sst2",)))
     assert len(made) == 3
-    monkeypatch.setenv("BENCH_HOME", "/dev/null/home")  # making the plan says what is wrong with it
-    planned.costs(Request(task=("sst2",)))
-    assert len(made) == 4
+    with monkeypatch.context() as elsewhere, pytest.raises(SpecError, match="BENCH_HOME /dev/null/home"):
+        elsewhere.setenv("BENCH_HOME", "/dev/null/home")
+        planned.costs(Request(task=("sst2",)))
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
     with pytest.raises(SpecError, match="ACCELERATE_MIXED_PRECISION"):
         planned.costs(Request(task=("sst2",)))
@@ -78,3 +83,10 @@ def test_what_reads_a_file_is_never_remembered(made: list[Request], given: dict)
     for _ in range(2):
         planned.costs(Request(**given))
     assert len(made) == 2
+
+
+def test_what_is_remembered_is_told_without_torch() -> None:
+    modules = "bench.cli.plan, bench.cli.planned, bench.run.answer, bench.run.request"
+    code = f"import sys, {modules}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
