@@ -7,9 +7,11 @@ not the float weights, which would load as another model; the card says how it i
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
-from bench.core import plain, registry, store
+from bench.core import plain, registry, sealed, store
 from bench.core.errors import RecordError
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
@@ -19,6 +21,8 @@ from bench.models.size import file_sha256
 from bench.run.cache import Cache, home
 from bench.run.stack import JOINT
 from bench.train.recipe import Recipe
+
+log = logging.getLogger(__name__)
 
 
 def export_run(results: Path, run_id: str, target: Path) -> Path:
@@ -34,7 +38,7 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
         raise RecordError("the run has no model", where=run_id, found=record.reason or record.status)
     cache = Cache(home())
     first, *others = record.artefacts
-    folder = _find(cache, first, "stages", "*/*/models/model").parent
+    folder = _find(cache, first, "stages", "*/*/models/model", lambda file: _whole(file.parents[2])).parent
     further = [_find(cache, one, "further", "*") for one in others if not (folder / one.name).is_file()]
     recipe: Recipe = registry.load_recipe(record.spec.paper)
     smaller = bool(recipe.further) and bool(further)
@@ -59,13 +63,25 @@ def _is(file: Path, wanted: Artefact, whole: bool = False) -> bool:
     return not whole or file_sha256(file) == wanted.sha256
 
 
-def _find(cache: Cache, wanted: Artefact, under: str, folders: str) -> Path:
-    """The file in the cache with that name and content."""
+def _find(
+    cache: Cache, wanted: Artefact, under: str, folders: str, also: Callable[[Path], bool] = lambda file: True
+) -> Path:
+    """The file in the cache with that name and content, for which something else holds, too."""
     for file in sorted((cache.root / under).glob(f"{folders}/{wanted.name}")):
-        if _is(file, wanted, whole=True):
+        if _is(file, wanted, whole=True) and also(file):
             return file
     raise RecordError("the model is not in this machine's cache", where=cache.root, found=f"no such {wanted.name}",
                       fix="the bench run that made it, with --again; then export the run that it names")  # fmt: skip
+
+
+def _whole(entry: Path) -> bool:
+    """Whether all that lies beside the weights, their config and tokenizer, is what was written."""
+    try:
+        sealed.checked(entry)
+    except (sealed.Damaged, OSError) as damage:
+        log.warning("the cache entry %s is damaged: %s", entry, damage)
+        return False
+    return True
 
 
 def card(record: Record, folder: Path, further: list[Path]) -> str:

@@ -1,0 +1,61 @@
+"""A changed byte is noticed before a score is recorded: tests/benchmarks/damage.py in short, on a run of two jobs."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from bench.train.checkpoint import Checkpointer, Position
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
+PLACES = 24
+
+
+@pytest.fixture(scope="module")
+def damage() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("damage", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def made(damage: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """BERT and the Q-BERT made of it."""
+    folder = tmp_path_factory.mktemp("made")
+    return damage.make(folder, damage.request(folder, "qbert-w4"))
+
+
+def test_of_the_cache(damage: ModuleType, made: Any) -> None:
+    assert damage.cache(made, PLACES) == PLACES
+
+
+def test_of_what_is_exported(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+    assert damage.export(made, PLACES, tmp_path) == PLACES
+
+
+def test_of_a_packed_model(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+    assert damage.packed_file(made, PLACES, tmp_path) == PLACES
+
+
+def test_a_run_over_damage_ends_with_the_same_numbers(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+    assert damage.in_full(made, 2, tmp_path) == 2
+
+
+def test_of_a_checkpoint(damage: ModuleType, tmp_path: Path) -> None:
+    accelerator, model = Accelerator(cpu=True), nn.Linear(20, 20)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 20)).sum().backward()
+    optimizer.step()
+    assert Checkpointer(tmp_path).save(accelerator, model, optimizer, Position(step=3))
+    assert damage.checkpoint(tmp_path / "step-000000003", PLACES) == PLACES
