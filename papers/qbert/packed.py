@@ -125,9 +125,22 @@ def _write(tensors: dict[str, Tensor], metadata: dict[str, str], folder: Path) -
     try:
         with whole_file(folder / FILE) as staging:
             save_file(tensors, staging, metadata=metadata)
+            _order(staging)
     except (OSError, SafetensorError) as error:
         raise SpecError("the packed model cannot be written", where=folder, found=f"{type(error).__name__}: {error}",
                         expected="a folder on a disk with room", fix="give another folder") from error  # fmt: skip
+
+
+def _order(file: Path) -> None:
+    """Put a safetensors file's metadata in order, which is a random one, so that equal models give equal files."""
+    with file.open("r+b") as handle:
+        length = int.from_bytes(handle.read(8), "little")
+        header = json.loads(handle.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        assert len(text) <= length, "the same words, without more spaces"
+        handle.seek(8)
+        handle.write(text.ljust(length))
 
 
 def checksum(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:

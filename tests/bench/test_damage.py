@@ -33,7 +33,7 @@ def damage() -> ModuleType:
 def made(damage: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """BERT and the Q-BERT made of it."""
     folder = tmp_path_factory.mktemp("made")
-    return damage.make(folder, damage.request(folder, "qbert-w4"))
+    return damage.make(folder, damage.tiny(folder))
 
 
 def test_of_the_cache(damage: ModuleType, made: Any) -> None:

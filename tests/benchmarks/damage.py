@@ -26,8 +26,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
 from bench.core.errors import BenchError
 from bench.core.record import Record
+from bench.models import load
 from bench.run import execute, exports, plan
 from bench.run.cache import Cache
 from bench.run.request import Request
@@ -35,10 +42,23 @@ from bench.train.checkpoint import Checkpointer
 from papers.qbert import packed
 
 ROOT = Path(__file__).resolve().parents[2]
-SET = {
-    "pretrain.corpus_tokens": "12000", "pretrain.hidden": "32", "pretrain.ffn": "64", "pretrain.layers": "2",
-    "pretrain.training.epochs": "2", "fine_tune.epochs": "2",
-}  # fmt: skip
+PROFILE = """
+scale = "smoke"
+variant = ["bert"]
+task = ["sst2"]
+seeds = 1
+limit = 256
+checkpoint_minutes = 0.005
+[set]
+"pretrain.corpus_tokens" = 12000
+"pretrain.hidden" = 32
+"pretrain.ffn" = 64
+"pretrain.layers" = 2
+"pretrain.training.epochs" = 2
+"fine_tune.epochs" = 2
+"""
+"""Of a run that is killed: some seconds of training."""
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
 TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "training_seconds", "training_peak_bytes"}
 IN_FULL = 20
 """Of so many places one is tried with a whole run."""
@@ -54,11 +74,23 @@ class Made(NamedTuple):
     """Of the last stage of each job."""
 
 
-def request(folder: Path, *variants: str) -> Request:
-    """A run of a minute or less."""
-    changes = SET | ({"training.epochs": "1"} if "qbert-w4" in variants else {})
-    return Request(variant=variants, task=("sst2",), seeds=1, limit=128, dev_limit=64, results=str(folder / "results"),
-                   checkpoint_minutes=0.005, set=changes)  # fmt: skip
+def tiny(folder: Path) -> Request:
+    """BERT and a Q-BERT of it, from a tiny teacher, on rows whose label is their first letter."""
+    torch.manual_seed(0)
+    raw = Tokenizer(models.WordPiece({word: i for i, word in enumerate(WORDS)}, unk_token="[UNK]"))
+    raw.pre_tokenizer = pre_tokenizers.Whitespace()
+    special = {f"{name.lower()}_token": f"[{name}]" for name in ("PAD", "UNK", "CLS", "SEP", "MASK")}
+    config = BertConfig(vocab_size=len(WORDS), num_hidden_layers=2, hidden_size=16, num_attention_heads=2,
+                        intermediate_size=32, max_position_embeddings=128, initializer_range=0.2)  # fmt: skip
+    load.save(BertModel(config), folder / "teacher", PreTrainedTokenizerFast(tokenizer_object=raw, **special))
+    for split, rows in (("train_subset", 96), ("validation_subset", 64)):
+        path = folder / "data" / "sst2" / f"{split}.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        texts = ["ab"[i % 2] + f" {chr(99 + i % 20)} {chr(99 + i % 13)}" for i in range(rows)]
+        pq.write_table(pa.table({"sentence": texts, "label": [i % 2 for i in range(rows)]}), path)
+    changes = {"fine_tune.epochs": "12", "fine_tune.lr": "0.003"}
+    return Request(variant=("qbert-w4",), task=("sst2",), seeds=1, teacher=str(folder / "teacher"), set=changes,
+                   data=str(folder / "data"), results=str(folder / "results"))  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -79,7 +111,9 @@ def make(folder: Path, asked: Request) -> Made:
     """Run it, or go on with what is there."""
     with at_home(folder / "home"):
         made = plan.make(asked)
-        return Made(folder / "home", asked, execute.run(made), [job.key for job in made.jobs])
+        records = execute.run(made)
+    assert all(record.status == "ok" for record in records), [record.reason for record in records]
+    return Made(folder / "home", asked, records, [job.key for job in made.jobs])
 
 
 def numbers(record: Record) -> object:
@@ -151,22 +185,24 @@ def in_full(made: Made, places: int, folder: Path) -> int:
 
 
 def export(made: Made, places: int, folder: Path) -> int:
-    """Damage of what an export would copy that keeps it from being made."""
-    record, key = made.records[0], made.keys[0]
-    entry = Cache(made.home).entry(key)
-    target = folder / "exported"
+    """Damage of what an export would copy that keeps it from being made, or lets it be made of another whole copy."""
+    record, entry = made.records[0], Cache(made.home).entry(made.keys[0])
+
+    def exported(name: str) -> dict[str, bytes]:
+        exports.export_run(Path(made.request.results), record.id, folder / name)
+        files = {path.name: path.read_bytes() for path in (folder / name).iterdir()}
+        shutil.rmtree(folder / name)
+        return files
 
     def noticed() -> bool:
-        with at_home(made.home):
-            return (
-                refused(lambda: exports.export_run(Path(made.request.results), record.id, target))
-                and not target.exists()
-            )
+        try:
+            return exported("after") == good
+        except BenchError:
+            return not (folder / "after").exists()
 
-    found = tally(damaged(entry, places, seed=3), noticed)
     with at_home(made.home):
-        exports.export_run(Path(made.request.results), record.id, target)  # once mended
-    return found
+        good = exported("good")
+        return tally(damaged(entry, places, seed=3), noticed)
 
 
 def packed_file(made: Made, places: int, folder: Path) -> int:
@@ -205,11 +241,7 @@ def checkpoint(step: Path, places: int) -> int:
 
 def started(folder: Path, processes: int) -> subprocess.Popen[str]:
     """The command, in a group of its own."""
-    asked = request(folder, "bert").model_dump(mode="json", exclude_defaults=True)
-    changes = asked.pop("set")
-    lines = [f"{name} = {json.dumps(value)}" for name, value in asked.items()]
-    lines += ["[set]", *(f'"{name}" = {value}' for name, value in changes.items())]
-    (folder / "profile.toml").write_text("\n".join(lines))
+    (folder / "profile.toml").write_text(PROFILE)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "bench", "run", "profile.toml", "--json"]
     environment = os.environ | {
@@ -278,7 +310,7 @@ def main() -> None:
     logging.getLogger("bench").setLevel(logging.CRITICAL)  # it names each of the places
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        made = make(folder, request(folder, "qbert-w4"))
+        made = make(folder, tiny(folder))
         (folder / "broken").mkdir()
         found = {
             "cache": cache(made, places), "checkpoint": checkpoint(interrupted(folder / "broken"), places),

@@ -79,6 +79,14 @@ def test_a_model_quantised_in_place_exports_too(tmp_path: Path) -> None:
 # Bytes
 
 
+def test_one_model_is_one_file(tmp_path: Path) -> None:
+    model, files = student(), []
+    for number in range(6):  # safetensors writes metadata in a random order
+        export(model, SCHEME, tmp_path / str(number))
+        files.append((tmp_path / str(number) / FILE).read_bytes())
+    assert len(set(files)) == 1 and load(tmp_path / "0") is not None
+
+
 def test_bytes_by_hand(tmp_path: Path) -> None:
     found = export(student(), SCHEME, tmp_path)
     layer, tables = 4 * 16 * 16 + 2 * 16 * 32, (50 + 20 + 2) * 16
