@@ -142,15 +142,16 @@ def _rounded(lengths: np.ndarray, allowed: tuple[int, ...]) -> np.ndarray:
 Transform = Callable[[Batch, np.random.Generator], Batch]
 
 
-def one_after_another(*transforms: Transform) -> Transform:
-    """A transform that applies these in turn, with one generator."""
+@dataclass(frozen=True, slots=True)
+class InTurn:
+    """A transform that applies several in turn, with one generator."""
 
-    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
-        for one in transforms:
-            batch = one(batch, rng)
+    transforms: tuple[Transform, ...]
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        for transform in self.transforms:
+            batch = transform(batch, rng)
         return batch
-
-    return transform
 
 
 def with_logits(logits: np.ndarray) -> Transform:

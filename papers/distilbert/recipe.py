@@ -25,7 +25,7 @@ from transformers import (
 )
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batch, one_after_another
+from bench.data.batches import Batch, InTurn
 from bench.data.masking import Masking, smoothed
 from bench.data.places import Attended, places
 from bench.data.tasks import GLUE
@@ -190,7 +190,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     )  # fmt: skip
     teacher = moved(state.models["teacher"], ctx.device)
     attended = Attended(settings.ce_share, settings.positions == "masked")
-    batches = ctx.batches(corpus, settings.training, one_after_another(masking, attended))
+    batches = ctx.batches(corpus, settings.training, InTurn((masking, attended)))
     ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
     return State({"model": student})
 

@@ -15,7 +15,7 @@ from test_engine import MASKING, WORDS, bert, encoded
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
-from bench.data.batches import Batch, Batches, one_after_another
+from bench.data.batches import Batch, Batches, InTurn
 from bench.data.places import Attended
 from bench.train import engine, graphs
 from bench.train.fit import FitLog, fit
@@ -96,7 +96,7 @@ def test_replays_train_as_single_steps_do(
 ) -> None:
     batches = Batches(encoded(), 4, 0)
     if what == "distil":
-        batches = Batches(encoded(), 4, 0, transform=one_after_another(MASKING, Attended(0.5)))
+        batches = Batches(encoded(), 4, 0, transform=InTurn((MASKING, Attended(0.5))))
 
     def once() -> Trained:
         if what == "task":

@@ -133,7 +133,7 @@ class FakeContext:
         if self.trains:
             log = fit(model, loss, batches, training, Accelerator(cpu=True))
         else:
-            log = FitLog(0, 0, 0.0, 0.0, 0.0, 0, "fp32")
+            log = FitLog(0, 0, 0.0, 0.0, 0.0, 0, "fp32", "eager")
         self.logs.append(log)
         return log
 

@@ -18,6 +18,7 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError, SpecError
+from bench.data.places import Attended
 from bench.data.tasks import get_task
 from bench.models.outputs import forward
 from bench.train.mlm import HeadTraining, with_lm_head
@@ -323,8 +324,10 @@ def test_the_stages_in_a_row(pair: Pair, context: Callable[..., Any], start: str
     assert all(torch.equal(tensor, before[name]) for name, tensor in teacher.state_dict().items())
     still = [n for n, t in student.state_dict().items() if torch.equal(t, begun[n])]
     assert not still, "the student learns everywhere"
-    masking = ctx.fitted[0][2].transform
-    assert masking.weights is not None and masking.mask_id == 4 and masking.probability == 0.15
+    masking, attended = ctx.fitted[0][2].transform.transforms
+    assert (
+        attended == Attended() and masking.weights is not None and masking.mask_id == 4 and masking.probability == 0.15
+    )
     assert not masking.weights[list(range(5))].any() and (masking.weights[5:] > 0).all()
 
 

@@ -12,7 +12,7 @@ import torch
 from gpu_parts.work import Work
 from torch import Tensor, nn
 
-from bench.data.batches import Batch, Batches, one_after_another
+from bench.data.batches import Batch, Batches, InTurn
 from bench.data.masking import Masking
 from bench.data.places import Attended
 from bench.train import fit as loop
@@ -62,7 +62,7 @@ def _tasks(work: Work, precision: str) -> dict[str, tuple[Any, Loss, Batches, Tr
     """Name -> (makes the model, loss, batches, training): fine-tuning and distillation of the small encoder."""
     teacher = work.masked_lm(work.size.small)
     student = config(teacher.config)
-    masking = one_after_another(Masking(4, work.size.words, frozenset({0, 2, 3})), Attended(0.5))
+    masking = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended(0.5)))
     shared = {"epochs": 1, "lr": 1e-4, "precision": precision, "engine": work.engines[-1]}
     steps = work.size.equal_steps
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
-from bench.data.batches import Batches, Encoded, one_after_another
+from bench.data.batches import Batches, Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.places import Attended
 from bench.models.device import native_bf16
@@ -85,7 +85,7 @@ def distil(work: Work) -> dict[str, float]:
     """General distillation of the small encoder by all three losses: tokens a second by tokens of a batch."""
     found: dict[str, float] = {}
     teacher = work.masked_lm(work.size.small)
-    transform = one_after_another(Masking(4, work.size.words, frozenset({0, 2, 3})), Attended())
+    transform = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended()))
     for tokens in work.size.tokens:
         steps = max(work.size.steps[2] * work.size.tokens[0] // tokens, 2 * work.size.look)
         # Padded to one length, so that few steps are enough to meet it often.
