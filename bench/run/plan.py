@@ -27,7 +27,7 @@ from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
 from bench.run.stack import Named, Stack, chosen_stacks
 from bench.run.teachers import check_teacher, made_facts
-from bench.train import bounds
+from bench.train import bounds, engine
 from bench.train.recipe import EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
@@ -235,6 +235,7 @@ class Planner:
         teachers = tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
         facts = None if below else self.facts  # of a stack's lower model nothing is known before it is made
         hyper, overrides = self._settings(recipe, variant, task, facts, base if below else None)
+        engine.check(hyper)
         released = None
         if variant.released:
             released = self.inputs.checkpoint(getattr(hyper, variant.released))

@@ -12,13 +12,14 @@ from contextlib import contextmanager
 from typing import Literal, Protocol
 
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from bench.core.errors import DeviceError, TrainError
 from bench.train.feed import Fed, moved
 from bench.train.graphs import Graphs
 from bench.train.meter import Meter
-from bench.train.settings import Training
+from bench.train.settings import Settings, Training
 from bench.train.step import Job
 
 Name = Literal["eager", "graph", "compile"]
@@ -36,23 +37,30 @@ class Engine(Protocol):
         ...
 
 
-def choose(training: Training, device: torch.device) -> Name:
-    """The engine that was asked for; on a GPU graphs, unless another one is.
+def choose(training: Training, device: torch.device, where: str = "...") -> Name:
+    """The engine that was asked for; on a GPU graphs, unless another one is. `where` names the training in a message.
 
     Graphs cost the same bits as single operations, and a stop and a resume change none: tests/benchmarks/gpu.py checks
     both, and gpu-h100.json beside it is what it found. Raises DeviceError where the device, or the machine, has not
     what was asked for.
     """
-    asked = training.engine
+    asked, fix = training.engine, f"--set {where}.engine=auto"
     if asked == "graph" and device.type != "cuda":
-        raise DeviceError("the engine graph was asked for", found=f"a {device.type} device", expected="a CUDA GPU",
-                          fix="--set ...engine=auto")  # fmt: skip
+        raise DeviceError("the engine graph was asked for", where=f"{where}.engine", found=f"a {device.type} device",
+                          expected="a CUDA GPU", fix=fix)  # fmt: skip
     if asked == "compile" and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
-        raise DeviceError("the engine compile was asked for", found="no C++ compiler",
-                          fix="install g++ or clang, or --set ...engine=auto")  # fmt: skip
+        raise DeviceError("the engine compile was asked for", where=f"{where}.engine", found="no C++ compiler",
+                          fix=f"install g++ or clang, or {fix}")  # fmt: skip
     if asked == "auto":
         return "graph" if device.type == "cuda" else "eager"
     return asked
+
+
+def check(settings: Settings) -> None:
+    """Refuse, before anything runs, an engine that this machine has not. Raises DeviceError as `choose`."""
+    for name, training in settings.trainings():
+        if training.engine not in ("auto", "eager"):
+            choose(training, Accelerator().device, name)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
@@ -75,6 +75,14 @@ class Settings(BaseModel):
                 continue
             out += [f"{name}.{inner}" for inner in value.names()] if isinstance(value, Settings) else [name]
         return out
+
+    def trainings(self) -> Iterator[tuple[str, Training]]:
+        """Every training by dotted name, at any depth."""
+        for name, value in self._fields().items():
+            if isinstance(value, Training):
+                yield name, value
+            elif isinstance(value, Settings):
+                yield from ((f"{name}.{inner}", training) for inner, training in value.trainings())
 
     def _fields(self) -> dict[str, Any]:
         """Name -> value of the fields that are there: all of them, or what `only` left."""

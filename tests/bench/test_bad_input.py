@@ -120,6 +120,8 @@ def refused(bench, tmp_path: Path, arguments: list[str], *words: str) -> None:
         (["plan", "smoke", "--set", "fine_tune.lrr=1"], ["unknown field", "fine_tune.lrr", "fine_tune.lr"]),
         (["plan", "smoke", "--set", "fine_tune.lr=fast"], ["fine_tune.lr", "fast"]),
         (["plan", "smoke", "--set", "fine_tune.lr"], ["field=value"]),
+        (["run", "smoke", "--set", "fine_tune.engine=graph"], ["engine graph", "fine_tune.engine", "cpu device"]),
+        (["run", "smoke", "--set", "fine_tune.engine=fast"], ["fine_tune.engine", "fast", "'auto'"]),
         (["run", "smoke", "--seeds", "0"], ["seeds", "greater than or equal to 1"]),
         (["run", "small"], ["no teacher", "--teacher"]),
         (["run", "nowhere.toml"], ["profile does not exist", "nowhere.toml"]),
