@@ -171,6 +171,8 @@ class Outcome:
     """What the run was allowed, None being without limit."""
     apart: str = ""
     """What else tells its series from others of that variant and budget: changed settings, teacher, data."""
+    speaks: bool = True
+    """Whether its series is the one that other tables show of the variant on this task."""
 
     def value(self, metric: str, split: str) -> float | None:
         """The value of a measurement, None where it was not made or is undefined."""

@@ -82,15 +82,15 @@ class Row:
         return (median(values), len(values)) if values else None
 
     def outcomes(self) -> list[Outcome]:
-        """The runs of this row, as the sections of a paper see them."""
+        """The runs of this row, as the sections of a paper see them: of every series, of which one speaks per task."""
         primary = {task: scores.entries[0].names()[0] for task in self.suite.series
                    if task in TASK_METRICS and (scores := self.book.primary(self.suite, (task,)))}  # fmt: skip
         apart = _told({**_origin(self.suite), **_changes(self.suite, with_budget=False)})
         return [
             Outcome(self.scale, self.label, run.task, *primary.get(run.task, ("", "")), run.seed,
                     run.environment.machine, {name: Number(m.value, m.samples) for name, m in run.measured.items()},
-                    self.suite.variant, run.settings.budget, apart)
-            for run in self.suite.runs
+                    self.suite.variant, run.settings.budget, apart, series is found[0])
+            for found in self.suite.series.values() for series in found for run in series.runs.values()
         ]  # fmt: skip
 
 

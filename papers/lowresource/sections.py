@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.report.numbers import DASH, Estimate, interval, mean_of
 from bench.report.page import Cell, Figure, Note, Outcome, Section, Table
@@ -43,9 +43,7 @@ class Line:
 
 def sections(outcomes: Sequence[Outcome]) -> list[Section]:
     """The section, or none where no line has two numbers of labels."""
-    found = lines(outcomes)
-    told = {(line.scale, line.task) for line in found if len(line.points) > 1}
-    shown = [line for line in found if (line.scale, line.task) in told]
+    shown = [line for line in lines(outcomes) if len(line.points) > 1]
     if not shown:
         return []
     columns = {budget: _heading(budget) for budget in _ordered(budget for line in shown for budget in line.points)}
@@ -60,20 +58,44 @@ def sections(outcomes: Sequence[Outcome]) -> list[Section]:
 
 def lines(outcomes: Sequence[Outcome]) -> list[Line]:
     """Every line with a score, by scale and task, variants in the order in which they come."""
-    scores: dict[tuple[str, str, str, str, str], dict[int | None, list[float]]] = defaultdict(lambda: defaultdict(list))
+    scores: dict[_Way, dict[int | None, list[float]]] = defaultdict(lambda: defaultdict(list))
     for one in outcomes:
         score = one.value(one.metric, one.split)
-        if score is None:
-            continue
-        rest = ", ".join(f"{name}={value}" for name, value in sorted(one.budget.items()) if name != LABELS)
-        scores[one.scale, one.task, one.variant, rest, one.apart][one.budget.get(LABELS)].append(score)
+        if score is not None:
+            rest = frozenset(_allowed(*item) for item in one.budget.items() if item[0] != LABELS)
+            way = _Way(one.scale, one.task, one.variant, rest, one.apart)
+            scores[way][one.budget.get(LABELS)].append(score)
     out = []
-    for (scale, task, variant, rest, apart), by_labels in scores.items():
-        same = [key for key in scores if key[:3] == (scale, task, variant)]
-        told = [own for own, place in ((rest, 3), (apart, 4)) if len({key[place] for key in same}) > 1 and own]
+    for way, by_labels in scores.items():
         points = {labels: mean_of(by_labels[labels]) for labels in _ordered(by_labels)}
-        out.append(Line(scale, task, f"{variant} ({', '.join(told)})" if told else variant, points))
+        out.append(Line(way.scale, way.task, way.called(scores), points))
     return sorted(out, key=lambda line: (line.scale, line.task))
+
+
+def _allowed(name: str, value: Any) -> str:
+    if name == "limit":
+        return "all rows" if value is None else f"{value:,} rows"
+    return f"{name}={value}"
+
+
+class _Way(NamedTuple):
+    """What all runs of a line share."""
+
+    scale: str
+    task: str
+    variant: str
+    rest: frozenset[str]
+    """What they were allowed beside labels."""
+    apart: str
+
+    def called(self, others: Iterable[_Way]) -> str:
+        """The variant, with what tells this way from others to train it."""
+        same = [way for way in others if way[:3] == self[:3]]
+        common = frozenset.intersection(*(way.rest for way in same))
+        told = sorted(self.rest - common)
+        if self.apart and len({way.apart for way in same}) > 1:
+            told.append(self.apart)
+        return f"{self.variant} ({', '.join(told)})" if told else self.variant
 
 
 def _ordered(budgets: Iterable[int | None]) -> list[int | None]:

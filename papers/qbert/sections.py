@@ -45,7 +45,8 @@ _LAYERS = (
 
 def sections(outcomes: Sequence[Outcome]) -> list[Section]:
     """The sections of the page, those without content left out."""
-    return [*_packed(outcomes), *_layers(outcomes)]
+    speaking = [one for one in outcomes if one.speaks]
+    return [*_packed(speaking), *_layers(speaking)]
 
 
 def _packed(outcomes: Sequence[Outcome]) -> list[Section]:

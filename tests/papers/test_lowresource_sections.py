@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bench.report import markdown
-from bench.report.page import Number, Outcome, Page, figures
+from bench.report.page import Number, Outcome, Page, Table, figures
 from bench.report.plots import svg
 from papers.lowresource import sections
 
@@ -47,6 +48,18 @@ def test_what_differs_otherwise_is_another_line(different: dict[str, Any]) -> No
     assert len(found) == 2 and all(len(line.points) == 1 for line in found)
     assert len({(line.task, line.name) for line in found}) == 2, "their names tell them apart"
     assert sections.sections([outcome(0.6, 100), outcome(0.7, 1000, **different)]) == []
+
+
+def test_a_line_names_only_what_tells_it_from_others() -> None:
+    found = sections.lines([outcome(0.6, 100), outcome(0.7, 100, limit=5000), outcome(0.7, 100, variant="cnn")])
+    assert [line.name for line in found] == ["bilstm (all rows)", "bilstm (5,000 rows)", "cnn"]
+
+
+def test_series_that_speak_nowhere_else_are_points_too() -> None:
+    """Of two series on a task the larger speaks in the other tables; here both may lie on a line."""
+    (section,) = sections.sections([outcome(0.6, 100), outcome(0.7, 1000), replace(outcome(0.8, None), speaks=False)])
+    table = section.blocks[-1]
+    assert isinstance(table, Table) and len(table.rows) == 1 and "all labels" in table.columns
 
 
 def test_a_record_without_the_number_had_all_labels() -> None:
