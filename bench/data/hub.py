@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 
+from bench.core import hub
 from bench.core.errors import DataError
 from bench.data.rows import Rows, check_count, check_names, check_split, content_sha256, read_columns
 from bench.data.tasks import TASKS, Task
 
-OFFLINE = (
-    "connect once to fetch it (without HF_HUB_OFFLINE and HF_DATASETS_OFFLINE), "
-    "or use --data FOLDER with <task>/<split>.parquet, or --data synthetic"
-)
+FOLDER = "use --data FOLDER with <task>/<split>.parquet, or --data synthetic"
+COMMIT = re.compile("[0-9a-f]{40}")
 
 
 class HubSource:
@@ -22,23 +25,14 @@ class HubSource:
     def rows(self, task: Task, split: str) -> Rows:
         """The verified rows of a split.
 
-        Raises DataError where the hub cannot be reached and nothing is cached, or where the data is not the task's.
+        Raises DataError where the hub does not give them and they are not cached, where the cache holds another
+        revision, or where the data is not the task's.
         """
-        # Takes over a second to import: only a run that reads the hub pays for it.
-        import datasets
-        from datasets.exceptions import DatasetsError
-
         check_split(task, split)
         repository, configuration, revision = task.hub
         where = f"{repository} {configuration}/{split}@{revision[:8]}"
-        try:
-            data = datasets.load_dataset(repository, configuration, split=split, revision=revision)
-            assert isinstance(data, datasets.Dataset), type(data)
-            table = data.with_format("arrow")[:]
-        # Offline it is a ConnectionError (an OSError), a ValueError where only other configurations are cached,
-        # and a DatasetsError where a download is broken.
-        except (OSError, ValueError, DatasetsError) as error:
-            raise DataError("the hub has not given the data", where=where, found=str(error), fix=OFFLINE) from error
+        data = _fetched(task, split, where)
+        table = data.with_format("arrow")[:]
         found = read_columns(table, task, split, where)
         feature = data.features.get(task.answer_column)
         names = getattr(getattr(feature, "feature", feature), "names", None)  # a list's are those of what it holds
@@ -52,3 +46,26 @@ class HubSource:
     def identity(self) -> str:
         """The pinned revisions of everything that it can give."""
         return "hub:" + ",".join(sorted({f"{task.hub[0]}@{task.hub[2]}" for task in TASKS.values()}))
+
+
+def _fetched(task: Task, split: str, where: str) -> Any:
+    """The split as the library has it: from its cache, or fetched now. Raises DataError as `HubSource.rows`."""
+    # Takes over a second to import: only a run that reads the hub pays for it.
+    import datasets
+
+    datasets.disable_progress_bars()
+    repository, configuration, revision = task.hub
+    try:
+        data = hub.patiently(lambda: datasets.load_dataset(repository, configuration, split=split, revision=revision))
+    except Exception as error:  # the library raises its own classes, and those of the libraries under it
+        told = hub.trouble(error, f"datasets/{repository}", revision)
+        raise DataError("the hub has not given the data", where=where, found=told.found,
+                        fix=f"{told.fix}; or {FOLDER}" if told.fix else FOLDER) from error  # fmt: skip
+    assert isinstance(data, datasets.Dataset), type(data)
+    # Where the hub does not answer, the library takes what it cached last, of whatever revision that is. A folder of
+    # its cache has the name of the revision.
+    found = [Path(file["filename"]).parent.name for file in data.cache_files]
+    if COMMIT.fullmatch(revision) and set(found) - {revision}:
+        raise DataError("the cached data is of another revision", where=where, found=found[0], expected=revision,
+                        fix=f"connect to fetch it; or {FOLDER}")  # fmt: skip
+    return data

@@ -93,6 +93,8 @@ def cudagraph(model: nn.Module, batch: Batch) -> Call:
         fixed.pop("attention_mask", None)
     try:
         replay = captured(eager(model, fixed), _device(batch))
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         raise DeviceError("the backend cudagraph cannot run this model", found=str(error).partition("\n")[0],
                           expected="one that can be captured", fix="leave one of the two out") from error  # fmt: skip

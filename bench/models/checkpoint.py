@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedTokenizerBase
 
+from bench.core import hub
 from bench.core.errors import ModelError
 from bench.models.config import CONFIG, present, read_config
 
@@ -126,18 +127,43 @@ def find(name: str, revision: str | None = None) -> Path:
 
 
 def _fetched(name: str, revision: str | None) -> Path:
+    """The folder of the hub's cache that holds a checkpoint. Raises ModelError where the hub does not give it."""
     from huggingface_hub import snapshot_download
 
     # Of a repository that also holds weights in other precisions or parts, the plain ones alone.
     files = [CONFIG, WEIGHTS, INDEX, "model-*-of-*.safetensors", "tokenizer*", "vocab.txt", "special_tokens*",
              "added_tokens.json"]  # fmt: skip
     try:
-        return Path(snapshot_download(name, revision=revision, allow_patterns=files))
+        folder = Path(hub.patiently(lambda: snapshot_download(name, revision=revision, allow_patterns=files)))
     except Exception as error:  # the hub's client raises its own classes, and those of the libraries under it
+        told = hub.trouble(error, name, revision or "")
+        at = f" --revision {revision}" if revision and not told.moved else ""
+        instead = f"give a folder in its place (hf download {name}{at} --local-dir FOLDER)"
         raise ModelError(
-            f"the checkpoint {name} is neither a folder nor reachable on the hub ({type(error).__name__})",
-            fix=f"connect, or give a folder: --teacher FOLDER (hf download {name} --local-dir FOLDER)",
-        ) from error
+            "the checkpoint is no folder here, and the hub has not given it",
+            where=f"{name}@{revision[:8]}" if revision else name, found=told.found,
+            fix=f"{told.fix}; or {instead}" if told.fix else instead,
+        ) from error  # fmt: skip
+    _refuse_pickles(name, revision, folder)
+    return folder
+
+
+def _refuse_pickles(name: str, revision: str | None, folder: Path) -> None:
+    """Raises ModelError for a repository with nothing but pickled weights, none of which was fetched."""
+    if any(folder.glob("*.safetensors")):
+        return
+    from huggingface_hub import HfApi
+
+    try:
+        there = HfApi().list_repo_files(name, revision=revision)
+    except Exception:  # offline: what is missing is said by whoever reads the folder
+        return
+    pickled = [file for file in there if file in PICKLES]
+    if pickled:
+        raise ModelError("the checkpoint has no safetensors weights", where=name, expected=WEIGHTS,
+                         found=f"only pickled weights {', '.join(pickled)}, which are never opened",
+                         fix="convert it where it is trusted (from_pretrained, then save_pretrained), and give that "
+                             "folder")  # fmt: skip
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -227,8 +227,8 @@ def test_a_hub_id_without_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         raise LocalEntryNotFoundError("not here\nand no network")
 
     monkeypatch.setattr("huggingface_hub.snapshot_download", unreachable)
-    refused(lambda: load.find("someone/some-bert"), "someone/some-bert", "LocalEntryNotFoundError",
-            "next: connect, or give a folder")  # fmt: skip
+    refused(lambda: load.find("someone/some-bert"), "someone/some-bert", "no copy in the cache",
+            "next: connect once", "or give a folder")  # fmt: skip
 
 
 def test_a_hub_id_in_offline_mode(monkeypatch: pytest.MonkeyPatch) -> None:
