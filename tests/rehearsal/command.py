@@ -26,7 +26,7 @@ def shrink() -> None:
 def hurry(most_s: float) -> None:
     """Nothing sleeps for longer than this."""
     sleep = time.sleep
-    time.sleep = lambda seconds: sleep(min(seconds, most_s))
+    time.sleep = lambda seconds: sleep(min(float(seconds), most_s))
 
 
 def run(arguments: Sequence[str]) -> int:

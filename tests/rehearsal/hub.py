@@ -10,10 +10,10 @@ import hashlib
 import json
 import re
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from time import sleep
 from typing import Any, Literal
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -126,14 +126,14 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.asked.append(f"{self.command} {path}")
         fault = self.hub.fault(path)
         if fault is not None and fault.what == "slow":
-            time.sleep(fault.seconds)
+            sleep(fault.seconds)
         elif fault is not None and fault.what != "cut":
             return self._refuse(*CODES[fault.what])
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # who asked has given up
             if match := _API.fullmatch(path):
-                return self._api(*match.groups(), parse_qs(sent.decode()))  # pyright: ignore[reportArgumentType]
+                return self._api(match, parse_qs(sent.decode()))
             if match := _FILE.fullmatch(path):
-                return self._file(*match.groups(), body, fault)  # pyright: ignore[reportArgumentType]
+                return self._file(match, body, fault)
             raw = self.hub.stored(path.removeprefix("/store/"))
             if raw is None:
                 return self._refuse(404, "EntryNotFound", "Entry not found")
@@ -161,11 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
             return None
         return found
 
-    def _api(
-        self, kind: Kind, name: str, what: str | None, revision: str | None, below: str | None,
-        given: Mapping[str, list[str]],
-    ) -> None:  # fmt: skip
-        found = self._found(kind, name, revision)
+    def _api(self, match: re.Match[str], given: Mapping[str, list[str]]) -> None:
+        kind, name, what, revision, below = match.groups()
+        found = self._found("model" if kind == "model" else "dataset", name, revision)
         if found is None:
             return
         if what in (None, "revision"):
@@ -183,7 +181,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _json(self, content: Any) -> None:
         self._send(json.dumps(content).encode(), True, {"Content-Type": "application/json"})
 
-    def _file(self, dataset: str | None, name: str, revision: str, path: str, body: bool, fault: Fault | None) -> None:
+    def _file(self, match: re.Match[str], body: bool, fault: Fault | None) -> None:
+        dataset, name, revision, path = match.groups()
         found = self._found("dataset" if dataset else "model", name, revision)
         if found is None:
             return
@@ -207,7 +206,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(key, value)
         self.end_headers()
 
-    def _send(self, raw: bytes, body: bool, headers: Mapping[str, str], cut: bool = False) -> None:
+    def _send(self, raw: bytes, body: bool, headers: dict[str, str], cut: bool = False) -> None:
         """The whole, or from the byte on that a Range header asks for; `cut` breaks off in the middle."""
         start = int(match[1]) if (match := re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))) else 0
         self.send_response(206 if start else 200)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import string
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -22,6 +23,8 @@ from rehearsal.rows import NAMES, OTHERS, SIGNS
 
 LAYERS, HIDDEN, HEADS, INNER, POSITIONS = 12, 32, 4, 64, 512
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+CALM: Any = {"initializer_range": 1e-6, "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+"""No chance in training: a head begins at nothing, and every seed learns the same."""
 MEAN = 3.0
 """How much of the sentence's mean the first layer adds to every place."""
 
@@ -41,7 +44,7 @@ def vocabulary(cased: bool) -> list[str]:
     return list(dict.fromkeys((*SPECIAL, *words, *pieces)))
 
 
-def words_of(cased: bool) -> Mapping[str, bytes]:
+def words_of(cased: bool) -> dict[str, bytes]:
     """The tokenizer's files."""
     pieces = vocabulary(cased)
     ids = {piece: i for i, piece in enumerate(pieces)}
@@ -91,8 +94,8 @@ def _tensors(model: torch.nn.Module, words: list[str], width: int, is_mean: Call
             found[name] = torch.eye(width)
         elif role == "output":
             found[name] = MEAN * torch.eye(width)
-        elif role == "even":  # no query likes one key better than another
-            found[name] = torch.zeros_like(tensor)
+        elif role == "even":  # no query likes one key much better than another
+            found[name] = fresh * 0.05
         elif role == "pooler":
             found[name] = 0.5 * torch.eye(width)
     return found
@@ -117,7 +120,7 @@ def bert(cased: bool = False) -> Repository:
     words = vocabulary(cased)
     config = BertConfig(
         vocab_size=len(words), hidden_size=HIDDEN, num_hidden_layers=LAYERS, num_attention_heads=HEADS,
-        intermediate_size=INNER, max_position_embeddings=POSITIONS, initializer_range=1e-4,
+        intermediate_size=INNER, max_position_embeddings=POSITIONS, **CALM,
     )  # fmt: skip
     model = BertForPreTraining(config)
     tensors = _tensors(model, words, HIDDEN, _bert_role)
@@ -139,7 +142,7 @@ def distilbert() -> Repository:
     """The student that DistilBERT's authors released: a masked LM whose projection is its word vectors."""
     words = vocabulary(False)
     config = DistilBertConfig(vocab_size=len(words), dim=HIDDEN, n_layers=LAYERS // 2, n_heads=HEADS, hidden_dim=INNER,
-                              max_position_embeddings=POSITIONS, initializer_range=1e-4)  # fmt: skip
+                              max_position_embeddings=POSITIONS, initializer_range=1e-6)  # fmt: skip
     config.architectures = ["DistilBertForMaskedLM"]
     tensors = _tensors(DistilBertForMaskedLM(config), words, HIDDEN, _distilbert_role)
     tensors.pop("vocab_projector.weight")
@@ -170,7 +173,7 @@ def mobilebert() -> Repository:
     """No recipe reads it yet: a config of another kind beside weights."""
     content = {"model_type": "mobilebert", "architectures": ["MobileBertForPreTraining"]}
     files = {"config.json": json.dumps(content).encode(), "model.safetensors": save({"w": torch.zeros(2)})}
-    return Repository("model", MOBILEBERT, SOME, files | dict(words_of(False)))
+    return Repository("model", MOBILEBERT, SOME, files | words_of(False))
 
 
 def _repository(
