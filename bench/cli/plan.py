@@ -29,15 +29,16 @@ def command(
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
     results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The jobs and their expected cost; runs nothing."""
+    """The jobs and what they will cost on the device at hand; runs nothing."""
     request = make_request(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
     from bench.cli.planned import costs
-    from bench.run.answer import answer
+    from bench.run.answer import answer, warn
 
     rows, total = answer(*costs(request))
+    warn(total)
     if as_json:
         return say_json({"jobs": rows, "total": total})
     say_table([{**row, "stages": ", ".join(f"{s['name']}{' (cached)' if s['cached'] else ''}" for s in row["stages"])}

@@ -121,6 +121,15 @@ def gpus() -> tuple[str, ...]:
         return ()
 
 
+def gpu_free_bytes() -> int:
+    """Free memory of the first GPU in bytes; 0 without one."""
+    import pynvml
+
+    if not gpus():
+        return 0
+    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free)
+
+
 def code_state(root: Path | None = None) -> Code:
     """The commit of the code that runs, and whether bench/ or papers/ differ from it.
 

@@ -11,7 +11,7 @@ import psutil
 
 from bench.core import environment
 from bench.core.errors import DataError
-from bench.data.parquet import text_batches, text_column
+from bench.data.parquet import text_batches, text_column, unpacked_bytes
 from bench.data.reading import listed, missing, name_passed_over, text_chunks, unreadable
 from bench.data.shards import shards
 
@@ -64,6 +64,11 @@ def check_corpus(path: Path) -> int:
         raise DataError("the corpus does not fit in memory", where=path, found=f"{total / 1e9:.1f} GB of text",
                         expected=f"at most {room / 1e9:.1f} GB", fix="give a part of it")  # fmt: skip
     return sum(1 for _ in islice(_documents(path, files, columns), 2))
+
+
+def about_bytes(path: Path) -> int:
+    """About how much text a corpus has, by the sizes of its files alone. Raises DataError where there is none."""
+    return sum(file.stat().st_size if file.suffix.lower() == ".txt" else unpacked_bytes(file) for file in _files(path))
 
 
 def _size(file: Path, column: str | None) -> int:

@@ -169,3 +169,10 @@ def text_batches(path: Path, column: str, rows: int) -> Iterator[Any]:
     with reading(path), pq.ParquetFile(path) as file:
         for batch in file.iter_batches(batch_size=rows, columns=[column]):
             yield as_text(batch.column(batch.schema.get_field_index(column)), f"{path}, field {column}")
+
+
+def unpacked_bytes(path: Path) -> int:
+    """What all columns of a file unpack to, as it says itself. Raises DataError for a file that is no parquet."""
+    with reading(path):
+        metadata = pq.read_metadata(path)
+        return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))

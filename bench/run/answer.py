@@ -2,25 +2,75 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import psutil
+
+from bench.core import environment
+from bench.core.places import home
+
+log = logging.getLogger(__name__)
+
 Costs = dict[str, Any]
-"""As JSON: {"jobs": [{"spec", "stages": [{"name", "key", "shared", "seconds"}]}], "weights"}"""
+"""As JSON: {"jobs": [{"spec", "stages": [{"name", "key", "shared", "seconds", "device_bytes", "host_bytes",
+"kept_bytes", "progress_bytes"}], "finish_s"}], "device", "gpu", "processes"}"""
+
+FIXES = {
+    "memory": "a smaller batch_size with as much more accumulation (--set), or another device",
+    "host": "less text: --set ...corpus_tokens=N, or another machine",
+    "disk": "make room, or let BENCH_HOME name a folder on another disk",
+}
+"""What of a machine a plan needs -> what to do where there is too little."""
 
 
 def answer(costs: Costs, has: Callable[[str], bool]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A row per job and the totals; `has` says whether a stage's key is cached. A shared stage is counted once."""
-    rows = []
+    rows, new = [], []
     for job in costs["jobs"]:
         stages = [{"name": s["name"], "cached": has(s["key"]), "shared": s["shared"], "key": s["key"][:12]}
                   for s in job["stages"]]  # fmt: skip
-        seconds = sum(s["seconds"] for s in job["stages"] if not has(s["key"]))
+        left = [s for s in job["stages"] if not has(s["key"])]
+        seconds = sum(s["seconds"] for s in left) + (job["finish_s"] if left else 0.0)
         rows.append({**job["spec"], "stages": stages, "expected_s": round(seconds)})
-    new = sum(not s["cached"] and not s["shared"] for row in rows for s in row["stages"])
+        new += left
+    seconds = sum(row["expected_s"] for row in rows)
     return rows, {
-        "jobs": len(rows),
-        "expected_s": sum(row["expected_s"] for row in rows),
-        "memory_mb": round(costs["weights"] * 4 * 6 / 1e6),
-        "disk_mb": round(new * costs["weights"] * 4 / 1e6),
-    }
+        "jobs": len(rows), "device": costs["device"], "expected_s": seconds,
+        "device_hours": round(seconds / 3600 * costs["processes"], 2), **_room(costs["gpu"], new),
+    }  # fmt: skip
+
+
+def _room(gpu: bool, stages: list[dict[str, Any]]) -> dict[str, int]:
+    """What the largest of the stages needs of memory, and all of them of disk, beside what is free.
+
+    Of a GPU's machine also its main memory, which holds the data.
+    """
+
+    def most(*fields: str) -> float:
+        return max((sum(stage[field] for field in fields) for stage in stages), default=0.0)
+
+    disk = sum(stage["kept_bytes"] for stage in stages) + most("progress_bytes")
+    main = min(int(psutil.virtual_memory().available), environment.memory_bytes())
+    found = {"memory": (most("device_bytes", "host_bytes"), main)}
+    if gpu:
+        found = {"memory": (most("device_bytes"), environment.gpu_free_bytes()), "host": (most("host_bytes"), main)}
+    found["disk"] = disk, shutil.disk_usage(_existing(home())).free
+    return {name: round(size / 1e6) for what, sizes in found.items()
+            for name, size in zip((f"{what}_mb", f"{what}_free_mb"), sizes, strict=True)}  # fmt: skip
+
+
+def warn(total: dict[str, Any]) -> None:
+    """Say in the log what of a plan does not fit here, and what to do about it."""
+    for name, fix in FIXES.items():
+        needed, free = total.get(f"{name}_mb", 0), total.get(f"{name}_free_mb", 0)
+        if needed > free:
+            log.warning("the plan needs about %d MB of %s; found %d MB free; next: %s", needed, name, free, fix)
+
+
+def _existing(path: Path) -> Path:
+    """The nearest folder that is there."""
+    return next((one for one in (path, *path.absolute().parents) if one.exists()), Path("/"))

@@ -1,6 +1,6 @@
-"""What a plan will cost before anything runs: floating-point operations, and the time that they take here.
+"""What a plan will cost before anything runs: the time, memory and disk that each stage takes on the device at hand.
 
-Time is an estimate: training operations over this machine's own matmul rate, measured for a moment.
+Time is an estimate: operations over this device's own matmul rate, measured for a moment, and no batch under a floor.
 """
 
 from __future__ import annotations
@@ -8,14 +8,21 @@ from __future__ import annotations
 import time
 
 import torch
+from accelerate import Accelerator
 
+from bench.core import environment
 from bench.run.answer import Costs
-from bench.run.plan import Job, Plan, StagePlan
-from bench.train.recipe import EncoderFacts
-from bench.train.settings import Training
+from bench.run.costs import StageCosts
+from bench.run.plan import Plan
+from bench.train.precision import choose
 
-EFFICIENCY = 0.4
+EFFICIENCY = {("cpu", "fp32"): 0.4, ("cpu", "bf16"): 0.15, ("cuda", "fp32"): 0.3, ("cuda", "bf16"): 0.1}
 """Share of the matmul rate that training reaches on short batches (ours; measured by tests/benchmarks)."""
+BATCH_S = {"cpu": 0.004, "cuda": 0.03}
+"""Seconds that no batch goes under: what launching its kernels takes (measured on an H100: 20 to 30 a second, whatever
+the model)."""
+MATMUL = {"cpu": 1024, "cuda": 4096}
+"""Rows and columns of the matrices that are multiplied to know the rate."""
 
 
 def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32) -> float:
@@ -29,47 +36,27 @@ def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = tor
     return 2.0 * size**3 / best
 
 
-def _width(plan: Plan) -> EncoderFacts:
-    from bench.run.inputs import encoder_facts
-
-    if plan.checkpoint:
-        return encoder_facts(plan.checkpoint)
-    own = next((getattr(j.hyper, "pretrain", None) for j in plan.jobs if getattr(j.hyper, "pretrain", None)), None)
-    return EncoderFacts(own.layers, own.hidden, own.heads, 1600) if own else EncoderFacts(12, 768, 12, 30522)
-
-
-def _operations(plan: Plan, job: Job, stage: StagePlan) -> float:
-    """6 operations per weight and token of training; half the teacher's layers for a student."""
-    facts = _width(plan)
-    layers = facts.layers if job.reference is None else facts.layers / 2
-    weights = layers * 12 * facts.hidden**2
-    total = 0.0
-    for name in stage.stage.uses:
-        settings = getattr(job.hyper, name)
-        training = settings if isinstance(settings, Training) else getattr(settings, "training", None)
-        if not isinstance(training, Training):
-            continue
-        if stage.corpus:
-            vocabulary = 3 * facts.vocabulary * facts.hidden  # the head of student and teacher
-            total += 6 * getattr(settings, "corpus_tokens", 0) * training.epochs * (weights + vocabulary / 2)
-        else:
-            encoded = plan.inputs.encoded(job.task, job.task.train, job.reading)
-            total += 6 * int(encoded.offsets[-1]) * training.epochs * weights
-    return total
-
-
 def costs(plan: Plan) -> Costs:
     """What each job and stage will cost, as numbers that do not depend on what is cached."""
-    rate = matmul_rate(torch.device("cuda" if torch.cuda.is_available() else "cpu")) * EFFICIENCY
-    seen: set[str] = set()
+    device = Accelerator().device
+    precision = choose("auto", device)
+    dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
+    rate = matmul_rate(device, MATMUL.get(device.type, 1024), dtype)
+    rate *= EFFICIENCY.get((device.type, precision.name), 0.1)
+    known, seen = StageCosts(plan, narrow=precision.name == "bf16"), set()
     jobs = []
     for job in plan.jobs:
         stages = []
         for stage in job.stages:
             shared = stage.key in seen
-            seconds = 0.0 if shared else _operations(plan, job, stage) / rate
-            stages.append({"name": stage.stage.name, "key": stage.key, "shared": shared, "seconds": seconds})
             seen.add(stage.key)
-        jobs.append({"spec": job.spec.as_dict(), "stages": stages})
-    facts = _width(plan)
-    return {"jobs": jobs, "weights": facts.layers * 12 * facts.hidden**2 + facts.vocabulary * facts.hidden}
+            cost = known.stage(job, stage)
+            seconds = max(cost.flops / rate, cost.batches * BATCH_S.get(device.type, 0.0))
+            stages.append({"name": stage.stage.name, "key": stage.key, "shared": shared,
+                           "seconds": 0.0 if shared else seconds, "device_bytes": cost.device_bytes,
+                           "host_bytes": cost.host_bytes, "kept_bytes": 0.0 if shared else cost.kept_bytes,
+                           "progress_bytes": cost.progress_bytes})  # fmt: skip
+        jobs.append({"spec": job.spec.as_dict(), "stages": stages, "finish_s": known.finish(job) / rate})
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else environment.fingerprint()["cpu"]
+    return {"jobs": jobs, "device": f"{name}, {precision.name}", "gpu": device.type == "cuda",
+            "processes": Accelerator().num_processes}  # fmt: skip

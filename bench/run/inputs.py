@@ -18,7 +18,7 @@ from bench.core.files import remove_folder, whole_folder
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
-from bench.data.corpus import gathered
+from bench.data.corpus import about_bytes, gathered
 from bench.data.rows import UNLABELLED, Texts
 from bench.data.sources import Rows, check_corpus, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task, check_classes
@@ -144,6 +144,18 @@ class Inputs:
         rows = self.used(task, split)
         return encode(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
 
+    def mean_length(self, task: Task, reading: Reading, most: int) -> float:
+        """Tokens that a training row of the task has, on average over at most so many."""
+        rows, words = self.used(task, task.train).take(most), self.tokenizer(reading.tokenizer_folder)
+        if task.tags:
+            found = tags.tagged(rows, words, reading.max_length).encoded
+        elif reading.windows and task.spans:
+            found = spans.windows(rows, words, reading.max_length, reading.windows.stride,
+                                  reading.windows.question).encoded  # fmt: skip
+        else:
+            found = encode(rows, words, reading.max_length)
+        return len(found.tokens) / len(rows)
+
     @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
     def _windows(self, task: Task, split: str, reading: Reading) -> spans.Windows:
         assert reading.windows is not None, f"the recipe says nothing of the windows of {task.name}"
@@ -184,6 +196,11 @@ class Inputs:
         if self.request.source == "synthetic":
             return f"synthetic-{synthetic.VERSION}-{SYNTHETIC_SENTENCES}"
         return None
+
+    @property
+    def corpus_bytes(self) -> int:
+        """About how much text the user's corpus has; 0 without one."""
+        return about_bytes(Path(self.request.corpus)) if self.request.corpus else 0
 
     @functools.cached_property
     def _corpus_documents(self) -> int:

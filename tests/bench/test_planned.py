@@ -16,9 +16,11 @@ from bench.run.answer import answer
 from bench.run.request import Request
 
 KEY = "ab" + "0" * 62
-STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6},
-          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0}]  # fmt: skip
-COSTS = {"jobs": [{"spec": {"paper": "p"}, "stages": STAGES}], "weights": 10**6}
+NEEDS = {"device_bytes": 2e6, "host_bytes": 3e6, "progress_bytes": 5e6}
+STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6, "kept_bytes": 4e6, **NEEDS},
+          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0, "kept_bytes": 0.0, **NEEDS}]  # fmt: skip
+COSTS = {"jobs": [{"spec": {"paper": "p"}, "stages": STAGES, "finish_s": 0.8}], "device": "a chip, fp32", "gpu": False,
+         "processes": 3}  # fmt: skip
 
 
 @pytest.fixture
@@ -48,14 +50,17 @@ def test_it_is_made_once_and_says_the_same_again(made: list[Request], caplog: py
 def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Path) -> None:
     planned.costs(Request())
     costs, has = planned.costs(Request())
-    assert answer(costs, has)[1] == {"jobs": 1, "expected_s": 8, "memory_mb": 24, "disk_mb": 4}
+    total = answer(costs, has)[1]
+    free = {name: total.pop(name) for name in ("memory_free_mb", "disk_free_mb")}
+    assert total == {"jobs": 1, "device": "a chip, fp32", "expected_s": 8, "device_hours": 0.01, "memory_mb": 5,
+                     "disk_mb": 9} and min(free.values()) > 0  # fmt: skip
     entry = tmp_path / "home" / "stages" / "ab" / KEY
     entry.mkdir(parents=True)
     (entry / "manifest.json").write_text("{}")
     assert not answer(*planned.costs(Request()))[0][0]["stages"][0]["cached"], "damaged, it would be made again"
     sealed.seal(entry, {"models": {}, "seen": {}})
     rows, total = answer(*planned.costs(Request()))
-    assert total["expected_s"] == 0 and total["disk_mb"] == 0 and len(made) == 1
+    assert total["expected_s"] == 1 and total["disk_mb"] == 5 and len(made) == 1, "what is left, and the scoring"
     assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
 
 

@@ -1,0 +1,215 @@
+"""What a stage of a plan costs: operations, steps, memory and disk, from the sizes of its models and of its data.
+
+Estimates: of a student's size only the ratio to its teacher at paper size is known before it is made, and what a stage
+does beside training (curvatures, new text) counts as nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench.models.flops import count, encoder_formula
+from bench.models.shape import Shape, all_shapes
+from bench.models.size import parameters
+from bench.run.inputs import encoder_facts
+from bench.run.measure import LENGTH, PROTOCOLS, SHAPES
+from bench.run.plan import Job, Plan, StagePlan
+from bench.train.recipe import EncoderFacts
+from bench.train.settings import Settings, Training
+
+TRAINED, KEPT = 16, 12
+"""Bytes a weight that is trained takes in memory (itself, its gradient, two moments), and in a checkpoint."""
+FLOAT = 4
+ACTIVATIONS = 34
+"""Bytes that a token leaves in each layer for each of its hidden numbers (Korthikanti et al. 2022, arXiv 2205.05198v1,
+equation 1, without the attention scores); fp32 takes twice as much."""
+SCORES = 5
+"""The same of the attention, for each head and each other token."""
+CHUNK = 256
+"""Positions of a soft-target loss that are projected on the vocabulary at a time."""
+MASKED = 0.15
+"""Share of the tokens that a masked LM projects on the vocabulary."""
+ENCODED = 5
+"""Bytes of a token of data in memory: its id and its type."""
+SAMPLE = 2000
+"""Rows of a task that are tokenised to know how long its examples are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """A model: FLOPs of a token's forward pass, and weights."""
+
+    flops: float
+    weights: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """A stage: FLOPs, and batches that it trains on; bytes at its peak on the device, and of data in main memory; bytes
+    on disk, of what it leaves and of the training that it can resume."""
+
+    flops: float = 0.0
+    batches: float = 0.0
+    device_bytes: float = 0.0
+    host_bytes: float = 0.0
+    kept_bytes: float = 0.0
+    progress_bytes: float = 0.0
+
+
+class StageCosts:
+    """The costs of a plan's stages."""
+
+    def __init__(self, plan: Plan, narrow: bool):
+        self.plan = plan
+        self.wide = 1 if narrow else 2
+        """Times the bytes of bf16 that an activation has"""
+        self._tokens: dict[tuple[str, Any], float] = {}
+
+    @cached_property
+    def facts(self) -> EncoderFacts:
+        """The encoder that is given, or the one that the reference makes."""
+        if self.plan.checkpoint:
+            return encoder_facts(self.plan.checkpoint)
+        made = (job.recipe.makes(job.hyper) for job in self.plan.jobs if job.recipe.makes)
+        found = next((facts for facts in made if facts), None)
+        return found or EncoderFacts(12, 768, 12, 30522)
+
+    @cached_property
+    def reference(self) -> Size:
+        """The model that everybody starts or learns from."""
+        facts = self.facts
+        flops = encoder_formula(facts.layers, facts.hidden, 4 * facts.hidden, facts.heads, 1, LENGTH) / LENGTH
+        tables = (facts.vocabulary + facts.positions + (facts.types or 0)) * facts.hidden
+        return Size(flops, 12 * facts.layers * facts.hidden**2 + tables)
+
+    def size(self, job: Job) -> Size:
+        """A job's model: in the ratio that its paper's shape has to the reference's."""
+        if job.below is not None:
+            return self.size(job.below)
+        if job.reference is None or job.base is not None:
+            return self.reference
+        ratio = self._ratios.get(job.spec.paper, {}).get(self._alike(job), Size(1.0, 1.0))
+        return Size(self.reference.flops * ratio.flops, self.reference.weights * ratio.weights)
+
+    def _alike(self, job: Job) -> str:
+        """The variant with a shape that this one is, but for changes of its own: the one that shares most changes."""
+        known = self._ratios.get(job.spec.paper, {})
+        own = dict(job.variant.changes)
+
+        def shared(name: str) -> int:
+            changes = job.recipe.variants[name].changes if name in job.recipe.variants else {"": None}
+            return len(changes) if changes.items() <= own.items() or name == job.spec.variant else -1
+
+        return max(known, key=shared, default="")
+
+    @cached_property
+    def _ratios(self) -> Mapping[str, Mapping[str, Size]]:
+        """Paper -> variant -> its size over the reference's, both of them as the papers have them."""
+        shapes = all_shapes()
+        asked = {job.spec.paper for job in self.plan.jobs}
+        main = next((key for key in shapes if key[0] in self._references), None)
+        if main is None:
+            return {}
+        one = _at_paper_size(shapes[main])
+        found: dict[str, dict[str, Size]] = {}
+        for (paper, variant), shape in shapes.items():
+            if paper in asked and shape.build is not None:
+                size = _at_paper_size(shape)
+                found.setdefault(paper, {})[variant] = Size(size.flops / one.flops, size.weights / one.weights)
+        return found
+
+    @property
+    def _references(self) -> set[str]:
+        return {job.spec.paper for job in self.plan.jobs if job.reference is None}
+
+    def stage(self, job: Job, stage: StagePlan) -> Cost:
+        """What making a stage costs, once."""
+        student, found = self.size(job), Cost()
+        taught = any(plan.stage.asks for plan in job.stages[: job.stages.index(stage) + 1]) and job.base is None
+        settings = [getattr(job.hyper, name) for name in stage.stage.uses]
+        more = 1 + max((_rounds(one) for one in settings), default=0)
+        for one in settings:
+            training = one if isinstance(one, Training) else getattr(one, "training", None)
+            if not isinstance(training, Training):
+                continue
+            length = getattr(one, "max_length", None) or job.reading.max_length
+            tokens, examples = self._data(job, stage, one, length, more)
+            each = 3 * student.flops + (self.reference.flops if taught else 0)
+            if stage.stage.needs == "corpus":
+                each += 8 * self.facts.vocabulary * self.facts.hidden  # the head: trained in one, used in the other
+            batch = training.batch_tokens or training.batch_size * min(length, tokens / max(1.0, examples))
+            found = Cost(
+                found.flops + tokens * training.epochs * each,
+                found.batches + training.epochs * math.ceil(tokens / max(1.0, batch)),
+                max(found.device_bytes, self._peak(student, taught, batch, length, stage)),
+                max(found.host_bytes, ENCODED * tokens + (self._corpus_bytes if stage.corpus else 0)),
+                progress_bytes=KEPT * student.weights,
+            )
+        return replace(found, kept_bytes=FLOAT * student.weights)
+
+    def finish(self, job: Job) -> float:
+        """FLOPs of scoring and timing a finished model, with the one that it is compared with."""
+        student = self.size(job).flops
+        rows = sum(len(job.inputs.rows(job.task, split)) for split in job.task.scored)
+        both = student + (self.reference.flops if job.reference else 0)
+        timed = sum(batch * LENGTH * (protocol.warmup + protocol.rounds * protocol.calls_per_round)
+                    for batch, protocol in zip(SHAPES.values(), PROTOCOLS.values(), strict=True))  # fmt: skip
+        return rows * self._mean_length(job) * student + timed * both
+
+    def _data(
+        self, job: Job, stage: StagePlan, settings: Settings, length: int, more: int
+    ) -> tuple[float, float]:  # fmt: skip
+        """Tokens and examples of one pass."""
+        if not stage.corpus:
+            rows = len(job.inputs.used(job.task, job.task.train)) * more
+            return rows * self._mean_length(job), rows
+        asked = getattr(settings, "corpus_tokens", 0)
+        tokens = min(asked, self._corpus_bytes / 4) if self._corpus_bytes else asked  # 4 letters a word piece, or more
+        return tokens, tokens / length
+
+    @cached_property
+    def _corpus_bytes(self) -> float:
+        return float(self.plan.inputs.corpus_bytes)
+
+    def _mean_length(self, job: Job) -> float:
+        """Tokens of an example of the task, of the first rows."""
+        key = job.task.name, job.reading
+        if key not in self._tokens:
+            self._tokens[key] = job.inputs.mean_length(job.task, job.reading, SAMPLE)
+        return self._tokens[key]
+
+    def _peak(self, student: Size, taught: bool, batch: float, length: int, stage: StagePlan) -> float:
+        """Bytes on the device while a stage trains, a batch of so many tokens at a time."""
+        facts = self.facts
+        depth = facts.layers * math.sqrt(student.flops / self.reference.flops)  # between fewer layers and narrower ones
+        layers = depth * (ACTIVATIONS * facts.hidden + SCORES * facts.heads * min(length, batch))
+        found = TRAINED * student.weights + self.wide * batch * layers
+        if taught:  # it keeps no activation but the one at hand
+            found += FLOAT * self.reference.weights + self.wide * batch * layers / max(1.0, depth)
+        if stage.corpus:
+            found += facts.vocabulary * FLOAT * (3 * MASKED * batch + 6 * CHUNK)
+        return found
+
+
+def _at_paper_size(shape: Shape) -> Size:
+    """FLOPs of a token, and weights, counted on a model without memory."""
+    assert shape.build is not None
+    with torch.device("meta"):
+        model: nn.Module = shape.build().eval()
+    flops = shape.flops(1, LENGTH) if shape.flops else count(model, 1, LENGTH)
+    return Size(flops / LENGTH, parameters(model))
+
+
+def _rounds(settings: object) -> int:
+    """How many new rows are made of each, as far as the settings say so."""
+    if not isinstance(settings, Settings) or not getattr(settings, "use", True):
+        return 0
+    found = getattr(settings, "augmentation", 0)
+    return found if isinstance(found, int) else 0
