@@ -18,9 +18,9 @@ from bench.train.precision import choose
 
 EFFICIENCY = {("cpu", "fp32"): 0.4, ("cpu", "bf16"): 0.15, ("cuda", "fp32"): 0.3, ("cuda", "bf16"): 0.1}
 """Share of the matmul rate that training reaches on short batches (ours; measured by tests/benchmarks)."""
-BATCH_S = {"cpu": 0.004, "cuda": 0.03}
-"""Seconds that no batch goes under: what launching its kernels takes (measured on an H100: 20 to 30 a second, whatever
-the model)."""
+BATCH_S = {"cpu": 0.004, "cuda": 0.003}
+"""Seconds that no batch goes under: what starting its kernels takes (tests/benchmarks/gpu-h100.json: some 400 small
+steps a second as graphs)."""
 MATMUL = {"cpu": 1024, "cuda": 4096}
 """Rows and columns of the matrices that are multiplied to know the rate."""
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from bench.core import sealed
-from bench.core.files import sweep, whole_folder
+from bench.core.files import remove_folder, sweep, whole_folder
 from bench.core.trouble import system_number
 from bench.train.processes import decided
 
@@ -69,7 +70,7 @@ class Checkpointer:
                 damage = f"{sealed.MANIFEST} is missing" if missing else f"it is damaged: {error}"
             log.warning("the checkpoint %s is not used: %s; training goes on from the one before, or from its start",
                         folder, damage)  # fmt: skip
-            shutil.rmtree(folder, ignore_errors=True)
+            _removed(folder)
         return None
 
     def save(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer, at: Position) -> bool:
@@ -100,7 +101,7 @@ class Checkpointer:
                         self.folder, os.strerror(number))  # fmt: skip
             return False
         for older in sorted(self.folder.glob("step-*"))[:-KEPT]:
-            shutil.rmtree(older, ignore_errors=True)
+            _removed(older)
         return True
 
     def restore(self, accelerator: Accelerator, model: nn.Module, optimizer: torch.optim.Optimizer) -> Position:
@@ -120,6 +121,12 @@ class Checkpointer:
 
     def clear(self) -> None:
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _removed(folder: Path) -> None:
+    """Remove a checkpoint at once, so that a kill leaves no part of one; one that stays does no harm."""
+    with suppress(OSError):
+        remove_folder(folder)
 
 
 def _trained(model: nn.Module) -> list[tuple[str, nn.Parameter]]:

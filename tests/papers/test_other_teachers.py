@@ -32,6 +32,7 @@ SIZES: dict[str, Any] = {"vocab_size": 60, "hidden_size": 16, "num_hidden_layers
 NAMED: dict[str, Any] = {"id2label": {0: "positive", 1: "negative"}, "label2id": {"positive": 0, "negative": 1}}
 """The other way round than the task."""
 
+torch.manual_seed(0)
 TEACHERS: dict[str, PreTrainedModel] = {
     "roberta": RobertaForSequenceClassification(RobertaConfig(**SIZES, **NAMED, type_vocab_size=1, pad_token_id=0)),
     "distilbert": DistilBertForSequenceClassification(DistilBertConfig(
@@ -44,16 +45,16 @@ TEACHERS: dict[str, PreTrainedModel] = {
 def taught(model: PreTrainedModel) -> PreTrainedModel:
     """The model after it learnt the folder's task, outputs exchanged: w0 first is negative, w1 first positive."""
     torch.manual_seed(0)
-    ids = torch.randint(5, 60, (64, 5))
-    ids[:, 0], ids[:, 1], ids[:, -1] = 2, 5 + torch.arange(64) % 2, 3
-    optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
-    for _ in range(60):
+    optimizer = torch.optim.AdamW(model.train().parameters(), lr=3e-3)
+    for _ in range(200):  # new rows in every step: none can be learnt by heart
+        ids = torch.randint(5, 60, (64, 5))
+        ids[:, 0], ids[:, 1], ids[:, -1] = 2, 5 + torch.arange(64) % 2, 3
         loss: Any = model(ids, labels=1 - torch.arange(64) % 2).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
     assert loss.item() < 0.3, f"{type(model).__name__} did not learn: {loss.item()}"
-    return model
+    return model.eval()
 
 
 QUICK = ("--set", "training.epochs=1", "--set", "least_steps=1", "--set", "student.vocabulary=70")
