@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -240,7 +241,7 @@ def checkpoint(step: Path, places: int) -> int:
 
 
 def started(folder: Path, processes: int) -> subprocess.Popen[str]:
-    """The command, in a group of its own."""
+    """The command, by so many processes."""
     (folder / "profile.toml").write_text(PROFILE)
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)]
     command = [sys.executable, *(launcher if processes > 1 else []), "-m", "bench", "run", "profile.toml", "--json"]
@@ -249,7 +250,7 @@ def started(folder: Path, processes: int) -> subprocess.Popen[str]:
         "ACCELERATE_USE_CPU": "true",
     }  # fmt: skip
     return subprocess.Popen(command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE,
-                            stderr=subprocess.PIPE, start_new_session=True)  # fmt: skip
+                            stderr=subprocess.PIPE)  # fmt: skip
 
 
 def finished(process: subprocess.Popen[str]) -> Record:
@@ -261,11 +262,14 @@ def finished(process: subprocess.Popen[str]) -> Record:
 
 
 def killed(process: subprocess.Popen[str], after_s: float) -> bool:
-    """Kill the whole group after so many seconds; false where it had ended by itself."""
+    """Kill it and all that it started after so many seconds; false where it had ended by itself."""
     try:
         process.wait(after_s)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        parent = psutil.Process(process.pid)
+        for one in (*parent.children(recursive=True), parent):  # each has a session of its own
+            with contextlib.suppress(psutil.NoSuchProcess):
+                one.kill()
     process.communicate()
     return process.returncode == -signal.SIGKILL
 
@@ -299,7 +303,7 @@ def interrupted(folder: Path) -> Path:
     while not steps and process.poll() is None:
         steps = sorted((folder / "home" / "progress").glob("*/fit-*/step-*"))
         time.sleep(0.05)
-    os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
     process.communicate()
     (folder / "alone").mkdir()
     return Path(shutil.copytree(steps[0], folder / "alone" / steps[0].name))
