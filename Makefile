@@ -17,10 +17,13 @@ $(BIN)/python:
 		echo "$(PYTHON) is $$($(PYTHON) --version 2>&1); expected Python 3.11 or newer; next: make PYTHON=python3.11" >&2; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 
-# The stamp is written last, so that an interrupted install is taken up again.
+# The stamp is written last, so that an interrupted install is taken up again. The two answers before it are remembered:
+# they take seconds the first time.
 $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[dev]'
 	$(BIN)/python -m pip install --quiet --no-deps -c constraints.txt $(REFERENCE)
+	-@$(BIN)/bench list > /dev/null
+	-@$(BIN)/bench plan smoke > /dev/null
 	@touch $@
 
 # What this machine makes goes to folders that git ignores; its report shows it beside the committed machines.

@@ -35,7 +35,11 @@ def wrong_measurement(m: Measurement) -> str:
 def wrong(record: Record) -> str:
     """What of a record means nothing; empty where all does."""
     for m in record.measurements:
-        if m.value is not None and (found := wrong_measurement(m)):
+        value = m.value
+        # Nearly all are shares or more than 0, which need no second look: reports read records by the thousand.
+        if value is None or (value > 0.0 and (value <= 1.0 or m.unit != "fraction")):
+            continue
+        if found := wrong_measurement(m):
             return f"measurement {found}"
     if not (_finite(record.hyper.values()) and _finite(record.environment.values())):
         return "a setting that is no finite number"
