@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -141,7 +142,8 @@ def draw(data: Mapping[str, Any]) -> Drawing:
         for i, name in enumerate(names)
     }  # fmt: skip
     with matplotlib.rc_context(STYLE):
-        width, height = 3.9 * len(panels) + 0.2, 3.8 + 0.18 * ((len(names) + 1) // 2)
+        columns = min(2, len(panels))  # a panel is as wide as one long name
+        width, height = 3.9 * len(panels) + 0.2, 3.8 + 0.18 * math.ceil(len(names) / columns)
         drawing = Drawing(figsize=(width, height))
         for place, panel in enumerate(panels):
             axes = drawing.add_axes(((0.6 + 3.9 * place) / width, 1 - 3.2 / height, 3.1 / width, 2.8 / height))
@@ -149,7 +151,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
                 axes.set_ylabel("score, %")
             _panel(axes, panel, looks)
         marks = {name: axes.plot([], [], **look)[0] for name, look in looks.items()}
-        drawing.legend(list(marks.values()), list(marks), loc="lower left", ncols=2, frameon=False, fontsize=7.5)
+        drawing.legend(list(marks.values()), list(marks), loc="lower left", ncols=columns, frameon=False, fontsize=7.5)
         return drawing
 
 
