@@ -27,8 +27,8 @@ _VERDICTS = (
 )
 _SCORES = (
     "Percent, a line per variant, task and series of runs; of several series the first speaks elsewhere: larger "
-    "budgets come before more seeds. † marks seeds that look degenerate; mean and share leave them out. The spread is "
-    "the sample standard deviation."
+    "budgets come before more seeds. † marks seeds that look degenerate; mean and share leave them out. A share is not "
+    "told where the model or its teacher does no better than guessing. The spread is the sample standard deviation."
 )
 _SPEED = (
     "Wall-clock time of one forward pass, without tokenisation. The speed-up is over the run's own teacher in the "
@@ -161,7 +161,7 @@ def _score_row(row: Row, series: Series) -> dict[str, Cell] | None:
         "split": entry.splits[0], "metric": entry.metrics[0], "mean": interval(summary.estimate, factor=100),
         "median": percent(median(trained)), "spread": percent(deviation(trained) if len(trained) > 1 else None),
         "n": str(len(trained)), "teacher, mean": percent(fmean(taught) if taught else None),
-        "kept (%)": interval(kept(scores), factor=100),
+        "kept (%)": "at chance" if scores.at_chance else interval(kept(scores), factor=100),
         "by seed": " ".join(f"{score.seed}:{percent(score.value)}" for score in found),
     }  # fmt: skip
 

@@ -205,7 +205,10 @@ def test_a_share_of_a_guess_is_not_shown() -> None:
                for one in records]  # fmt: skip
     (found,) = shown(records)
     assert found.glue and len(found.glue.entries) == 2 and found.telling and len(found.telling.entries) == 1
-    assert column(pages(records)["table.md"], "retention (%)", "distilbert", "distilbert").endswith("(1)")
+    page = pages(records)
+    assert column(page["table.md"], "retention (%)", "distilbert", "distilbert").endswith("(1)")
+    shares = [column(page["distilbert.md"], "kept (%)", "small", "distilbert", task) for task in ("sst2", "rte †")]
+    assert shares == ["90.0 [90.0, 90.0]", "at chance"]
 
 
 def test_figure_is_well_formed_and_says_what_it_shows() -> None:
