@@ -93,7 +93,8 @@ def main() -> None:
     work = Work(TINY if arguments.tiny else FULL)
     print(f"device {work.name}, torch {torch.__version__}, transformers {transformers.__version__}", flush=True)
     figures = run(work, arguments.only.split(","), arguments.minutes)
-    print(json.dumps({name: float(f"{value:.5g}") for name, value in figures.items()}))
+    where = {"device": work.name, "torch": torch.__version__}
+    print(json.dumps(where | {name: float(f"{value:.5g}") for name, value in figures.items()}))
 
 
 if __name__ == "__main__":
