@@ -10,7 +10,6 @@ import copy
 import importlib.util
 import logging
 import platform
-import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from torch.ao.nn.quantized import dynamic
 from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 
 from bench.core.errors import DeviceError
-from bench.models.device import native_bf16, native_fp16, sums_int8
+from bench.models.device import lacks_for_compile, native_bf16, native_fp16, sums_int8
 from bench.models.flops import has_default
 
 Batch = Mapping[str, Tensor]
@@ -53,11 +52,9 @@ def check(backend: str, device: torch.device) -> None:
     if backend == "int8" and int8_engine() == "none":
         raise DeviceError(refused, found=f"a {platform.machine()} build of torch without 8-bit kernels", fix=LEAVE_OUT)
     if backend == "compile":
-        compilers = ("g++", "clang++", "c++") if on == "cpu" else ("gcc", "clang", "cc")
-        if not any(map(shutil.which, compilers)):
-            raise DeviceError(refused, found="no C++ compiler", fix="install g++ or clang")
-        if on == "cuda" and importlib.util.find_spec("triton") is None:
-            raise DeviceError(refused, found="triton not installed", fix="pip install triton")
+        lacks = lacks_for_compile(device)
+        if lacks:
+            raise DeviceError(refused, found=lacks[0], fix=lacks[1])
     if backend.startswith("onnxruntime"):
         missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
         if missing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
 from pathlib import Path
 
 import torch
@@ -27,6 +29,16 @@ def native_fp16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= FP16_CAPABILITY
     return bool(_flags() & {"amx_fp16", "avx512_fp16", "asimdhp"})
+
+
+def lacks_for_compile(device: torch.device) -> tuple[str, str] | None:
+    """What torch.compile lacks here, and what mends it; None where it has all."""
+    names = ("g++", "clang++", "c++") if device.type == "cpu" else ("gcc", "clang", "cc")
+    if not any(map(shutil.which, names)):
+        return "no C++ compiler", "install g++ or clang"
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        return "triton not installed", "pip install triton"
+    return None
 
 
 def sums_int8() -> bool:

@@ -6,7 +6,6 @@ after another, and the record says so and why.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal, Protocol
@@ -16,6 +15,7 @@ from accelerate import Accelerator
 from torch import nn
 
 from bench.core.errors import DeviceError, TrainError
+from bench.models.device import lacks_for_compile
 from bench.train.feed import Fed, moved
 from bench.train.graphs import Graphs
 from bench.train.meter import Meter
@@ -37,22 +37,27 @@ class Engine(Protocol):
         ...
 
 
-def choose(training: Training, device: torch.device, where: str = "...") -> Name:
-    """The engine that was asked for; on a GPU graphs, unless another one is. `where` names the training in a message.
+def choose(training: Training, device: torch.device, where: str = "...", processes: int = 1) -> Name:
+    """The engine that was asked for; of one process on a GPU graphs, unless another one is.
 
-    Graphs cost the same bits as single operations, and a stop and a resume change none: tests/benchmarks/gpu.py checks
-    both, and gpu-h100.json beside it is what it found. Raises DeviceError where the device, or the machine, has not
-    what was asked for.
+    Graphs make the same bits as single operations, and a stop and a resume change none: tests/benchmarks/gpu.py checks
+    both, and gpu-h100.json beside it is what it found. There graphs are several times as fast where launches took the
+    time, and slower on the largest batches of distillation. `where` names the training in a message. Raises DeviceError
+    where the device, the machine or several processes have not what was asked for.
     """
     asked, fix = training.engine, f"--set {where}.engine=auto"
     if asked == "graph" and device.type != "cuda":
         raise DeviceError("the engine graph was asked for", where=f"{where}.engine", found=f"a {device.type} device",
                           expected="a CUDA GPU", fix=fix)  # fmt: skip
-    if asked == "compile" and device.type == "cpu" and not any(map(shutil.which, ("g++", "clang++"))):
-        raise DeviceError("the engine compile was asked for", where=f"{where}.engine", found="no C++ compiler",
-                          fix=f"install g++ or clang, or {fix}")  # fmt: skip
+    if asked == "graph" and processes > 1:
+        raise DeviceError("the engine graph was asked for", where=f"{where}.engine", found=f"{processes} processes",
+                          expected="one", fix=fix)  # fmt: skip
+    lacks = lacks_for_compile(device) if asked == "compile" else None
+    if lacks:
+        raise DeviceError("the engine compile was asked for", where=f"{where}.engine", found=lacks[0],
+                          fix=f"{lacks[1]}, or {fix}")  # fmt: skip
     if asked == "auto":
-        return "graph" if device.type == "cuda" else "eager"
+        return "graph" if device.type == "cuda" and processes == 1 else "eager"
     return asked
 
 
@@ -60,7 +65,7 @@ def check(settings: Settings) -> None:
     """Refuse, before anything runs, an engine that this machine has not. Raises DeviceError as `choose`."""
     for name, training in settings.trainings():
         if training.engine not in ("auto", "eager"):
-            choose(training, Accelerator().device, name)
+            choose(training, Accelerator().device, name, Accelerator().num_processes)
 
 
 @contextmanager
@@ -70,9 +75,6 @@ def started(name: Name, job: Job) -> Iterator[Engine]:
         compile_in_place(job.model)
     if name != "graph":
         yield Eager(name)
-        return
-    if job.accelerator.num_processes > 1:
-        yield Eager("eager (no graph: several processes)")
         return
     with Graphs.on(job.accelerator.device) as graphs:
         yield graphs

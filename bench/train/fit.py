@@ -83,7 +83,7 @@ def _fit(
     model: nn.Module, loss: Loss, batches: Batches, training: Training, accelerator: Accelerator,
     of: _Groups, checkpointer: Checkpointer | None, progress: Progress,
 ) -> FitLog:  # fmt: skip
-    device, name = accelerator.device, engine.choose(training, accelerator.device)
+    device, name = accelerator.device, engine.choose(training, accelerator.device, processes=accelerator.num_processes)
     _same_start(model, accelerator)
     optimizer = _adamw(model, training, device, of)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
@@ -181,7 +181,8 @@ def _train(
         due = checkpointer is not None and checkpointer.due(time.monotonic())
         due, signum = _agreed(job.accelerator, due, stopping.pending())
         if due or signum or at.step == job.steps:
-            meter.look()
+            with engine.told_of_memory(one):
+                meter.look()
         at.seconds = before + time.monotonic() - started
         if checkpointer and (due or signum):
             checkpointer.save(job.accelerator, job.model, job.optimizer, at)

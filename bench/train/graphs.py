@@ -13,7 +13,7 @@ import logging
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import torch
@@ -74,7 +74,8 @@ class Graphs:
             try:
                 yield graphs
             finally:
-                stream.synchronize()
+                with suppress(torch.AcceleratorError):  # whoever waited first has told of it
+                    stream.synchronize()
                 graphs._recorded.clear()
         torch.cuda.current_stream(device).wait_stream(stream)
 
@@ -107,8 +108,11 @@ class Graphs:
 
     def says(self) -> str:
         done = sum(self._seen.values())
-        counted = f"{self._replays} of {done} batches by {len(self._recorded)} graphs"
-        return f"eager (no graph: {self.refused})" if self.refused else f"graph ({counted})"
+        if self.refused and not self._replays:
+            return f"eager (no graph: {self.refused})"
+        if self.refused:
+            return f"graph ({self._replays} of {done} batches; then none was recorded any more: {self.refused})"
+        return f"graph ({self._replays} of {done} batches by {len(self._recorded)} graphs)"
 
     def _may(self) -> bool:
         return not self.refused and len(self._recorded) < MOST

@@ -274,7 +274,7 @@ def test_a_moved_batch_asks_nobody_whether_it_is_padded(monkeypatch: pytest.Monk
 def test_an_engine_that_the_device_has_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=r"engine graph was asked for; in .*; found a cpu device; .*engine=auto"):
         fit.fit(bert(), supervised("label"), Batches(encoded(), 8, 0), Training(engine="graph"), Accelerator())
-    monkeypatch.setattr("bench.train.engine.shutil.which", lambda name: None)
+    monkeypatch.setattr("bench.models.device.shutil.which", lambda name: None)
     with pytest.raises(DeviceError, match=r"engine compile was asked for; in .*; found no C\+\+ compiler"):
         engine.choose(Training(engine="compile"), torch.device("cpu"))
     checked = json.loads((Path(__file__).parents[1] / "benchmarks" / "gpu-h100.json").read_text())
@@ -282,6 +282,9 @@ def test_an_engine_that_the_device_has_not_is_one_line(monkeypatch: pytest.Monke
     assert len(same) >= 4 and all(same), "graphs are the default as long as a GPU was seen to make the same bits"
     assert engine.choose(Training(), torch.device("cuda")) == "graph"
     assert engine.choose(Training(), torch.device("cpu")) == "eager"
+    assert engine.choose(Training(), torch.device("cuda"), processes=2) == "eager"
+    with pytest.raises(DeviceError, match=r"engine graph was asked for; .*found 2 processes; expected one"):
+        engine.choose(Training(engine="graph"), torch.device("cuda"), processes=2)
     assert engine.choose(Training(engine="graph"), torch.device("cuda")) == "graph"
 
 

@@ -15,6 +15,7 @@ from test_engine import MASKING, WORDS, bert, encoded
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
 
+from bench.core.errors import TrainError
 from bench.data.batches import Batch, Batches, InTurn
 from bench.data.places import Attended
 from bench.train import engine, graphs
@@ -74,7 +75,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     runs = {name: of(name) for name in real}
     for name in real:
         monkeypatch.setattr(graphs, name, runs[name])
-    monkeypatch.setattr(engine, "choose", lambda training, device: training.engine)
+    monkeypatch.setattr(engine, "choose", lambda training, device, **more: training.engine)
     return made
 
 
@@ -145,6 +146,31 @@ def test_a_loss_that_waits_or_breaks_goes_on_without_graphs_and_says_why(recordi
     log, others = trained(bert(), breaks, Batches(encoded(), 4, 0))
     assert log.engine == "eager (no graph: operation not permitted when stream is capturing)" and len(recordings) == 1
     assert log.steps == 45 and all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))
+
+
+def test_steps_that_were_replayed_before_a_refusal_are_told(recordings: list[Recording]) -> None:
+    def waits_later(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        if recordings:
+            warnings.warn("called a synchronizing CUDA operation (Triggered internally)", UserWarning, stacklevel=1)
+        return supervised("label")(model, batch)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        log, _ = trained(bert(), waits_later, Batches(encoded(), 4, 0))
+    assert len(recordings) == 1 and log.engine.startswith("graph (")
+    assert int(log.engine.removeprefix("graph (").split()[0]) > 0 and "a step waits for the device" in log.engine
+
+
+def test_a_device_that_failed_is_told_once(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fails whoever asks next, too."""
+
+    def fails(*_: object) -> Any:
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure\nmore lines")
+
+    stream = SimpleNamespace(wait_stream=lambda other: None, synchronize=fails)
+    monkeypatch.setattr(graphs.torch.cuda, "Stream", lambda device: stream)
+    with pytest.raises(TrainError, match="the device failed in a step; found CUDA error: unspecified launch failure;"):
+        trained(bert(), fails, Batches(encoded(), 4, 0))
 
 
 def test_a_step_of_several_batches_replays_each(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
