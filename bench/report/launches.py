@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.core.stats import Estimate
-from bench.judge.series import SHAPE, Key, SeriesIndex
+from bench.judge.series import SHAPE, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
 from bench.report.numbers import DASH, interval, show
 from bench.report.page import Cell, Note, Section, Table
@@ -55,22 +55,22 @@ def launched(index: SeriesIndex) -> dict[str, list[Launched]]:
 
 
 def _launched(index: SeriesIndex, key: Key, machine: str) -> Launched | None:
-    eager_s, graph_s = (_seconds(index, key, split, machine) for split in (ONE, GRAPH))
-    if eager_s is None or graph_s is None:
+    """Both ways in one session: what was timed in two cannot be compared."""
+    graph = _timing(index, key, "latency_s", GRAPH, machine)
+    eager = graph and _timing(index, key, "latency_s", ONE, machine, graph)
+    if graph is None or eager is None:
         return None
-    return Launched(key[1], eager_s, graph_s, _estimate(index, key, "speedup", ONE, machine),
-                    _estimate(index, key, "speedup_same_backend", GRAPH, machine))  # fmt: skip
+    gains = [_timing(index, key, metric, split, machine, graph)
+             for metric, split in (("speedup", ONE), ("speedup_same_backend", GRAPH))]  # fmt: skip
+    return Launched(key[1], eager.values[0], graph.values[0], *(estimate(one) if one else None for one in gains))
 
 
-def _seconds(index: SeriesIndex, key: Key, split: str, machine: str) -> float | None:
-    found = [one for one in index.timings(key, "latency_s", split)
-             if one.machine == machine and one.suite.scale == SHAPE]  # fmt: skip
-    return found[0].values[0] if found else None
-
-
-def _estimate(index: SeriesIndex, key: Key, metric: str, split: str, machine: str) -> Estimate | None:
-    found = [one for one in index.timings(key, metric, split) if one.machine == machine and one.suite.scale == SHAPE]
-    return estimate(found[0]) if found else None
+def _timing(
+    index: SeriesIndex, key: Key, metric: str, split: str, machine: str, beside: Timing | None = None
+) -> Timing | None:
+    """The best timing of a shape on a machine; with another one given, of the same session."""
+    found = (one for one in index.timings(key, metric, split) if one.machine == machine and one.suite.scale == SHAPE)
+    return next((one for one in found if beside is None or one.runs == beside.runs), None)
 
 
 def sentence(models: list[Launched], machine: str) -> str:

@@ -82,12 +82,17 @@ def run(request: Request) -> list[Record]:
     room.check({key: shapes[key] for key in (reference, *chosen)}, request.batches, request.length)
     store.check_writable(Path(request.results))
     floats = shapes[reference].packed
-    records = [_arithmetic(key, shapes[key], floats) for key in chosen if shapes[key].build is None]
+    records = _written(request, [_arithmetic(key, shapes[key], floats) for key in chosen if shapes[key].build is None])
     live = [key for key in chosen if shapes[key].build is not None]
     for threads in request.threads or (environment.cores(),):
         if live:
             subjects = [Subject(*key, backend) for key in live for backend in chosen_backends]
             records += _session(request, Subject(*reference), subjects, threads, shapes)
+    return records
+
+
+def _written(request: Request, records: list[Record]) -> list[Record]:
+    """The same records, written: those of a session as it ends, whatever becomes of the next one."""
     for record in records:
         log.info("record=%s", store.write_record(Path(request.results), record))
     return records
@@ -96,20 +101,22 @@ def run(request: Request) -> list[Record]:
 def _session(
     request: Request, reference: Subject, subjects: Sequence[Subject], threads: int, shapes: Mapping[Key, Shape]
 ) -> list[Record]:
-    """The records of one session.  Raises what ended the reference's process, after its failed record was written."""
+    """The records of one session, written.
+
+    Raises what ended the reference's process, after its failed record was written.
+    """
     clock, started = time.monotonic(), datetime.now(UTC)
     try:
         measured = measure(reference, subjects, request.batches, request.length, threads, request.effort, say=log.info)
     except BenchError as error:
         ended = Measured({}, (), (Failure(reference, None, str(error)),))
-        for record in _records(ended, request.effort, threads, started, time.monotonic() - clock, shapes):
-            log.info("record=%s", store.write_record(Path(request.results), record))
+        _written(request, _records(ended, request.effort, threads, started, time.monotonic() - clock, shapes))
         raise
     for timing in measured.timings:
         if timing.noisy and timing.ratio is None:
             log.warning("noisy session: batch=%d A/A ratio %.3f [%.3f, %.3f]; run it again on a quiet machine",
                         timing.batch, timing.floor.value, timing.floor.low, timing.floor.high)  # fmt: skip
-    return _records(measured, request.effort, threads, started, time.monotonic() - clock, shapes)
+    return _written(request, _records(measured, request.effort, threads, started, time.monotonic() - clock, shapes))
 
 
 def _reference(shapes: Mapping[Key, Shape]) -> Key:

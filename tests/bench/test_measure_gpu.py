@@ -225,6 +225,24 @@ def test_a_failure_is_a_record_beside_that_of_what_went_well(monkeypatch: pytest
     assert cnn.value("latency_s", "batch1-length8") and cnn.value("latency_s", "batch2-length8") is None
 
 
+def test_a_session_is_kept_whatever_becomes_of_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    measure, sessions = shapes.measure, []
+
+    def breaks(*given: Any, **more: Any) -> Any:
+        sessions.append(given)
+        if len(sessions) == 2:
+            raise DeviceError("the second session breaks")
+        return measure(*given, **more)
+
+    monkeypatch.setattr(shapes, "measure", breaks)
+    monkeypatch.setattr(shapes, "_reference", lambda shapes: ("lowresource", "bilstm"))
+    with pytest.raises(DeviceError, match="the second session breaks"):
+        run(Request(("cbow-ffn",), (1,), 8, (1, 1), ("eager",), BRIEF, str(tmp_path)))
+    records = read_records(tmp_path, ("shape",))
+    assert sorted((r.spec.variant, r.status) for r in records) == [
+        ("bilstm", "failed"), ("bilstm", "ok"), ("cbow-ffn", "ok")]  # fmt: skip
+
+
 def test_a_reference_that_fails_leaves_its_record(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     failing(monkeypatch, "bilstm", "load")
     monkeypatch.setattr(shapes, "_reference", lambda shapes: ("lowresource", "bilstm"))
