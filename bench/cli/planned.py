@@ -19,8 +19,9 @@ from bench.run.cache import Cache
 if TYPE_CHECKING:
     from bench.run.request import Request
 
-DEVICES = ("ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
-"""Variables that choose what a run trains on, and on how many threads."""
+DEVICES = ("ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS",
+           "WORLD_SIZE")  # fmt: skip
+"""Variables that choose what a run trains on, on how many threads and among how many processes."""
 
 
 def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:

@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from bench.core.errors import SpecError
 from bench.core.files import write_atomic
+from bench.core.places import user_cache
 
 Stamp = list[int]
 """Size and time of a file, or of a folder: [bytes, nanoseconds]"""
@@ -25,7 +27,7 @@ Stamp = list[int]
 
 def recall(name: str, key: object) -> Any | None:
     """The answer that was remembered under this name and key, or None where anything has changed."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(OSError, ValueError, KeyError, TypeError, SpecError):
         kept = json.loads(_file(name).read_text(encoding="utf-8"))
         if kept["key"] == _key(key) and all(_stamp(path) == stamp for path, stamp in kept["files"].items()):
             return kept["answer"]
@@ -37,18 +39,14 @@ def remember(name: str, key: object, answer: Any, files: Iterable[Path] = ()) ->
     paths = {str(path) for path in files} | {path for path in sys.path if path}
     modules = [getattr(module, "__file__", None) for module in list(sys.modules.values())]
     paths |= {path for path in modules if isinstance(path, str)}
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, SpecError):
         content = {"key": _key(key), "files": {path: _stamp(path) for path in sorted(paths)}, "answer": answer}
         write_atomic(_file(name), json.dumps(content))
 
 
 def _file(name: str) -> Path:
-    """One for each place that this package is imported from. Raises: OSError where the user has no home."""
-    try:
-        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError as error:
-        raise OSError("no home folder") from error
-    return cache / "bench" / "answers" / f"{name}-{hashlib.sha256(__file__.encode()).hexdigest()[:12]}.json"
+    """One for each place that this package is imported from. Raises: SpecError where the user has no home."""
+    return user_cache() / "bench" / "answers" / f"{name}-{hashlib.sha256(__file__.encode()).hexdigest()[:12]}.json"
 
 
 def _key(key: object) -> Any:

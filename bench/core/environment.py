@@ -122,12 +122,17 @@ def gpus() -> tuple[str, ...]:
 
 
 def gpu_free_bytes() -> int:
-    """Free memory of the first GPU in bytes; 0 without one."""
+    """Free memory in bytes of the first GPU that this process may use; 0 without one, or by a name that is not told."""
     import pynvml
 
     if not gpus():
         return 0
-    return int(pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(0)).free)
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip()
+    by = pynvml.nvmlDeviceGetHandleByIndex if first.isdigit() else pynvml.nvmlDeviceGetHandleByUUID
+    try:
+        return int(pynvml.nvmlDeviceGetMemoryInfo(by(int(first) if first.isdigit() else first)).free)
+    except pynvml.NVMLError:  # a part of a name, or a part of a GPU
+        return 0
 
 
 def code_state(root: Path | None = None) -> Code:

@@ -21,11 +21,12 @@ from bench.models.size import parameters
 from bench.run.inputs import encoder_facts
 from bench.run.measure import LENGTH, PROTOCOLS, SHAPES
 from bench.run.plan import Job, Plan, StagePlan
+from bench.train import bounds, checkpoint
 from bench.train.recipe import EncoderFacts
 from bench.train.settings import Settings, Training
 
-TRAINED, KEPT = 16, 12
-"""Bytes a weight that is trained takes in memory (itself, its gradient, two moments), and in a checkpoint."""
+SAVED = 12
+"""Bytes that a weight takes in a checkpoint: itself and its two moments."""
 FLOAT = 4
 ACTIVATIONS = 34
 """Bytes that a token leaves in each layer for each of its hidden numbers (Korthikanti et al. 2022, arXiv 2205.05198v1,
@@ -150,7 +151,7 @@ class StageCosts:
                 found.batches + training.epochs * math.ceil(tokens / max(1.0, batch)),
                 max(found.device_bytes, self._peak(student, taught, batch, length, stage)),
                 max(found.host_bytes, ENCODED * tokens + (self._corpus_bytes if stage.corpus else 0)),
-                progress_bytes=KEPT * student.weights,
+                progress_bytes=(checkpoint.KEPT + 1) * SAVED * student.weights,
             )
         return replace(found, kept_bytes=FLOAT * student.weights)
 
@@ -190,7 +191,7 @@ class StageCosts:
         facts = self.facts
         depth = facts.layers * math.sqrt(student.flops / self.reference.flops)  # between fewer layers and narrower ones
         layers = depth * (ACTIVATIONS * facts.hidden + SCORES * facts.heads * min(length, batch))
-        found = TRAINED * student.weights + self.wide * batch * layers
+        found = bounds.BYTES * student.weights + self.wide * batch * layers
         if taught:  # it keeps no activation but the one at hand
             found += FLOAT * self.reference.weights + self.wide * batch * layers / max(1.0, depth)
         if stage.corpus:
