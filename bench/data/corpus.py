@@ -11,6 +11,7 @@ import psutil
 
 from bench.core import environment
 from bench.core.errors import DataError
+from bench.core.files import file_sha256
 from bench.data.parquet import text_batches, text_column, unpacked_bytes
 from bench.data.reading import listed, missing, name_passed_over, text_chunks, unreadable
 from bench.data.shards import shards
@@ -101,8 +102,7 @@ def _is_text(path: Path) -> bool:
 
 def _file_sha256(path: Path) -> str:
     try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
+        return file_sha256(path)
     except OSError as error:
         raise unreadable(path, error) from error
 

@@ -11,7 +11,6 @@ from torch import nn
 from transformers import BertConfig
 
 from bench.core.errors import ModelError
-from bench.core.files import file_sha256 as file_sha256
 
 WEIGHT_ENDINGS = (".safetensors", ".onnx", ".onnx_data", ".onnx.data")
 """Files that hold weights; the last two are where ONNX keeps tensors outside the graph file."""

@@ -7,22 +7,20 @@ what was written is named, removed and made again, never used. Entries never cha
 from __future__ import annotations
 
 import atexit
-import errno
 import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
 from safetensors import SafetensorError
 
 from bench.core import sealed
 from bench.core.errors import MachineError, SpecError
-from bench.core.files import remove_folder, staged_file, sweep_dead, whole_folder
+from bench.core.files import locked, remove_folder, staged_file, sweep_dead, whole_folder
 from bench.core.places import home as home
 from bench.core.places import made_home as made_home
 from bench.core.record import StageEntry
@@ -36,6 +34,8 @@ log = logging.getLogger(__name__)
 MANIFEST = sealed.MANIFEST
 ROOMS = ("stages", "progress", "logits", "further", "tokenizers")
 """What lies below the cache folder, beside what papers keep."""
+WORKERS = "BENCH_WORKERS"
+"""Set by the parent of several workers: so many share the machine, also while one of them is timed."""
 
 
 class Cache:
@@ -91,6 +91,8 @@ class Cache:
 
         Raises MachineError where it cannot be removed.
         """
+        if not os.path.lexists(self.entry(key)):
+            return
         try:
             remove_folder(self.entry(key))
         except OSError as error:
@@ -191,7 +193,7 @@ class Cache:
             if system_number(error) is None:
                 raise
             trouble = _troubled(error, self.root, self.holds())
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:  # the other processes would not find it
+        if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", WORKERS)):  # others would not find it
             raise trouble
         try:
             with whole_folder(self._elsewhere() / key) as staging:
@@ -242,24 +244,9 @@ class Cache:
                 if not folder.name.startswith("."):
                     sweep_dead(folder)
 
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        """Only one process builds an entry; a lock dies with its process.
-
-        Where no lock can be written there is none: no entry can be either, so that nobody is disturbed.
-        """
-        path = self.root / "locks" / key
-        lock = FileLock(path)
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-        except OSError as error:
-            if error.errno not in {*FULL, errno.EROFS, errno.EACCES, errno.EPERM}:
-                raise
-        try:
-            yield
-        finally:
-            lock.release()
+    def lock(self, key: str) -> AbstractContextManager[None]:
+        """Only one process builds an entry; see `locked`."""
+        return locked(self.root / "locks" / key)
 
 
 def _troubled(error: Exception, where: Path, holds: str = "") -> MachineError:

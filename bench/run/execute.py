@@ -30,7 +30,7 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:
         store.check_writable()
-        plan.cache.check_writable(missing_stages(plan, store))
+        plan.cache.check_writable(needed_stages(plan, store, again))
         Leases(store.results).refuse_another_bench()
     records = []
     for number, job in enumerate(plan.jobs, 1):
@@ -46,10 +46,9 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
     return records
 
 
-def missing_stages(plan: Plan, store: Store) -> list[str]:
-    """The keys of the stages of all jobs that have no record yet."""
-    jobs = [job for job in plan.jobs if store.find(job.spec, job.hash) is None]
-    return [stage.key for job in jobs for stage in job.stages]
+def needed_stages(plan: Plan, store: Store, again: bool = False) -> list[str]:
+    """The key of the last stage of each job that may have to be made; the earlier ones are made only for it."""
+    return [job.key for job in plan.jobs if again or store.find(job.spec, job.hash) is None]
 
 
 def _made(job: Job, store: Store, cache: Cache, again: bool = False) -> Record:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from bench.core import plain, registry, sealed, store
 from bench.core.errors import RecordError
+from bench.core.files import file_sha256
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import get_task
 from bench.models.export import export_folder
-from bench.models.size import file_sha256
 from bench.run.cache import Cache, home
 from bench.run.stack import JOINT
 from bench.train.recipe import Recipe

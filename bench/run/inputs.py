@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
-from bench.core.files import remove_folder, whole_folder
+from bench.core.files import file_sha256, remove_folder, whole_folder
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
@@ -26,7 +26,6 @@ from bench.data.unlabelled import read_unlabelled
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
 from bench.models.config import CONFIG
-from bench.models.size import file_sha256
 from bench.run.cache import home
 from bench.run.request import Request
 from bench.train import predict

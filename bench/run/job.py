@@ -21,7 +21,7 @@ from bench.core.trouble import explained
 from bench.data.tasks import floor
 from bench.models import load
 from bench.run import further, measure
-from bench.run.cache import Cache
+from bench.run.cache import WORKERS, Cache
 from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.run.stages import ChainLog, make_stages, tokenizer_folder
@@ -29,9 +29,6 @@ from bench.train.precision import choose
 from bench.train.progress import Bars, bar
 
 log = logging.getLogger(__name__)
-
-WORKERS = "BENCH_WORKERS"
-"""Set by the parent of several workers: so many share the machine, also while one of them is timed."""
 
 
 def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: bool = False) -> Record:

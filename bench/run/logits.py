@@ -9,10 +9,9 @@ from pathlib import Path
 
 import numpy as np
 from accelerate import Accelerator
-from filelock import FileLock
 
 from bench.core import sealed
-from bench.core.files import remove_folder, sweep_dead, whole_folder
+from bench.core.files import locked, remove_folder, sweep_dead, whole_folder
 from bench.run.cache import home
 from bench.train.processes import decided
 
@@ -32,9 +31,7 @@ def _making(key: str, accelerator: Accelerator) -> Iterator[None]:
     if accelerator.num_processes > 1:
         yield
         return
-    path = folder_of(key).with_suffix(".lock")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path):
+    with locked(folder_of(key).with_suffix(".lock")):
         yield
 
 

@@ -13,10 +13,11 @@ import numpy as np
 from accelerate import Accelerator
 from torch import nn
 
+from bench.core.files import file_sha256
 from bench.core.record import Artefact, Measurement, StageEntry
 from bench.measure.latency import Protocol, inference, interleaved, speedup
 from bench.models.flops import count
-from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
+from bench.models.size import folder_bytes, parameters, parameters_without_embeddings
 from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.train.predict import predict

@@ -355,7 +355,7 @@ def _dump(value: Any) -> Any:
 
 
 def _tokenizer_identity(folder: Path) -> str:
-    from bench.models.size import file_sha256
+    from bench.core.files import file_sha256
 
     return digest([file_sha256(file) for file in tokenizer_files(folder)])
 

@@ -26,8 +26,8 @@ from bench.core.errors import SpecError, TrainError
 from bench.core.processes import deaf_children
 from bench.core.record import Record
 from bench.core.store import Store
-from bench.run.execute import missing_stages, refuse_given_teacher
-from bench.run.job import WORKERS
+from bench.run.cache import WORKERS
+from bench.run.execute import needed_stages, refuse_given_teacher
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.schedule import Piece, Scheduler, graph
@@ -74,7 +74,7 @@ def run(plan: Plan, workers: int) -> list[Record]:
     results = Path(plan.request.results)
     refuse_given_teacher(plan)
     store.check_writable(results)
-    plan.cache.check_writable(missing_stages(plan, Store(results)))
+    plan.cache.check_writable(needed_stages(plan, Store(results)))
     Leases(results).refuse_another_bench()
     pool = Pool(plan)
     pieces = len(pool.pieces)

@@ -5,12 +5,10 @@ A shard and an entry appear whole or not at all, and never change.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from torch import nn
 
 from bench.core import sealed
 from bench.core.errors import DataError
-from bench.core.files import file_sha256, move_folder, remove_folder, sweep, whole_file, write_atomic
+from bench.core.files import file_sha256, locked, move_folder, remove_folder, sweep, whole_file, write_atomic
 from bench.data.rows import content_sha256
 from bench.models.outputs import bare
 from bench.train.precision import choose
@@ -33,8 +31,8 @@ FORMAT = 1
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
 FILED = ("architectures", "dtype", "transformers_version", "_name_or_path")
 """Entries of a config that a model has once it was saved and loaded; they change no answer."""
-PARTS = "parts.json"
-"""Of an unfinished entry: rows and sha256 of each shard that is whole."""
+PARTS = ".parts.json"
+"""Of an unfinished entry: rows and sha256 of each shard that is whole. Hidden, it is no part of what is sealed."""
 
 logger = logging.getLogger(__name__)
 
@@ -82,7 +80,7 @@ def augmented(
     settings = settings.model_copy(update={"precision": used})  # the key holds what was used, not what was asked for
     key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
     entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
-    with _lock(folder, key):
+    with locked(folder / "locks" / key):
         content = _whole(entry)
         if content is None:
             remove_folder(entry)
@@ -100,7 +98,6 @@ def augmented(
                     if progress is not None:
                         progress(done, len(texts))
             content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": [rows for rows, _ in parts]}
-            (staging / PARTS).unlink(missing_ok=True)
             sealed.seal(staging, content)
             move_folder(staging, entry, taken="raise")
     shards = tuple(_path(entry, number) for number in range(len(content["shards"])))
@@ -190,13 +187,3 @@ def _whole(entry: Path) -> dict[str, Any] | None:
         if entry.exists():
             logger.warning("the augmented rows in %s are damaged: %s; they are made again", entry, damage)
         return None
-
-
-@contextmanager
-def _lock(folder: Path, key: str) -> Iterator[None]:
-    """Only one process makes an entry; the lock dies with its process."""
-    path = folder / "locks" / key
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

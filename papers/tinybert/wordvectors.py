@@ -6,7 +6,6 @@ A line that does not fit is an error with its number, never skipped.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
+from bench.core import files
 from bench.core.errors import DataError
 
 QUERIES = 256
@@ -107,8 +107,7 @@ def file_sha256(path: Path, expected: str = "") -> str:
     """The sha256 of a file. Raises: DataError where there is none or it is not the expected one."""
     if not path.is_file():
         raise DataError("the word-vector file does not exist", where=path, fix="give an existing file, or no file")
-    with path.open("rb") as handle:
-        found = hashlib.file_digest(handle, "sha256").hexdigest()
+    found = files.file_sha256(path)
     if expected and found != expected.lower():
         raise DataError("the word-vector file is another one", where=path, found=f"sha256 {found}",
                         expected=f"sha256 {expected}", fix="fetch the file again, or correct the sha256")  # fmt: skip

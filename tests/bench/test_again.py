@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from bench.cli.main import app
 from bench.core import sealed
 from bench.core.errors import RecordError
+from bench.core.files import file_sha256
 from bench.core.record import Artefact
-from bench.models.size import file_sha256
 from bench.run import execute, exports
 from bench.run.cache import Cache
 
@@ -70,6 +70,10 @@ def test_again_makes_only_what_has_lost_its_model(
         and "run=kept: its" not in caplog.text
     )
     assert execute.run(plan, again=True) == [record, "made again"]
+    store = execute.Store(tmp_path / "results")
+    assert execute.needed_stages(plan, store) == [] and cache.entry(KEY).is_dir()
+    assert execute.needed_stages(plan, store, again=True) == [job.key for job in jobs], "those are to be written again"
+    cache.clear(jobs[1].key)  # of which there is nothing
 
 
 def test_again_takes_one_process() -> None:

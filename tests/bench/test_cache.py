@@ -120,6 +120,11 @@ def test_where_the_cache_is_full_a_stage_is_kept_elsewhere(
     assert cache.whole("aa2") and not Cache(tmp_path / "home").has("aa2")
     assert torch.equal(next(cache.load("aa2").model.parameters()), next(state.model.parameters()))
 
+    monkeypatch.setenv(cache_module.WORKERS, "2")
+    with pytest.raises(MachineError, match="the cache is full"):
+        save(cache, "aa3", state, State(), None)  # another worker would not find it
+    monkeypatch.delenv(cache_module.WORKERS)
+
     def nowhere(path: Path) -> Any:
         raise OSError(errno.EFBIG, os.strerror(errno.EFBIG), str(path))
 

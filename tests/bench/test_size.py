@@ -20,7 +20,8 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError
-from bench.models.size import file_sha256, folder_bytes, parameters, parameters_without_embeddings
+from bench.core.files import file_sha256
+from bench.models.size import folder_bytes, parameters, parameters_without_embeddings
 
 WORDS, POSITIONS, TYPES, H = 30522, 512, 2, 768
 BERT_TABLES = (WORDS + POSITIONS + TYPES) * H
