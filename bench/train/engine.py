@@ -7,7 +7,7 @@ after another, and the record says so and why.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Literal, Protocol
 
 import torch
@@ -16,6 +16,7 @@ from torch import nn
 
 from bench.core.errors import DeviceError, TrainError
 from bench.models.device import lacks_for_compile
+from bench.train.cpu import cheaper
 from bench.train.feed import Fed, moved
 from bench.train.graphs import Graphs
 from bench.train.meter import Meter
@@ -73,10 +74,12 @@ def started(name: Name, job: Job) -> Iterator[Engine]:
     """The engine of a training."""
     if name == "compile":
         compile_in_place(job.model)
+    device = job.accelerator.device
     if name != "graph":
-        yield Eager(name)
+        with cheaper(job.model) if name == "eager" and device.type == "cpu" else nullcontext():
+            yield Eager(name)
         return
-    with Graphs.on(job.accelerator.device) as graphs:
+    with Graphs.on(device) as graphs:
         yield graphs
 
 
