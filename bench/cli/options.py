@@ -30,22 +30,28 @@ Unlabelled = Annotated[
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
 Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
+Minutes = Annotated[
+    float | None, typer.Option("--minutes", help="Start no run that would end later; the same command goes on.")
+]
 Workers = Annotated[int, typer.Option("--workers", help="Processes that make runs at the same time; 1 by default.")]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 
 
-def make_plan(scale: str, **given: Any):
-    """The plan that a scale or profile and the selectors mean.  Raises: SpecError for anything unknown."""
-    request = make_request(scale, **given)
+def make_plans(scale: str, **given: Any):
+    """The plans that a scale or profile and the selectors mean, in order.  Raises: SpecError for anything unknown."""
+    requests = make_requests(scale, **given)
     quiet_libraries()
     from bench.run import plan
 
-    return plan.make(request)
+    return [plan.make(request) for request in requests]
 
 
-def make_request(scale: str, **given: Any):
-    """What a scale or profile and the selectors ask for, without torch.  Raises: SpecError for what does not fit."""
+def make_requests(scale: str, **given: Any):
+    """What a scale or profile and the selectors ask for, without torch: a request, or one for each part of a profile.
+
+    Raises: SpecError for what does not fit.
+    """
     from bench.run import request
 
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}

@@ -18,7 +18,7 @@ from bench.cli.options import (
     Teacher,
     Unlabelled,
     Variants,
-    make_request,
+    make_requests,
 )
 from bench.cli.output import say, say_json, say_table
 
@@ -30,14 +30,15 @@ def command(
     results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """The jobs and what they will cost on the device at hand; runs nothing."""
-    request = make_request(
+    requests = make_requests(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
     from bench.cli.planned import costs
-    from bench.run.answer import answer, warn
+    from bench.run.answer import answer, joined, warn
 
-    rows, total = answer(*costs(request))
+    found = [costs(request) for request in requests]
+    rows, total = answer(joined([cost for cost, _ in found]), found[0][1])
     warn(total)
     if as_json:
         return say_json({"jobs": rows, "total": total})

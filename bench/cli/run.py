@@ -15,6 +15,7 @@ from bench.cli.options import (
     Json,
     Labels,
     Limit,
+    Minutes,
     Papers,
     Results,
     ScaleOrFile,
@@ -25,7 +26,7 @@ from bench.cli.options import (
     Unlabelled,
     Variants,
     Workers,
-    make_plan,
+    make_plans,
 )
 from bench.cli.output import complain, say_json, say_table
 from bench.core.errors import SpecError
@@ -35,19 +36,22 @@ def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
-    results: Results = None, workers: Workers = 1, again: Again = False, as_json: Json = False,
+    results: Results = None, workers: Workers = 1, minutes: Minutes = None, again: Again = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     _check_workers(workers, again)
-    plan = make_plan(
+    deadline = _deadline(minutes, again)
+    plans = make_plans(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
-    records = _made(plan, workers, again)
+    records = _made(plans, workers, again, deadline)
     if as_json:
         say_json([record.model_dump(mode="json") for record in records])
     else:
         say_table([_line(record) for record in records])
+    if deadline and deadline.left:
+        complain(f"{len(deadline.left)} runs are left: no time; next: the same command goes on")
     failed = [record for record in records if record.status == "failed"]
     if failed:
         complain(f"{len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}")
@@ -70,18 +74,43 @@ def _check_workers(workers: int, again: bool) -> None:
         complain(f"warning: {workers} workers share {cores()} cores; next: --workers {cores()} is likely faster")
 
 
-def _made(plan: Any, workers: int, again: bool) -> list[Any]:
-    """The plan's records, by this process or by several."""
+def _deadline(minutes: float | None, again: bool) -> Any:
+    """When all must have ended, or None. Raises SpecError for minutes that cannot be kept."""
+    from bench.run.deadline import Deadline
+
+    if minutes is None:
+        return None
+    if not 0 < minutes < float("inf"):
+        raise SpecError("there is no time for any run", where="--minutes", found=minutes, expected="more than 0")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise SpecError("processes that train together keep no time", where="--minutes", found=f"{minutes:g}",
+                        fix="leave out accelerate launch, or --minutes")  # fmt: skip
+    if again:
+        raise SpecError("--again keeps no time", where="--minutes", found=f"{minutes:g}", fix="leave out one of them")
+    return Deadline(minutes)
+
+
+def _made(plans: list[Any], workers: int, again: bool, deadline: Any) -> list[Any]:
+    """The plans' records, by this process or by several; one that two plans share once."""
     from bench.run import execute
     from bench.train.stopping import Stopped, stoppable
 
+    found: dict[str, Any] = {}
     try:
-        if workers == 1:
-            with stoppable():
-                return execute.run(plan, again)
-        from bench.run import workers as pool
+        for number, plan in enumerate(plans, 1):
+            if len(plans) > 1:
+                complain(f"part {number} of {len(plans)}: {plan.request.says or f'{len(plan.jobs)} runs'}")
+            if workers == 1:
+                with stoppable():
+                    records = execute.run(plan, again, deadline)
+            else:
+                from bench.run import workers as pool
 
-        return pool.run(plan, workers)
+                records = pool.run(plan, workers, deadline)
+            found |= {record.hash: record for record in records}
+        if deadline:
+            deadline.check()
+        return list(found.values())
     except Stopped as stopped:
         complain("stopped: progress is saved; the same command goes on")
         raise typer.Exit(stopped.exit_code) from None

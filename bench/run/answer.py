@@ -27,6 +27,24 @@ FIXES = {
 """What of a machine a plan needs -> what to do where there is too little."""
 
 
+def joined(parts: list[Costs]) -> Costs:
+    """The costs of the parts of a profile as those of one plan: what several have in common is counted once."""
+    jobs, seen, known = [], set[str](), set[str]()
+    for part, costs in enumerate(parts, 1):
+        for job in costs["jobs"]:
+            keys = [stage["key"] for stage in job["stages"]]
+            name = f"{job['spec']} {keys[-1]}"
+            if name in known:
+                continue
+            known.add(name)
+            stages = [stage | {"shared": True, "seconds": 0.0, "kept_bytes": 0.0} if stage["key"] in seen else stage
+                      for stage in job["stages"]]  # fmt: skip
+            seen |= set(keys)
+            spec = {"part": part, **job["spec"]} if len(parts) > 1 else job["spec"]
+            jobs.append({**job, "spec": spec, "stages": stages})
+    return {**parts[0], "jobs": jobs}
+
+
 def answer(costs: Costs, has: Callable[[str], bool]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """A row per job and the totals; `has` says whether a stage's key is cached. A shared stage is counted once."""
     rows, new = [], []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from accelerate import Accelerator
@@ -13,18 +15,21 @@ from bench.core.store import Store
 from bench.models import load
 from bench.run import measure
 from bench.run.cache import Cache
+from bench.run.deadline import Deadline
 from bench.run.exports import has_model
 from bench.run.job import lowest_score, run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
+from bench.run.schedule import uncached
 
 log = logging.getLogger(__name__)
 
 
-def run(plan: Plan, again: bool = False) -> list[Record]:
+def run(plan: Plan, again: bool = False, deadline: Deadline | None = None) -> list[Record]:
     """Every record of the plan, found or made. Failed ones are among them; the caller decides the exit code.
 
-    With `again` a finished run whose model is gone from the cache is made once more: its newer record counts.
+    With `again` a finished run whose model is gone from the cache is made once more: its newer record counts. With a
+    deadline the runs for which there is no time are left, and those that need them.
     """
     refuse_given_teacher(plan)
     store = Store(Path(plan.request.results))
@@ -32,7 +37,9 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
         store.check_writable()
         plan.cache.check_writable(needed_stages(plan, store, again))
         Leases(store.results).refuse_another_bench()
-    records = []
+    if deadline:
+        deadline.plan(plan)
+    records: list[Record] = []
     for number, job in enumerate(plan.jobs, 1):
         found = store.find(job.spec, job.hash)
         gone = found is not None and not has_model(plan.cache, job.key, found, whole=again)
@@ -42,8 +49,25 @@ def run(plan: Plan, again: bool = False) -> list[Record]:
             )
         state = "runs" if found is None else "runs again" if gone and again else "done"
         log.info("run=%s number=%d of=%d state=%s", job.spec, number, len(plan.jobs), state)
-        records.append(found if found and state == "done" else _made(job, store, plan.cache, again))
+        if found and state == "done":
+            records.append(found)
+        elif record := _in_time(job, plan, deadline, lambda job=job: _made(job, store, plan.cache, again)):
+            records.append(record)
     return records
+
+
+def _in_time(job: Job, plan: Plan, deadline: Deadline | None, make: Callable[[], Record]) -> Record | None:
+    """The job's record, made; None where there is no time for it, or none was for a run that it needs."""
+    if deadline is None:
+        return make()
+    expected = deadline.seconds((stage.key for stage in uncached(job, plan.cache.has)), job.hash)
+    if any(other.hash in deadline.left for other in job.needed) or not deadline.fits(expected):
+        deadline.leave([job])
+        return None
+    started = time.monotonic()
+    record = make()
+    deadline.took(expected, time.monotonic() - started)
+    return record
 
 
 def needed_stages(plan: Plan, store: Store, again: bool = False) -> list[str]:

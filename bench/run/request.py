@@ -60,6 +60,8 @@ class Request(BaseModel):
     results: PathText = "results"
     checkpoint_minutes: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How often a long stage is checkpointed."""
+    says: str = ""
+    """What a part of a profile is for, in one line."""
 
     @property
     def source(self) -> str:
@@ -71,18 +73,43 @@ class Request(BaseModel):
         return tuple(range(self.seeds or SEEDS[self.scale]))
 
 
-def read(scale_or_file: str, given: dict[str, Any]) -> Request:
-    """A request from a scale name or a profile file, with the command line's selectors on top.
+PART = "part"
+"""The key of a profile's list of parts."""
 
-    Raises SpecError for an unknown scale, a missing profile, a wrong key or a wrong value.
+
+def read(scale_or_file: str, given: dict[str, Any]) -> tuple[Request, ...]:
+    """The requests of a scale name or a profile file, with the command line's selectors on top.
+
+    A profile is one request; with [[part]] tables it is one for each of them, in their order, and what stands above
+    them is true of all. Raises SpecError for an unknown scale, a missing profile, a wrong key or a wrong value.
     """
-    profile = scale_or_file.endswith(".toml")
-    where = scale_or_file if profile else "command line"
-    content = _profile(scale_or_file) if profile else {"scale": scale_or_file}
     given = {name: value for name, value in given.items() if value not in (None, (), {}, [])}
-    if isinstance(content.get("set"), dict):
-        content["set"] |= given.pop("set", {})  # one change on the command line does not undo the profile's others
-    content |= given
+    if not scale_or_file.endswith(".toml"):
+        return (_request({"scale": scale_or_file}, given, "command line"),)
+    content = _profile(scale_or_file)
+    parts = content.pop(PART, None)
+    if parts is None:
+        return (_request(content, given, scale_or_file),)
+    if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        raise SpecError("the request does not fit", where=f"{scale_or_file}: {PART}", found=f"{parts!r:.80}",
+                        expected="a table for each part", fix="write [[part]] above each")  # fmt: skip
+    names = [f"{scale_or_file}: {PART} {number}" for number in range(1, len(parts) + 1)]
+    return tuple(
+        _request(_joined(content, _checked(part, name)), given, name)
+        for part, name in zip(parts, names, strict=True)
+    )  # fmt: skip
+
+
+def _joined(content: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """Both, the second one's values first; one change of a setting does not undo the others."""
+    found = content | more
+    if isinstance(content.get("set"), dict) and isinstance(more.get("set"), dict):
+        found["set"] = content["set"] | more["set"]
+    return found
+
+
+def _request(content: dict[str, Any], given: dict[str, Any], where: str) -> Request:
+    content = _joined(content, given)
     try:
         request = Request.model_validate(content)
     except ValidationError as error:
@@ -101,13 +128,17 @@ def _profile(name: str) -> dict[str, Any]:
     except (ValueError, OSError, RuntimeError, RecursionError) as error:  # of TOML, of UTF-8, of the system, no home
         raise SpecError("the profile cannot be read", where=name, found=error, expected="a TOML file in UTF-8",
                         fix="correct that line") from error  # fmt: skip
+    return _checked(content, name)
+
+
+def _checked(content: dict[str, Any], name: str) -> dict[str, Any]:
+    """The same with its [set] flat. Raises SpecError for a value that would pass for another."""
     for key, value in content.items():
         if isinstance(value, bool):  # which would pass for a number
             raise SpecError("the request does not fit", where=f"{name}: {key}", found=str(value).lower(),
                             expected="no true or false", fix="give a number or a text")  # fmt: skip
-    if isinstance(content.get("set"), dict):
-        content["set"] = _flat(content["set"], name)
-    return content
+    flat = {"set": _flat(content["set"], name)} if isinstance(content.get("set"), dict) else {}
+    return content | flat
 
 
 def _flat(table: Mapping[str, Any], where: str, before: str = "") -> dict[str, str]:

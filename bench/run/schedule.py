@@ -176,6 +176,12 @@ def graph(
     return Graph(tuple(nodes.values()), pieces)
 
 
+def uncached(job: Job, cached: Callable[[str], bool]) -> list[StagePlan]:
+    """A job's stages after the last one that is cached."""
+    last = max((place for place, stage in enumerate(job.stages) if cached(stage.key)), default=-1)
+    return list(job.stages[last + 1 :])
+
+
 class _Chains:
     """Which stages the pending jobs still need, of their own and of the models that they ask for."""
 
@@ -189,9 +195,7 @@ class _Chains:
         self.shared = {key for key, count in uses.items() if count > 1}
 
     def left(self, job: Job) -> list[StagePlan]:
-        """A job's stages after the last one that is cached."""
-        last = max((place for place, stage in enumerate(job.stages) if self._cached(stage.key)), default=-1)
-        return list(job.stages[last + 1 :])
+        return uncached(job, self._cached)
 
     def of(self, job: Job) -> Iterator[tuple[Job, list[StagePlan]]]:
         """(owner, stages) that must be there before the job ends, except for what other pending jobs make."""

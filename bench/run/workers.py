@@ -27,10 +27,11 @@ from bench.core.processes import deaf_children
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.run.cache import WORKERS
+from bench.run.deadline import Deadline
 from bench.run.execute import needed_stages, refuse_given_teacher
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
-from bench.run.schedule import Piece, Scheduler, graph
+from bench.run.schedule import Piece, Scheduler, graph, uncached
 from bench.run.watch import Watch, watch
 from bench.run.worker import identity, serve
 from bench.train.settings import Training
@@ -63,10 +64,14 @@ class _Child:
     pipe: connection.Connection
     ready: bool = False
     key: str = ""
+    began: float = 0.0
+    """When it was given its node, by the monotonic clock."""
+    expected: float = 0.0
+    """Seconds that the node was expected to take, where there is a deadline."""
 
 
-def run(plan: Plan, workers: int) -> list[Record]:
-    """Every record of the plan, found or made, in its order, by so many processes.
+def run(plan: Plan, workers: int, deadline: Deadline | None = None) -> list[Record]:
+    """Every record of the plan, found or made, in its order, by so many processes; with a deadline as `execute.run`.
 
     Raises what a child found wrong that is no job's own failure; TrainError where a piece cannot be made; Stopped
     after SIGINT or SIGTERM, when all children have saved what they were at.
@@ -76,18 +81,20 @@ def run(plan: Plan, workers: int) -> list[Record]:
     store.check_writable(results)
     plan.cache.check_writable(needed_stages(plan, Store(results)))
     Leases(results).refuse_another_bench()
-    pool = Pool(plan)
+    if deadline:
+        deadline.plan(plan)
+    pool = Pool(plan, deadline)
     pieces = len(pool.pieces)
     if pieces:
         pool.make(min(workers, pieces))
-    return [pool.records[job.hash] for job in plan.jobs]
+    return [pool.records[job.hash] for job in plan.jobs if job.hash in pool.records]
 
 
 class Pool:
     """A plan while children make it."""
 
-    def __init__(self, plan: Plan):
-        self.plan = plan
+    def __init__(self, plan: Plan, deadline: Deadline | None = None):
+        self.plan, self._deadline = plan, deadline
         found = Store(Path(plan.request.results))
         self.records = {job.hash: record for job in plan.jobs if (record := found.find(job.spec, job.hash))}
         pieces = graph(plan.jobs, self.records, plan.cache.has, lambda job, stage: cost_s(plan, job, stage))
@@ -110,7 +117,8 @@ class Pool:
                     self._children.append(self._start(number))
                 while not self._over:
                     self._hand_out()
-                    self._hear()
+                    if not self._over:  # there may have been time for nothing
+                        self._hear()
             finally:
                 _end(self._children)
 
@@ -138,9 +146,10 @@ class Pool:
         for child in self._children:
             if not child.ready or child.key:
                 continue
-            key = self._next_blocked() or self._scheduler.take(child.number)
+            key = self._next_blocked() or self._take(child)
             if key is None:
                 break
+            child.began, child.expected = time.monotonic(), self._expected(key) if self._deadline else 0.0
             piece = self.pieces[key]
             order = {"do": "stage", "key": piece.stage} if piece.stage else {"do": "job"}
             order |= {"job": piece.job, "threads": self._threads(child, piece)}
@@ -148,6 +157,23 @@ class Pool:
             with suppress(OSError):  # it died: its end of the pipe will tell
                 child.pipe.send(order)
             self._watch.begins(child.number, self._name(key))
+
+    def _take(self, child: _Child) -> str | None:
+        """The next node for a child for which there is time; what there is none for is left, with all that needs it."""
+        while (key := self._scheduler.take(child.number)) is not None:
+            if self._deadline is None or self._deadline.fits(self._expected(key)):
+                return key
+            gone = [self.pieces[one] for one in (key, *self._scheduler.failed(key))]
+            self._deadline.leave(self.plan.jobs[piece.job] for piece in gone if not piece.stage)
+        return None
+
+    def _expected(self, key: str) -> float:
+        """Seconds that a node is expected to take, by the deadline's estimates."""
+        assert self._deadline is not None
+        job, stage = self.plan.jobs[self.pieces[key].job], self.pieces[key].stage
+        if stage:
+            return self._deadline.seconds([stage])
+        return self._deadline.seconds((one.key for one in uncached(job, self.plan.cache.has)), job.hash)
 
     def _threads(self, child: _Child, piece: Piece) -> int:
         """A child's share of the cores; all of them for a stage beside which nothing can be made until it ends.
@@ -215,6 +241,8 @@ class Pool:
         elif "record" in answer:
             self.records[key] = record = Record.model_validate(answer["record"])
             state = record.status
+            if self._deadline:
+                self._deadline.took(child.expected, time.monotonic() - child.began)
             if key in self._scheduler.taken:
                 self._scheduler.done(key) if state == "ok" else self._failed(key)
         else:

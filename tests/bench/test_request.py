@@ -22,7 +22,7 @@ def profile(folder: Path, content: bytes | str) -> str:
 
 def test_a_profile_as_editors_write_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/somebody")
-    found = read(profile(tmp_path, b'\xef\xbb\xbfcorpus = "~/c.txt"\nresults = "~/r"\nunlabelled = "~/u"\n'), {})
+    (found,) = read(profile(tmp_path, b'\xef\xbb\xbfcorpus = "~/c.txt"\nresults = "~/r"\nunlabelled = "~/u"\n'), {})
     home = "/home/somebody"
     assert (found.corpus, found.results, found.unlabelled) == (f"{home}/c.txt", f"{home}/r", f"{home}/u")
 
@@ -30,11 +30,32 @@ def test_a_profile_as_editors_write_it(tmp_path: Path, monkeypatch: pytest.Monke
 def test_keys_of_set_are_dotted_quoted_or_tables(tmp_path: Path) -> None:
     text = '[set]\na.b = 1\n"c.d" = 2.5\nbetas = [0.9, 0.99]\nflag = true\nnames = ["x"]\n[set.e]\nf.g = "h"\n'
     wanted = {"a.b": "1", "c.d": "2.5", "betas": "[0.9, 0.99]", "flag": "True", "names": '["x"]', "e.f.g": "h"}
-    assert read(profile(tmp_path, text), {}).set == wanted
-    both = read(profile(tmp_path, text), {"set": {"a.b": "3", "new": "4"}}).set
+    assert read(profile(tmp_path, text), {})[0].set == wanted
+    both = read(profile(tmp_path, text), {"set": {"a.b": "3", "new": "4"}})[0].set
     assert both == wanted | {"a.b": "3", "new": "4"}, "the command line changes its own fields only"
     with pytest.raises(SpecError, match=r"twice.*a\.b"):
         read(profile(tmp_path, '[set]\na.b = 1\n"a.b" = 2\n'), {})
+
+
+def test_parts_stand_in_their_order_on_what_is_above_them(tmp_path: Path) -> None:
+    text = """
+        scale = "small"
+        limit = 100
+        [set]
+        a.b = 1
+        [[part]]
+        says = "the main comparison"
+        task = ["rte"]
+        [[part]]
+        limit = 7
+        [part.set]
+        c = 2
+    """
+    first, second = read(profile(tmp_path, text), {"seeds": 2, "set": {"d": "3"}})
+    assert (first.says, first.task, first.limit, first.seeds) == ("the main comparison", ("rte",), 100, 2)
+    assert (second.says, second.task, second.limit, second.seeds) == ("", (), 7, 2)
+    assert first.set == {"a.b": "1", "d": "3"}
+    assert second.set == {"a.b": "1", "c": "2", "d": "3"}
 
 
 @pytest.mark.parametrize(
@@ -50,6 +71,10 @@ def test_keys_of_set_are_dotted_quoted_or_tables(tmp_path: Path) -> None:
         ("checkpoint_minutes = inf", r"checkpoint_minutes.*finite"),
         ("checkpoint_minutes = nan", "checkpoint_minutes"),
         ("set = 3", r"set.*valid dictionary"),
+        ("part = 3", r"part.*expected a table for each part.*\[\[part\]\]"),
+        ("part = []", r"part.*expected a table for each part"),
+        ("[[part]]\nlimit = 5\n[[part]]\nlimti = 5", r"part 2: limti.*next: write limit"),
+        ("[[part]]\nlimit = true", r"part 1: limit; found true"),
         ("scale = 'smal'", r"unknown scale.*next: write small"),
         ("corpus = 'x'".encode("utf-16"), r"cannot be read.*UTF-8"),
     ],

@@ -18,8 +18,6 @@ from typing import Any
 import commands
 import psutil
 import pytest
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast
 
 from bench.cli import main as cli
 from bench.core import store
@@ -32,18 +30,6 @@ folder = commands.folder  # a fixture
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ("bert", "distilbert")
-SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-
-
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
-    words = [*SPECIAL, *(f"w{i}" for i in range(55))]
-    raw = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
-    raw.pre_tokenizer = pre_tokenizers.Whitespace()
-    names = ("pad", "unk", "cls", "sep", "mask")
-    return PreTrainedTokenizerFast(
-        tokenizer_object=raw, **{f"{name}_token": word for name, word in zip(names, SPECIAL, strict=True)}
-    )
 
 
 def command(folder: Path, results: str, *arguments: object, epochs: int = 12) -> list[str]:
