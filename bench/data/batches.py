@@ -97,6 +97,13 @@ class Encoded:
         types = np.concatenate([np.empty(0, np.uint8), *(part.segments for part in parts)])
         return cls(flat, types, np.cumsum(lengths), labels, np.arange(len(lengths) - 1), pad)
 
+    def between(self, start: int, stop: int) -> Encoded:
+        """The examples from `start` up to `stop`, with the ids that they had."""
+        first, last = int(self.offsets[start]), int(self.offsets[stop])
+        labels = self.labels[start:stop] if len(self.labels) else self.labels
+        return Encoded(self.tokens[first:last], self.segments[first:last], self.offsets[start : stop + 1] - first,
+                       labels, self.ids[start:stop], self.pad)  # fmt: skip
+
 
 AT_ONCE = 65_536
 """Texts that the tokenizer is given at a time: its lists take far more room than the flat arrays made of them."""

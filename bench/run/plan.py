@@ -299,7 +299,8 @@ class Planner:
     ) -> tuple[StagePlan, ...]:  # fmt: skip
         base, teachers, encoder, released, folder = given
         where = "given" if self.checkpoint else "made"
-        stages = [stage for stage in named.recipe.variants[named.variant].stages if stage.encoder in (None, where)]
+        stages = [stage for stage in named.recipe.variants[named.variant].stages
+                  if stage.encoder in (None, where) and (stage.when is None or stage.when(hyper))]  # fmt: skip
         self._warn_of_a_fine_tuned_teacher(stages)
         plans: list[StagePlan] = []
         for stage in stages:

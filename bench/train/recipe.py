@@ -186,6 +186,8 @@ class Stage:
     asks: tuple[Asked, ...] = ()
     encoder: Literal["given", "made"] | None = None
     """A stage that is only there where the user gave an encoder, or only where the reference makes its own."""
+    when: Callable[[Any], bool] | None = None
+    """(hyper) -> whether the stage is there; always where none is set."""
 
     @property
     def name(self) -> str:

@@ -26,12 +26,13 @@ class Settings(BaseModel):
         """The budget fields by dotted name, at any depth."""
         found: dict[str, Any] = {}
         for name, value in self._fields().items():
+            left_out = type(self).model_fields[name].exclude_if
+            if left_out is not None and left_out(value):
+                continue
             if isinstance(value, Settings):
                 found |= {f"{name}.{inner}": v for inner, v in value.budget().items()}
             elif name in BUDGET_FIELDS:
-                left_out = type(self).model_fields[name].exclude_if
-                if left_out is None or not left_out(value):
-                    found[name] = value
+                found[name] = value
         return found
 
     def override(self, changes: Mapping[str, str]) -> Self:

@@ -19,11 +19,11 @@ from transformers import (
     PreTrainedModel,
 )
 
-from bench.core.errors import ModelError
+from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.train.mlm import train_masked_lm
+from bench.train.mlm import Adapting, adapted, train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
@@ -55,6 +55,8 @@ class Hyper(Settings):
 
     pretrain: Pretraining | None = None
     """Set at smoke scale only; elsewhere the encoder is given."""
+    adapt: Adapting = Field(default=Adapting(), exclude_if=lambda value: value == Adapting())
+    """Masked-LM training of a given encoder that has no head for it (ours, see D8)."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Word pieces per example; 128 in the reference GLUE runs."""
     windows: Windowing | None = unless_none()
@@ -87,8 +89,13 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, given: Checkpoint | None) -> None:
     """Refuse, before anything runs, an encoder that is neither a BERT nor fine-tuned, or does not hold all of one.
 
-    Raises: ModelError for such a one, an unknown class, and weights that do not fit the config.
+    Raises: ModelError for such a one, an unknown class, and weights that do not fit the config; SpecError where one is
+    to be adapted that is a masked LM already, or fine-tuned.
     """
+    if chosen.adapt.corpus_tokens and (given is None or given.has_lm_head or given.kinds):
+        raise SpecError("there is no encoder to adapt", where="adapt.corpus_tokens",
+                        found=given.architecture if given else "a run that makes its own",
+                        expected="a given encoder without a masked-LM head", fix="leave it at 0")  # fmt: skip
     if given is None:
         return
     found = model_class(given)
@@ -144,6 +151,17 @@ def load_checkpoint(state: State, hyper: Hyper, ctx: Context) -> State:
     return State(models)
 
 
+def adapt(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The given encoder as a masked LM of the corpus, so that students may learn words from it (ours, see D8).
+
+    Raises: TrainError where it does not learn to guess words of text that was held out.
+    """
+    found = state.model
+    assert isinstance(found, BertModel), "planned for an encoder without a head"
+    model, accuracy = adapted(found, hyper.adapt, ctx)
+    return State({"model": model}, {"masked_lm_accuracy": {split: [value] for split, value in accuracy.items()}})
+
+
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
     """A little BERT of our own, by masked LM on the corpus (smoke scale; ours, see D1)."""
     settings = hyper.pretrain
@@ -173,11 +191,19 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     model = load.BERT_HEADS[ctx.task.kind](classifier_config(found.config, ctx.task))
     load_encoder(model, state.models.get("encoder", found))
     fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
-    return State({"model": model})
+    return State({"model": model}, state.facts)
 
 
 STAGES = (
     Stage(load_checkpoint, uses=(), task_free=True, needs=None, encoder="given"),
+    Stage(
+        adapt,
+        uses=("adapt",),
+        task_free=True,
+        needs="corpus",
+        encoder="given",
+        when=lambda hyper: hyper.adapt.corpus_tokens > 0,
+    ),
     Stage(pretrain, uses=("pretrain",), task_free=True, needs="corpus", encoder="made"),
     Stage(fine_tune, uses=("max_length", "windows", "fine_tune")),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -23,12 +24,13 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from bench.core.errors import ModelError
+from bench.core.errors import ModelError, SpecError, TrainError
 from bench.data.tasks import TASKS, get_task
 from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import forward
 from bench.train.losses import masked_lm
+from bench.train.mlm import masked_accuracy
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config, load_encoder
 from papers.bert import recipe
@@ -119,16 +121,20 @@ def test_the_recipe_names_what_exists() -> None:
 
 
 @pytest.mark.parametrize(
-    ("teacher", "first", "needs"), [(GIVEN, "load_checkpoint", None), (None, "pretrain", "corpus")]
+    ("teacher", "names", "needs"),
+    [
+        (GIVEN, ["load_checkpoint", "adapt", "fine_tune"], [None, "corpus", "task"]),
+        (None, ["pretrain", "fine_tune"], ["corpus", "task"]),
+    ],
 )
-def test_stages(teacher: EncoderFacts | None, first: str, needs: str | None) -> None:
+def test_stages(teacher: EncoderFacts | None, names: list[str], needs: list[str | None]) -> None:
     where = "given" if teacher else "made"
     stages = [stage for stage in RECIPE.variants["bert"].stages if stage.encoder in (None, where)]
-    assert [stage.name for stage in stages] == [first, "fine_tune"]
-    assert [stage.task_free for stage in stages] == [True, False]
-    assert [stage.needs for stage in stages] == [needs, "task"]
+    assert [stage.name for stage in stages] == names
+    assert [stage.task_free for stage in stages] == [True] * (len(names) - 1) + [False]
+    assert [stage.needs for stage in stages] == needs
     used = {name for stage in stages for name in stage.uses}
-    assert used == set(Hyper.model_fields) - ({"pretrain"} if teacher else set())
+    assert used == set(Hyper.model_fields) - ({"pretrain"} if teacher else {"adapt"})
     assert not [stage for stage in stages if stage.asks]
 
 
@@ -292,3 +298,76 @@ def test_a_given_pooler_is_kept_beside_the_masked_lm(
     assert isinstance(state.model, BertForMaskedLM)
     pooler = state.models["encoder"].state_dict()["pooler.dense.weight"]
     assert torch.equal(pooler, whole.state_dict()["bert.pooler.dense.weight"])
+
+
+ADAPT = {
+    "corpus_tokens": 1000, "max_length": 16, "margin": 0.0, "held_out": 0.2,
+    "head": {"corpus_tokens": 100, "max_length": 16, "training": {"epochs": 1, "batch_size": 8, "lr": 3e-3}},
+    "training": {"epochs": 2, "batch_size": 8, "lr": 3e-3, "precision": "fp32"},
+}  # fmt: skip
+
+
+def test_adapting_trains_the_whole_encoder_on_text_that_is_not_held_out(context: Callable[..., Any]) -> None:
+    encoder = tiny(BertModel, seed=1)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    ctx = context()
+    settings = Hyper.model_validate({"adapt": ADAPT})
+    below = settings.adapt.model_copy(update={"margin": -1.0})  # whatever it learned: the floor is tested below
+    state = recipe.adapt(State({"model": encoder}), settings.model_copy(update={"adapt": below}), ctx)
+    assert isinstance(state.model, BertForMaskedLM)
+    after = state.model.bert.state_dict()
+    moved = [name for name, tensor in after.items() if not torch.equal(tensor, before[name])]
+    assert len(moved) == len(after), "every tensor of the encoder was trained"
+    rows = ctx.corpus(1000, 16)
+    seen = [np.unique(np.concatenate(batches.order(0))) for _, _, batches, _ in ctx.fitted]
+    assert len(seen) == 2
+    assert all(places.max() < len(rows) - int(0.2 * len(rows)) for places in seen), "the last fifth is held out"
+    assert len(seen[0]) < len(seen[1]) == len(rows) - int(0.2 * len(rows)), "the head has tokens of its own"
+    found = state.facts["masked_lm_accuracy"]
+    assert found.keys() == {"held_out", "commonest"}
+    assert 0 <= found["held_out"][0] <= 1
+    assert 0 < found["commonest"][0] < 1
+
+
+def test_an_adapted_encoder_that_knows_no_words_is_refused(context: Callable[..., Any]) -> None:
+    settings = Hyper.model_validate({"adapt": ADAPT | {"margin": 0.99}})
+    with pytest.raises(TrainError, match=r"knows too few words; found 0\.\d+ of held-out words; expected at least"):
+        recipe.adapt(State({"model": tiny(BertModel)}), settings, context())
+
+
+def test_masked_accuracy_counts_the_words_that_are_guessed(context: Callable[..., Any]) -> None:
+    """A head whose bias is far above all else says one word everywhere: it is right as often as that word is masked."""
+    model = tiny(BertForMaskedLM)
+    assert isinstance(model, BertForMaskedLM)
+    ctx = context()
+    rows = ctx.corpus(1000, 16)
+    shares = []
+    for word in range(60):
+        with torch.no_grad():
+            model.cls.predictions.bias.zero_()
+            model.cls.predictions.bias[word] = 1e4
+        shares.append(masked_accuracy(model, rows, ctx))
+    assert sum(share["held_out"] for share in shares) == pytest.approx(1.0)
+    assert {share["commonest"] for share in shares} == {max(share["held_out"] for share in shares)}
+
+
+def test_the_adapting_stage_is_there_where_it_is_asked_for_and_old_settings_are_what_they_were() -> None:
+    (stage,) = [stage for stage in recipe.STAGES if stage.name == "adapt"]
+    assert stage.when is not None
+    plain, asked = Hyper.model_validate({}), Hyper.model_validate({}).override({"adapt.corpus_tokens": "5000"})
+    assert not stage.when(plain)
+    assert stage.when(asked)
+    assert "adapt" not in plain.model_dump()
+    assert "adapt.corpus_tokens" not in plain.budget()
+    assert asked.budget()["adapt.corpus_tokens"] == 5000
+
+
+@pytest.mark.parametrize("model_class", [BertForMaskedLM, BertForSequenceClassification])
+def test_what_needs_no_adapting_is_refused_in_the_plan(
+    model_class: Any, tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    given = checkpoint(tiny(model_class), tokenizer, tmp_path / "given")
+    asked = Hyper.model_validate({}).override({"adapt.corpus_tokens": "5000"})
+    for one in (given, None):
+        with pytest.raises(SpecError, match=r"no encoder to adapt.*without a masked-LM head; next: leave it at 0"):
+            recipe.check(RECIPE.variants["bert"], asked, GIVEN, one)
