@@ -33,7 +33,9 @@ Results = Annotated[str | None, typer.Option("--results", help="Where records ar
 Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Start no run that would end later; the same command goes on.")
 ]
-Workers = Annotated[int, typer.Option("--workers", help="Processes that make runs at the same time; 1 by default.")]
+Workers = Annotated[
+    str, typer.Option("--workers", help="Processes that make runs at the same time, or auto; 1 by default.")
+]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 

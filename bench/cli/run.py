@@ -36,16 +36,17 @@ def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
-    results: Results = None, workers: Workers = 1, minutes: Minutes = None, again: Again = False, as_json: Json = False,
+    results: Results = None, workers: Workers = "1", minutes: Minutes = None, again: Again = False,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
-    _check_workers(workers, again)
+    count = _workers(workers, again)
     deadline = _deadline(minutes, again)
     plans = make_plans(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
     )  # fmt: skip
-    records = _made(plans, workers, again, deadline)
+    records = _made(plans, count, again, deadline)
     if as_json:
         say_json([record.model_dump(mode="json") for record in records])
     else:
@@ -58,20 +59,35 @@ def command(
         raise typer.Exit(1)
 
 
-def _check_workers(workers: int, again: bool) -> None:
-    """Raises SpecError for a number of workers that cannot work; says so where they are more than the cores."""
+def _workers(asked: str, again: bool) -> int:
+    """How many workers are asked for; `auto` measures what suits the cores, and says it.
+
+    Raises SpecError for a number that cannot work; says so where they are more than the cores.
+    """
     from bench.core.environment import cores
 
-    if workers < 1:
-        raise SpecError("no worker is left to make the runs", where="--workers", found=workers, expected="1 or more")
-    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise SpecError("processes that train together cannot have workers", where="--workers", found=workers,
+    trains_together = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if asked == "auto":
+        if again or trains_together:
+            return 1
+        from bench.run.cores import best_workers
+
+        count, gain = best_workers()
+        complain(f"workers: {count}; {cores()} cores do {gain:.1f} times as much apart as together")
+        return count
+    if not (asked.isdecimal() and int(asked) > 0):
+        raise SpecError("that many workers make no runs", where="--workers", found=asked,
+                        expected="1 or more, or auto")  # fmt: skip
+    count = int(asked)
+    if count > 1 and trains_together:
+        raise SpecError("processes that train together cannot have workers", where="--workers", found=asked,
                         fix="leave out accelerate launch, or --workers")  # fmt: skip
-    if again and workers > 1:
-        raise SpecError("--again takes one process", where="--workers", found=workers, expected="1",
+    if again and count > 1:
+        raise SpecError("--again takes one process", where="--workers", found=asked, expected="1",
                         fix="leave out --workers")  # fmt: skip
-    if workers > cores():
-        complain(f"warning: {workers} workers share {cores()} cores; next: --workers {cores()} is likely faster")
+    if count > cores():
+        complain(f"warning: {count} workers share {cores()} cores; next: --workers {cores()} is likely faster")
+    return count
 
 
 def _deadline(minutes: float | None, again: bool) -> Any:
