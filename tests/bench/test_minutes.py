@@ -8,6 +8,7 @@ from typing import Any
 
 import commands
 import pytest
+import words
 
 from bench.cli import main as cli
 from bench.core import store
@@ -15,7 +16,7 @@ from bench.core.errors import SpecError
 from bench.run import deadline, forecast
 from bench.run.deadline import Deadline
 
-folder = commands.folder  # a fixture
+folder, tokenizer = commands.folder, words.tokenizer  # fixtures
 
 PROFILE = """
     scale = "smoke"

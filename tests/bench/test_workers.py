@@ -18,6 +18,7 @@ from typing import Any
 import commands
 import psutil
 import pytest
+import words
 
 from bench.cli import main as cli
 from bench.core import store
@@ -26,7 +27,7 @@ from bench.core.record import Record
 from bench.run import leases, watch, workers
 from bench.train.progress import told
 
-folder = commands.folder  # a fixture
+folder, tokenizer = commands.folder, words.tokenizer  # fixtures
 
 ROOT = Path(__file__).resolve().parents[2]
 PAPERS = ("bert", "distilbert")

@@ -1,4 +1,4 @@
-"""What several tests of the bench share."""
+"""A tokenizer of few words, a fixture of several tests of the bench."""
 
 from __future__ import annotations
 
