@@ -53,8 +53,10 @@ class Adapting(Settings):
     """Share of the sequences, the last ones, that are not trained on: the accuracy is taken on them."""
     margin: float = Field(default=0.1, ge=0, lt=1)
     """By how much the accuracy must be better than that of the commonest word."""
-    head: HeadTraining = HEADS["small"]
-    """The head is trained first, on the first of those tokens, while the encoder stays as it is."""
+    head_tokens: int = Field(default=200_000, ge=100)
+    """The head is trained first, on so many of those tokens, while the encoder stays as it is."""
+    head: Training = HEADS["small"].training
+    """How the head is trained."""
     training: Training = Training(epochs=1, batch_size=32, batch_tokens=1024, lr=3e-4, warmup=0.05)
     """How the whole is trained then."""
 
@@ -71,8 +73,8 @@ def adapted(encoder: PreTrainedModel, settings: Adapting, ctx: Context) -> tuple
         raise TrainError("the corpus is too short to hold text out", found=f"{len(corpus)} sequences",
                          expected="2 or more", fix="raise adapt.corpus_tokens, or give more text")  # fmt: skip
     rows = corpus.between(0, len(corpus) - held)
-    few = int(np.searchsorted(rows.offsets, settings.head.corpus_tokens, side="right"))
-    model = with_lm_head(encoder, settings.head, ctx, rows.between(0, min(max(1, few - 1), len(rows))))
+    few = int(np.searchsorted(rows.offsets, settings.head_tokens, side="right")) - 1
+    model = headed(encoder, rows.between(0, max(1, few)), settings.head, ctx)
     model.requires_grad_(True)
     train_masked_lm(model, rows, settings.training, ctx)
     found = masked_accuracy(model, corpus.between(len(corpus) - held, len(corpus)), ctx)
@@ -117,15 +119,18 @@ def train_masked_lm(model: nn.Module, corpus: Encoded, training: Training, ctx: 
     return ctx.fit(model, loss, ctx.batches(corpus, training, masked), training)
 
 
-def with_lm_head(
-    encoder: PreTrainedModel, settings: HeadTraining, ctx: Context, rows: Encoded | None = None
-) -> BertForMaskedLM:
-    """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus, or on `rows`.
+def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
+    """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus."""
+    if isinstance(encoder, BertForMaskedLM):
+        return encoder
+    return headed(encoder, ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training, ctx)
+
+
+def headed(encoder: PreTrainedModel, rows: Encoded, training: Training, ctx: Context) -> BertForMaskedLM:
+    """The encoder under a new masked-LM head that is trained on the rows.
 
     Only the transform, its LayerNorm and the output bias are trained, on masked positions, with BERT's masking.
     """
-    if isinstance(encoder, BertForMaskedLM):
-        return encoder
     config = encoder.config
     assert isinstance(config, BertConfig), f"no masked-LM head is known for {type(encoder).__name__}"
     model = BertForMaskedLM(config)
@@ -134,13 +139,11 @@ def with_lm_head(
     )
     model.bert.requires_grad_(False)
     frozen = Frozen(moved(model.bert, ctx.device))
-    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length) if rows is None else rows
     # Of the model's vocabulary, which may be larger than the tokenizer's.
     masked = Masking(ctx.vocabulary.mask, config.vocab_size, ctx.vocabulary.special)
-    batches = ctx.batches(corpus, settings.training, masked)
 
     def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"mlm": masked_lm(frozen(batch).logits, batch, head)}
 
-    ctx.fit(model.cls, loss, batches, settings.training)
+    ctx.fit(model.cls, loss, ctx.batches(rows, training, masked), training)
     return model

@@ -302,7 +302,7 @@ def test_a_given_pooler_is_kept_beside_the_masked_lm(
 
 ADAPT = {
     "corpus_tokens": 1000, "max_length": 16, "margin": 0.0, "held_out": 0.2,
-    "head": {"corpus_tokens": 100, "max_length": 16, "training": {"epochs": 1, "batch_size": 8, "lr": 3e-3}},
+    "head_tokens": 100, "head": {"epochs": 1, "batch_size": 8, "lr": 3e-3},
     "training": {"epochs": 2, "batch_size": 8, "lr": 3e-3, "precision": "fp32"},
 }  # fmt: skip
 
