@@ -52,7 +52,7 @@ def command(
     else:
         say_table([_line(record) for record in records])
     if deadline and deadline.left:
-        complain(f"{len(deadline.left)} runs are left: no time; next: the same command goes on")
+        complain(f"no time for {len(deadline.left)} of the runs; next: the same command goes on")
     failed = [record for record in records if record.status == "failed"]
     if failed:
         complain(f"{len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}")
@@ -115,7 +115,7 @@ def _made(plans: list[Any], workers: int, again: bool, deadline: Any) -> list[An
     try:
         for number, plan in enumerate(plans, 1):
             if len(plans) > 1:
-                complain(f"part {number} of {len(plans)}: {plan.request.says or f'{len(plan.jobs)} runs'}")
+                complain(f"part {number} of {len(plans)}" + (f": {plan.request.says}" if plan.request.says else ""))
             if workers == 1:
                 with stoppable():
                     records = execute.run(plan, again, deadline)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ class Deadline:
         self.left: set[str] = set()
         """Hashes of the jobs for which there was no time."""
         self.made = 0
+        """Runs that were made, failed ones among them."""
 
     def plan(self, plan: Plan) -> None:
         """Learn what a plan's stages and runs cost."""
@@ -53,7 +55,6 @@ class Deadline:
 
     def took(self, expected: float, seconds: float) -> None:
         """Work that was expected to take so long took so long."""
-        self.made += 1
         self._expected, self._took = self._expected + expected, self._took + seconds
 
     def leave(self, jobs: Iterable[Job]) -> None:
@@ -66,8 +67,9 @@ class Deadline:
     def check(self) -> None:
         """Raises SpecError where there was time for no run at all."""
         if self.left and not self.made:
+            least = math.ceil(self._least / 6) / 10
             raise SpecError("there is no time for any run", where="--minutes", found=f"{self.minutes:g}",
-                            expected=f"at least {self._least / 60:.1f} for the shortest of {len(self.left)}",
+                            expected=f"at least {least:g} for the shortest of {len(self.left)}",
                             fix="give more, or a smaller --limit")  # fmt: skip
 
     @property

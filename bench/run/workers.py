@@ -241,12 +241,14 @@ class Pool:
         elif "record" in answer:
             self.records[key] = record = Record.model_validate(answer["record"])
             state = record.status
-            if self._deadline:
-                self._deadline.took(child.expected, time.monotonic() - child.began)
             if key in self._scheduler.taken:
                 self._scheduler.done(key) if state == "ok" else self._failed(key)
         else:
             self._scheduler.done(key)
+        if self._deadline:
+            self._deadline.made += "record" in answer
+            if state == "ok":
+                self._deadline.took(child.expected, time.monotonic() - child.began)
         self._watch.ends(child.number, self._name(key), state, len(self.records))
 
     def _failed(self, key: str) -> None:

@@ -71,11 +71,11 @@ def test_runs_for_which_there_is_no_time_are_left_and_made_by_the_same_command(
     assert made(folder) == ["bert"]
     told = capsys.readouterr().err
     assert "part 1 of 2: the reference" in told
-    assert "part 2 of 2: 2 runs" in told
-    assert "1 runs are left: no time; next: the same command goes on" in told
+    assert "bench: part 2 of 2\n" in told
+    assert "no time for 1 of the runs; next: the same command goes on" in told
     assert here(monkeypatch, folder, "--minutes", "60", "--workers", str(workers)) == 0
     assert made(folder) == ["bert", "distilbert"]
-    assert "left" not in capsys.readouterr().err
+    assert "no time" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("workers", [1, 2])
