@@ -26,14 +26,11 @@ from bench.train.checkpoint import Checkpointer, Position
 from bench.train.engine import Engine
 from bench.train.feed import Fed, feed
 from bench.train.meter import Meter, every
+from bench.train.optimizer import Groups, made
 from bench.train.precision import choose
 from bench.train.progress import Advance, Progress, silent
 from bench.train.settings import Group, Training
 from bench.train.step import Job, Loss, Rates
-
-_Groups = dict[nn.Parameter, Group]
-"""The group of each parameter that has one; by identity, as parameters hash."""
-
 
 @dataclass(frozen=True, slots=True)
 class FitLog:
@@ -81,11 +78,11 @@ def fit(
 
 def _fit(
     model: nn.Module, loss: Loss, batches: Batches, training: Training, accelerator: Accelerator,
-    of: _Groups, checkpointer: Checkpointer | None, progress: Progress,
+    of: Groups, checkpointer: Checkpointer | None, progress: Progress,
 ) -> FitLog:  # fmt: skip
     device, name = accelerator.device, engine.choose(training, accelerator.device, processes=accelerator.num_processes)
     _same_start(model, accelerator)
-    optimizer = _adamw(model, training, device, of)
+    optimizer = made(model, training, device, of)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
     batches = batches.of_few_shapes() if name == "graph" else batches
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
@@ -113,9 +110,9 @@ def peak_bytes(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def _assigned(model: nn.Module, groups: Sequence[Group]) -> _Groups:
+def _assigned(model: nn.Module, groups: Sequence[Group]) -> Groups:
     """The first group that matches each parameter. Raises TrainError for a group that is left without any."""
-    of: _Groups = {}
+    of: Groups = {}
     names = [name for name, _ in model.named_parameters()]
     for name, parameter in model.named_parameters():
         found = next((group for group in groups if fnmatchcase(name, group.match)), None)
@@ -141,25 +138,6 @@ def _frozen(parameters: list[nn.Parameter]) -> Iterator[None]:
     finally:
         for parameter in needed:
             parameter.requires_grad_(True)
-
-
-def _adamw(model: nn.Module, training: Training, device: torch.device, of: _Groups) -> torch.optim.AdamW:
-    """Fused AdamW; vectors (biases, LayerNorms) are not decayed. `rate` of its groups is the share of the schedule."""
-    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
-    for parameter in model.parameters():
-        if parameter.requires_grad:
-            group = of.get(parameter)
-            decay = training.weight_decay if group is None or group.weight_decay is None else group.weight_decay
-            key = (1.0 if group is None else group.rate, decay if parameter.ndim >= 2 else 0.0)
-            parts.setdefault(key, []).append(parameter)
-    if not parts:
-        raise TrainError("there is nothing to train", found="every parameter is frozen",
-                         fix="give a group a rate above 0")  # fmt: skip
-    return torch.optim.AdamW(
-        [{"params": part, "rate": rate, "weight_decay": decay} for (rate, decay), part in parts.items()],
-        lr=training.lr, betas=training.betas, eps=training.eps, fused=device.type in ("cpu", "cuda"),
-        capturable=device.type == "cuda",
-    )  # fmt: skip
 
 
 def _train(
