@@ -32,6 +32,7 @@ from bench.train.progress import Advance, Progress, silent
 from bench.train.settings import Group, Training
 from bench.train.step import Job, Loss, Rates
 
+
 @dataclass(frozen=True, slots=True)
 class FitLog:
     """What a training stage did; losses are those of the first and the last optimiser step."""

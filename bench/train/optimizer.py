@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import torch
 from torch import nn
 
@@ -12,20 +15,43 @@ Groups = dict[nn.Parameter, Group]
 """The group of each parameter that has one; by identity, as parameters hash."""
 
 
-def made(model: nn.Module, training: Training, device: torch.device, of: Groups) -> torch.optim.AdamW:
-    """Fused AdamW; vectors (biases, LayerNorms) are not decayed. `rate` of its groups is the share of the schedule."""
-    parts: dict[tuple[float, float], list[nn.Parameter]] = {}
+def made(model: nn.Module, training: Training, device: torch.device, of: Groups) -> torch.optim.Optimizer:
+    """The optimiser that was asked for; `rate` of its groups is the share of the schedule.
+
+    Vectors (biases, normalisations) are not decayed. Raises TrainError where nothing is left to train.
+    """
+    parts: dict[tuple[float, bool, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
             group = of.get(parameter)
             decay = training.weight_decay if group is None or group.weight_decay is None else group.weight_decay
-            key = (1.0 if group is None else group.rate, decay if parameter.ndim >= 2 else 0.0)
+            matrix = parameter.ndim >= 2
+            key = (1.0 if group is None else group.rate, matrix, decay if matrix else 0.0)
             parts.setdefault(key, []).append(parameter)
     if not parts:
         raise TrainError("there is nothing to train", found="every parameter is frozen",
                          fix="give a group a rate above 0")  # fmt: skip
+    if training.optimizer == "lamb":
+        return _lamb(parts, training)
     return torch.optim.AdamW(
-        [{"params": part, "rate": rate, "weight_decay": decay} for (rate, decay), part in parts.items()],
+        [{"params": part, "rate": rate, "weight_decay": decay} for (rate, _, decay), part in parts.items()],
         lr=training.lr, betas=training.betas, eps=training.eps, fused=device.type in ("cpu", "cuda"),
         capturable=device.type == "cuda",
     )  # fmt: skip
+
+
+def _lamb(parts: Mapping[tuple[float, bool, float], list[nn.Parameter]], training: Training) -> torch.optim.Optimizer:
+    """LAMB as BERT's authors use it: vectors take plain Adam steps, moments are not corrected for their start.
+
+    Source: You et al. 2020, arXiv 1904.00962v5, algorithm 2, and the optimiser in MobileBERT's released code.
+    """
+    from pytorch_optimizer.optimizer.lamb import Lamb  # takes a second to import, and few trainings need it
+
+    groups = [{"params": part, "rate": rate, "weight_decay": decay, "adam": not matrix}
+              for (rate, matrix, decay), part in parts.items()]  # fmt: skip
+    # In this library `weight_decouple` decays outside of the scaled step, and without `adam_debias` the first moment is
+    # corrected after all.
+    optimizer = Lamb(groups, lr=training.lr, betas=training.betas, eps=training.eps, weight_decouple=False,
+                     adam_debias=True)  # fmt: skip
+    optimizer.clamp = math.inf  # the library holds the norm of a weight at 10 or less, the paper and its users do not
+    return optimizer

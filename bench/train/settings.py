@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
@@ -208,16 +209,18 @@ class Training(Settings):
     """Batches per optimiser step."""
     lr: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
+    optimizer: Literal["adamw", "lamb"] = Field(default="adamw", exclude_if=lambda value: value == "adamw")
+    """LAMB (arXiv 1904.00962v5) scales the step of each weight matrix by the matrix's norm, for large batches."""
     betas: tuple[Rate, Rate] = (0.9, 0.999)
-    """AdamW's decay rates of the two moments."""
+    """The optimiser's decay rates of the two moments."""
     eps: float = Field(default=1e-8, gt=0)
-    """AdamW's epsilon."""
+    """The optimiser's epsilon."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Decoupled decay of weight matrices; biases and LayerNorms are not decayed."""
     warmup: float = Field(default=0.1, ge=0, lt=1)
     """Share of the optimiser steps over which the learning rate rises linearly."""
-    schedule: Literal["linear", "constant"] = "linear"
-    """What follows warm-up: linear decay to zero, or the peak kept."""
+    schedule: Literal["linear", "constant", "root"] = "linear"
+    """What follows warm-up: linear decay to zero, the peak kept, or a fall to nine tenths of it as a square root."""
     clip: float | None = Field(default=1.0, gt=0)
     """Largest norm of the whole gradient; None does not clip."""
     clip_each: bool | None = unless_none()
@@ -235,6 +238,8 @@ class Training(Settings):
             return self.lr * (step + 1) / (rise + 1)
         if self.schedule == "constant":
             return self.lr
+        if self.schedule == "root":
+            return self.lr * (0.9 + 0.1 * math.sqrt(max(0, steps - step) / steps))
         return self.lr * max(0.0, (steps - step) / max(1, steps - rise))
 
 

@@ -147,7 +147,7 @@ def test_settings_are_frozen_and_strict_about_names() -> None:
 
 def test_names_are_the_settable_fields() -> None:
     names = Outer().names()
-    assert len(names) == len(set(names)) == 2 + 13 + 2
+    assert len(names) == len(set(names)) == 2 + 14 + 2
     for name in names:
         if name != "second":
             value: Any = Outer()
@@ -155,7 +155,7 @@ def test_names_are_the_settable_fields() -> None:
                 value = getattr(value, part)
             assert not isinstance(value, Settings)
     filled = Outer.model_validate({"second": {}})
-    assert len(filled.names()) == 15 + 15 + 1 and "second.training.lr" in filled.names()
+    assert len(filled.names()) == 16 + 16 + 1 and "second.training.lr" in filled.names()
 
 
 def test_changes_by_value_are_checked_as_texts_are() -> None:
