@@ -11,6 +11,7 @@ import functools
 from collections.abc import Mapping
 
 from bench.models.shape import Shape
+from papers.mobilebert.heads import MobileBertClassifier
 from papers.mobilebert.student import (
     GELU,
     LAYER_NORM,
@@ -20,7 +21,6 @@ from papers.mobilebert.student import (
     TEACHER,
     TINY,
     Architecture,
-    MobileBertClassifier,
     flops,
 )
 

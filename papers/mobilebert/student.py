@@ -1,4 +1,4 @@
-"""MobileBERT and its teacher as one configurable encoder with a classifier on top.
+"""MobileBERT and its teacher as one configurable encoder.
 
 A stream of 512 runs through all layers; each layer narrows it, attends, passes feed-forward networks and widens the
 result again. Source: Sun et al. 2020, arXiv 2004.02984v2, section 3 and Table 1; where the released configs differ from
@@ -14,7 +14,6 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bench.core.errors import ModelError
 
@@ -253,37 +252,6 @@ class MobileBert(nn.Module):
         for layer in self.layers:
             states.append(layer(states[-1], mask))
         return tuple(states)
-
-
-class MobileBertClassifier(nn.Module):
-    """The encoder with a linear classifier on its first token.
-
-    Shapes: ids, mask and types [B, L] -> logits [B, C].
-    """
-
-    def __init__(self, config: Architecture):
-        super().__init__()
-        self.config = config
-        self.encoder = MobileBert(config)
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
-        self.dropout = nn.Dropout(config.classifier_dropout)
-        self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        for head in filter(None, (self.pooler, self.classifier)):
-            initialise(head)
-
-    def forward(
-        self,
-        input_ids: Tensor,
-        attention_mask: Tensor | None = None,
-        token_type_ids: Tensor | None = None,
-        output_hidden_states: bool = False,
-    ) -> SequenceClassifierOutput:
-        states = self.encoder(input_ids, attention_mask, token_type_ids)
-        pooled = states[-1][:, 0]
-        if self.pooler is not None:
-            pooled = torch.tanh(self.pooler(pooled))
-        logits = self.classifier(self.dropout(pooled))
-        return SequenceClassifierOutput(logits=logits, hidden_states=states if output_hidden_states else None)
 
 
 @torch.no_grad()

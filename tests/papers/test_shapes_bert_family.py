@@ -24,8 +24,9 @@ from bench.models.shape import Shape
 from papers.bert.shapes import SHAPES as BERT
 from papers.distilbert.shapes import SHAPES as DISTILBERT
 from papers.mobilebert import student
+from papers.mobilebert.heads import MobileBertClassifier
 from papers.mobilebert.shapes import SHAPES as MOBILEBERT
-from papers.mobilebert.student import Architecture, MobileBertClassifier, NoNorm
+from papers.mobilebert.student import Architecture, NoNorm
 from papers.tinybert.shapes import SHAPES as TINYBERT
 
 FAMILIES = (BERT, DISTILBERT, TINYBERT, MOBILEBERT)
