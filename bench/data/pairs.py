@@ -74,7 +74,8 @@ def sentence_pairs(
 
     Sentences are gathered up to a target length, which with probability `short` is drawn between 2 and the largest;
     a random prefix of them is A. B is the rest, or with probability `random_next` (and always where A took all) a run
-    of another document; what B then leaves unused is taken up again. Documents come in a fixed random order.
+    of another document; what B then leaves unused is taken up again. Documents come in a fixed random order. The label
+    of a pair is 0 where B follows A, 1 where it is of another document.
     Source: Devlin et al. 2019 (arXiv 1810.04805v2), appendix A.2, and BERT's data script.
     Raises DataError where there are not two documents with text.
     """
@@ -83,23 +84,24 @@ def sentence_pairs(
                         expected="2 or more",
                         fix="separate documents by blank lines, or give a larger corpus")  # fmt: skip
     rng = np.random.default_rng(seed)
-    tokens, segments, ends = array("i"), array("B"), array("q", [0])
+    tokens, segments, ends, labels = array("i"), array("B"), array("q", [0]), array("q")
     drawn = (pair for number in rng.permutation(len(documents))
              for pair in _of_document(documents, int(number), rng, max_length - 3, short, random_next))  # fmt: skip
-    for a, b in drawn:
+    for a, b, label in drawn:
         _cut(a, b, max_length - 3, rng)
         tokens.extend([cls, *a, sep, *b, sep])
         segments.extend([0] * (len(a) + 2) + [1] * (len(b) + 1))
         ends.append(len(tokens))
+        labels.append(label)
         if len(tokens) >= max_tokens:
             break
     return Encoded(np.frombuffer(tokens, np.int32), np.frombuffer(segments, np.uint8), np.frombuffer(ends, np.int64),
-                   np.empty(0), np.arange(len(ends) - 1))  # fmt: skip
+                   np.frombuffer(labels, np.int64), np.arange(len(ends) - 1))  # fmt: skip
 
 
 def _of_document(
     documents: Documents, number: int, rng: np.random.Generator, longest: int, short: float, random_next: float
-) -> Iterator[tuple[list[int], list[int]]]:
+) -> Iterator[tuple[list[int], list[int], int]]:
     count, at, chunk = documents.sentences(number), 0, []
     target = _target(rng, longest, short)
     while at < count:
@@ -109,12 +111,13 @@ def _of_document(
             continue
         split = 1 if len(chunk) == 1 else int(rng.integers(1, len(chunk)))
         a = [token for sentence in chunk[:split] for token in sentence]
-        if len(chunk) == 1 or rng.random() < random_next:
+        elsewhere = len(chunk) == 1 or rng.random() < random_next
+        if elsewhere:
             b = _elsewhere(documents, number, rng, target - len(a))
             at -= len(chunk) - split
         else:
             b = [token for sentence in chunk[split:] for token in sentence]
-        yield a, b
+        yield a, b, int(elsewhere)
         chunk, target = [], _target(rng, longest, short)
 
 

@@ -232,7 +232,7 @@ class Planner:
         if spec in self._jobs:
             return self._jobs[spec]
         base = self.job(tuple(below), task, seed) if below else self._main(recipe.base, task, seed)
-        teachers = tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
+        teachers = self._teachers(recipe, variant, task, seed)
         facts = None if below else self.facts  # of a stack's lower model nothing is known before it is made
         hyper, overrides = self._settings(recipe, variant, task, facts, base if below else None)
         engine.check(hyper)
@@ -253,6 +253,11 @@ class Planner:
         check_teacher(job, self.facts)
         self._jobs[spec] = job
         return job
+
+    def _teachers(self, recipe: Recipe, variant: Variant, task: Task, seed: int) -> tuple[Job, ...]:
+        if variant.taught_by:
+            return (self.job((Named(recipe, variant.taught_by),), task, seed),)
+        return tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
 
     def _main(self, name: str | None, task: Task, seed: int) -> Job | None:
         """The job of a paper's main model, None for no name."""

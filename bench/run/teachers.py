@@ -17,9 +17,11 @@ if TYPE_CHECKING:
 
 
 def made_facts(*references: Job | None) -> EncoderFacts | None:
-    """What is known of the encoder that the first of these runs makes itself; None where it makes none."""
+    """What is known of the encoder that the first of these runs goes back to, where a recipe makes it; else None."""
     for job in references:
-        if job is not None and job.reference is None:
+        while job is not None and job.reference is not None:
+            job = job.reference
+        if job is not None:
             found = job.recipe.makes(job.hyper) if job.recipe.makes else None
             return found and replace(found, vocabulary=len(job.inputs.tokenizer(job.tokenizer_folder)))
     return None
@@ -33,7 +35,7 @@ def check_teacher(job: Job, given: EncoderFacts | None) -> None:
     """
     if job.encoder is not None and job.encoder.kinds:
         check_fine_tuned(job.encoder, job.task)
-    facts = given or made_facts(job, job.reference)
+    facts = given or made_facts(job)
     if job.released is not None:
         config = job.released.config
         positions, types = config.max_position_embeddings, getattr(config, "type_vocab_size", None)

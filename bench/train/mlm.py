@@ -119,10 +119,11 @@ def train_masked_lm(model: nn.Module, corpus: Encoded, training: Training, ctx: 
     return ctx.fit(model, loss, ctx.batches(corpus, training, masked), training)
 
 
-def with_lm_head(encoder: PreTrainedModel, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
+def with_lm_head(encoder: nn.Module, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
     """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus."""
     if isinstance(encoder, BertForMaskedLM):
         return encoder
+    assert isinstance(encoder, PreTrainedModel), f"no masked-LM head is known for {type(encoder).__name__}"
     return headed(encoder, ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training, ctx)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import ModelError
 from bench.data.batches import Batches, Encoded, Transform, Vocabulary
@@ -144,8 +144,8 @@ class Context(Protocol):
         """The finished model that the run starts from: the fine-tuned reference, or the one before it in a stack."""
         ...
 
-    def teacher(self) -> PreTrainedModel:
-        """The pre-trained teacher: the user's encoder, or the one that the reference's recipe made."""
+    def teacher(self) -> nn.Module:
+        """The pre-trained teacher: the user's encoder, or the one that its recipe made."""
         ...
 
     def fine_tuned_teacher(self) -> nn.Module:
@@ -205,6 +205,8 @@ class Variant:
     """Dotted settings -> values in which it differs from the paper's main model."""
     released: str = ""
     """The setting that names the checkpoint that its authors released, a hub id or folder (tier `checkpoint`)."""
+    taught_by: str = ""
+    """The variant of the same paper that it learns from, and is compared with, in place of the recipe's `teachers`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ the paper, both are here. Padding is not attended at all; the released code only
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -54,12 +55,16 @@ class Architecture:
     bottleneck that they share (the released model); or the layer's input bottleneck for all three (MobileBERT_TINY)."""
     normalization: Literal["none", "layer"] = "none"
     """NoNorm or LayerNorm (section 3.3)."""
-    hidden_act: Literal["relu", "gelu"] = "relu"
-    """Activation inside the feed-forward networks (section 3.3)."""
+    hidden_act: Literal["relu", "gelu", "gelu_tanh"] = "relu"
+    """Activation inside the feed-forward networks (section 3.3); `gelu_tanh` is the released code's GELU (D6)."""
     pooler: bool = False
     """A dense layer and tanh on the first token, as in BERT; without it the classifier reads the token as it is."""
     num_labels: int = 2
     """C."""
+    labels: tuple[str, ...] = ()
+    """Names of the outputs, where they have any."""
+    labels: tuple[str, ...] = ()
+    """Names of the outputs, where they have any."""
     hidden_dropout: float = 0.0
     """On the embeddings and where a layer widens."""
     attention_dropout: float = 0.1
@@ -68,6 +73,8 @@ class Architecture:
     """Before the classifier."""
     layer_norm_eps: float = 1e-12
     """Added to the variance in LayerNorm."""
+    initializer_range: float = 0.02
+    """Standard deviation of the weights at the start."""
 
     def __post_init__(self) -> None:
         if self.intra_bottleneck_size % self.num_attention_heads:
@@ -117,7 +124,10 @@ def norm(config: Architecture, width: int) -> nn.Module:
     return NoNorm(width) if config.normalization == "none" else nn.LayerNorm(width, config.layer_norm_eps)
 
 
-_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": functional.relu, "gelu": functional.gelu}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": functional.relu, "gelu": functional.gelu,
+    "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
+}  # fmt: skip
 
 
 class Projection(nn.Module):
@@ -165,6 +175,10 @@ class Embeddings(nn.Module):
         return self.dropout(self.norm(self.transform(words) + positions + types))
 
 
+PADDED = -1e4
+"""The score of padding where probabilities are looked at: exp of it is 0, and its difference to itself no NaN."""
+
+
 class Attention(nn.Module):
     """Multi-head attention whose keys and queries may be read from another tensor than its values.
 
@@ -181,11 +195,19 @@ class Attention(nn.Module):
         self.key = nn.Linear(matched, inside)
         self.value = nn.Linear(inside if config.attention_input == "bottleneck" else stream, inside)
 
-    def forward(self, matched: Tensor, valued: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, matched: Tensor, valued: Tensor, mask: Tensor | None, seen: list[Tensor] | None = None) -> Tensor:
+        """Into `seen`, where it is given, go the logarithms of the attention probabilities [B, A, L, L], in fp32."""
         parts = self.query(matched), self.key(matched), self.value(valued)
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
         dropout = self.dropout if self.training else 0.0
-        mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        if seen is None:
+            mixed = functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, dropout_p=dropout)
+        else:
+            scores = (query @ key.transpose(-1, -2)).float() * query.shape[-1] ** -0.5
+            if mask is not None:
+                scores = scores.masked_fill(~mask, PADDED)
+            seen.append(scores.log_softmax(-1))
+            mixed = functional.dropout(seen[-1].exp().to(value.dtype), dropout) @ value
         return mixed.transpose(1, 2).flatten(-2)
 
 
@@ -198,7 +220,7 @@ class FeedForward(nn.Module):
     def __init__(self, config: Architecture):
         super().__init__()
         self.dense = nn.Linear(config.intra_bottleneck_size, config.intermediate_size)
-        self.activation = _ACTIVATIONS[config.hidden_act]
+        self.activation = ACTIVATIONS[config.hidden_act]
         self.back = Projection(config, config.intermediate_size, config.intra_bottleneck_size)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -222,12 +244,12 @@ class Layer(nn.Module):
         self.feed_forward = nn.Sequential(*(FeedForward(config) for _ in range(config.num_feedforward_networks)))
         self.widen = Projection(config, inside, stream, config.hidden_dropout)
 
-    def forward(self, stream: Tensor, mask: Tensor | None) -> Tensor:
+    def forward(self, stream: Tensor, mask: Tensor | None, seen: list[Tensor] | None = None) -> Tensor:
         narrow = self.narrow(stream)
         # Keys and queries read what values read, but in the released model, where they share a bottleneck of their own.
         valued = narrow if self.attention_input == "bottleneck" else stream
         matched = valued if self.narrow_matched is None else self.narrow_matched(stream)
-        hidden = self.attended(self.attention(matched, valued, mask), narrow)
+        hidden = self.attended(self.attention(matched, valued, mask, seen), narrow)
         return self.widen(self.feed_forward(hidden), stream)
 
 
@@ -242,7 +264,7 @@ class MobileBert(nn.Module):
         self.config = config
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
-        self.apply(initialise)
+        initialise(self, config.initializer_range)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -253,16 +275,31 @@ class MobileBert(nn.Module):
             states.append(layer(states[-1], mask))
         return tuple(states)
 
+    def walk(
+        self, batch: Mapping[str, Tensor], upto: int, watched: Container[int] = ()
+    ) -> Iterator[tuple[Tensor, Tensor | None]]:
+        """The states [B, L, H] of the layers from 1 up to `upto`, one by one as they are made; later ones never run.
+
+        Beside a state stand the log-probabilities [B, A, L, L] of its attention where the layer is `watched`.
+        """
+        mask = batch["attention_mask"][:, None, None, :].bool()
+        state = self.embeddings(batch["input_ids"], batch.get("token_type_ids"))
+        for number, layer in enumerate(self.layers[:upto], 1):
+            seen: list[Tensor] | None = [] if number in watched else None
+            state = layer(state, mask, seen)
+            yield state, seen[0] if seen else None
+
 
 @torch.no_grad()
-def initialise(module: nn.Module) -> None:
-    """BERT's start: normal with deviation 0.02, cut off at two deviations; biases and the word of padding zero."""
-    if isinstance(module, nn.Linear | nn.Embedding):
-        nn.init.trunc_normal_(module.weight, std=0.02, a=-0.04, b=0.04)
-    if isinstance(module, nn.Linear):
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Embedding) and module.padding_idx is not None:
-        module.weight[module.padding_idx].zero_()
+def initialise(model: nn.Module, deviation: float) -> None:
+    """BERT's start: normal with that deviation, cut off at two of them; biases and the word of padding zero."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.trunc_normal_(module.weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx].zero_()
 
 
 def flops(config: Architecture, batch: int, length: int) -> int:

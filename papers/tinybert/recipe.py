@@ -78,12 +78,18 @@ def check(variant: Variant, chosen: Hyper, teacher: EncoderFacts | None, release
                              found=found, expected=expected, fix="give the teacher that taught it")  # fmt: skip
 
 
+def _pretrained(ctx: Context) -> PreTrainedModel:
+    found = ctx.teacher()
+    assert isinstance(found, PreTrainedModel), "the reference starts from an encoder of transformers"
+    return found
+
+
 def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
     """The student with random weights, in the paper's ratios to the teacher.
 
     Raises: ModelError where the teacher's layers do not divide. Source: arXiv 1909.10351v5, Table 1; D9 and D10.
     """
-    teacher = ctx.teacher().config
+    teacher = _pretrained(ctx).config
     assert isinstance(teacher, BertConfig), "the reference leaves a BERT"
     shape = hyper.student
     config = student_config(teacher, shape.every, shape.hidden, shape.ffn)
@@ -96,7 +102,7 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError when its weights do not fit its config.
     """
     assert ctx.released is not None, "planned for a released checkpoint"
-    teacher = ctx.teacher().config
+    teacher = _pretrained(ctx).config
     encoder = load.load(ctx.released, BertModel, PROJECTIONS)
     assert isinstance(teacher, BertConfig) and isinstance(encoder.config, BertConfig)
     student = _projected(encoder.config, teacher, hyper)
@@ -117,7 +123,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     """
     general = hyper.general
     pairs = ctx.sentence_pairs(general.corpus_tokens, general.max_length, general.short_probability)
-    _copy_layers(state.model, ctx.teacher(), general.losses, pairs, _clipped(general.training, hyper), ctx)
+    _copy_layers(state.model, _pretrained(ctx), general.losses, pairs, _clipped(general.training, hyper), ctx)
     return state
 
 
