@@ -169,7 +169,13 @@ def _retention(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     found = _found(ledger, claim, book)
     if isinstance(found, Missing):
         return _not_run(claim, found)
-    best, kept = next(((scores, kept) for scores in found if (kept := scores.retention())), (found[0], None))
+    beside = ledger.by_id.get(claim.reference)  # none where the claim is of whatever teacher a run has
+    alike = [scores for scores in found if beside is None or _taught_by(scores, book) <= {beside.variant}]
+    if not alike:
+        others = ", ".join(sorted(_taught_by(found[0], book)))
+        why = f"Printed beside {claim.reference}; the runs learn from {others}, beside which they are measured."
+        return _open(claim, "not comparable: another teacher", why, found[0])
+    best, kept = next(((scores, kept) for scores in alike if (kept := scores.retention())), (alike[0], None))
     if kept is None or kept.estimate is None:
         why = "No run knows a score above 0 of its own teacher on the same split; one run beside its teacher would."
         return _open(claim, "inconclusive", why, best)
@@ -179,6 +185,12 @@ def _retention(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
         return settle(ledger, claim, kept, best)
     judged = settle(ledger, claim, kept, replace(best, tier="proxy"))
     return replace(judged, why=f"{judged.why} Printed on the test server, measured on dev.")
+
+
+def _taught_by(scores: Scores, book: ScoreBook) -> set[str]:
+    """The variants that a suite's runs learn from, where their records are at hand."""
+    runs = (score.run for one in scores.scores for score in one)
+    return {teacher.variant for run in runs if (teacher := book.index.teacher(run)) is not None}
 
 
 def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:

@@ -89,6 +89,17 @@ def test_retention_needs_the_teacher_and_prefers_its_record() -> None:
     assert (judged.verdict, judged.measured) == ("reproduced", pytest.approx(97))
 
 
+def test_retention_is_beside_the_teacher_that_was_printed() -> None:
+    printed = [claim(id="toy.t", variant="bert", value=80.0), kept()]
+    verdicts = []
+    for variant in ("bert", "another"):
+        teachers = [record(0.8, seed, paper="bert", variant=variant) for seed in range(3)]
+        students = [record(0.776 + 0.0001 * seed, seed, teacher=teachers[seed].id) for seed in range(3)]
+        judged = judge([ledger(*printed)], runs_of([*teachers, *students]))
+        verdicts.append(judged[-1].verdict)
+    assert verdicts == ["reproduced", "not comparable: another teacher"] and "learn from another" in judged[-1].why
+
+
 def test_the_link_to_a_teacher_holds_its_score_on_the_first_split_only() -> None:
     found = kept(task="mnli", split="validation_mismatched")
     both = [number("accuracy", f"validation_{name}", 0.776) for name in ("matched", "mismatched")]
