@@ -1,16 +1,34 @@
-"""`bench export`: the model of a run as a folder that other tools load."""
+"""`bench export`: the model of a run as a folder that other tools load, or as a file of another runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
-from bench.cli.options import Results
+import typer
+
+from bench.cli.options import DataOption, Results
 from bench.cli.output import quiet_libraries, say
 
+Format = Annotated[
+    str, typer.Option("--format", help="safetensors, onnx or tflite; the last two are scored from the file.")
+]
 
-def command(run_id: str, folder: str, results: Results = None) -> None:
+
+def command(
+    run_id: str, folder: str, results: Results = None, form: Format = "safetensors", data: DataOption = None
+) -> None:
     """Write a run's model to a folder, with a card."""
     quiet_libraries()
-    from bench.run.exports import export_run
+    where = Path(results or "results")
+    if form == "safetensors":
+        from bench.run.exports import export_run
 
-    say(str(export_run(Path(results or "results"), run_id, Path(folder))))
+        say(str(export_run(where, run_id, Path(folder))))
+        return
+    from bench.run.export_file import export_file
+
+    target, found = export_file(where, run_id, Path(folder), form, data or "hub")
+    say(str(target))
+    say(f"score {found.score:.4f} on {found.rows} dev rows (its run: {found.recorded:.4f})")
+    say(f"{1000 * found.latency_s:.2f} ms a row (PyTorch: {1000 * found.eager_s:.2f})  {found.bytes / 1e6:.1f} MB")

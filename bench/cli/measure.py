@@ -20,8 +20,8 @@ def command(
     threads: Annotated[str, typer.Option("--threads", help="Threads, for example 1,2; all cores by default.")] = "",
     backend: Annotated[
         str,
-        typer.Option("--backend", help="Of eager,compile,cudagraph,bf16,fp16,int8,onnxruntime,onnxruntime-int8, with "
-                     "commas between. Eager by default, and cudagraph on a GPU."),
+        typer.Option("--backend", help="Of eager,compile,cudagraph,bf16,fp16,int8,onnxruntime,onnxruntime-int8,tflite, "
+                     "with commas between. Eager by default, and cudagraph on a GPU."),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A short protocol, recorded as reduced.")] = False,
     until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",

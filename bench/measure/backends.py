@@ -7,7 +7,6 @@ stands in for another.
 from __future__ import annotations
 
 import copy
-import importlib.util
 import logging
 import platform
 import tempfile
@@ -20,7 +19,8 @@ from torch import Tensor, nn
 from torch.ao.nn.quantized import dynamic
 from torch.ao.quantization.qconfig import per_channel_dynamic_qconfig
 
-from bench.core.errors import DeviceError
+from bench.core.errors import DeviceError, ModelError
+from bench.models import files
 from bench.models.device import lacks_for_compile, native_bf16, native_fp16, sums_int8
 from bench.models.flops import has_default
 
@@ -34,7 +34,6 @@ WARM_CALLS = 3
 SAME = 1e-4
 """Logits of a replayed graph may be so far from eager's: both are fp32, and only the order of sums may differ."""
 
-KERNELS = "pip install -e '.[kernels]'"
 LEAVE_OUT = "leave it out of --backend"
 
 
@@ -42,7 +41,7 @@ def check(backend: str, device: torch.device) -> None:
     """Whether a backend can run on a device at all.  Raises DeviceError that names the backend, and what mends it."""
     refused = f"the backend {backend} cannot run"
     on = device.type
-    if backend in ("int8", "onnxruntime", "onnxruntime-int8") and on != "cpu":
+    if backend in ("int8", "onnxruntime", "onnxruntime-int8", "tflite") and on != "cpu":
         raise DeviceError(refused, found=f"a {on} device", expected="a CPU", fix=LEAVE_OUT)
     if backend == "cudagraph" and on != "cuda":
         raise DeviceError(refused, found=f"a {on} device", expected="a CUDA GPU", fix=LEAVE_OUT)
@@ -55,10 +54,9 @@ def check(backend: str, device: torch.device) -> None:
         lacks = lacks_for_compile(device)
         if lacks:
             raise DeviceError(refused, found=lacks[0], fix=lacks[1])
-    if backend.startswith("onnxruntime"):
-        missing = [name for name in ("onnx", "onnxruntime", "onnxscript") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise DeviceError(refused, found=f"{' and '.join(missing)} not installed", fix=KERNELS)
+    form = "onnx" if backend.startswith("onnxruntime") else backend
+    if form in files.FORMATS:
+        files.FORMATS[form].check(refused)
 
 
 def eager(model: nn.Module, batch: Batch) -> Call:
@@ -183,17 +181,6 @@ def with_int8_linears(model: nn.Module) -> nn.Module:
         )
 
 
-class _Logits(nn.Module):
-    """What is exported: the batch as positional tensors in, the logits alone out."""
-
-    def __init__(self, model: nn.Module, names: tuple[str, ...]):
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, *tensors: Tensor) -> Tensor:
-        return self.model(**dict(zip(self.names, tensors, strict=True))).logits
-
-
 def onnxruntime(model: nn.Module, batch: Batch) -> Call:
     """The model exported to ONNX for exactly this shape, run by ONNX Runtime on as many threads as torch has."""
     return _exported(model, batch, "onnxruntime")
@@ -215,7 +202,7 @@ def _exported(model: nn.Module, batch: Batch, backend: str) -> Call:
         warnings.simplefilter("ignore")
         path = Path(folder) / "model.onnx"
         try:
-            torch.onnx.export(_Logits(model, names).eval(), tuple(batch.values()), path, input_names=list(names),
+            torch.onnx.export(files.Logits(model, names).eval(), tuple(batch.values()), path, input_names=list(names),
                               verbose=False)  # fmt: skip
         except torch.onnx.errors.OnnxExporterError as error:
             raise DeviceError(
@@ -230,6 +217,21 @@ def _exported(model: nn.Module, batch: Batch, backend: str) -> Call:
     model.eval()  # the exporter leaves the mode that it found the wrapper in
     arrays = {entry.name: batch[entry.name].numpy() for entry in session.get_inputs()}
     return lambda: torch.from_numpy(session.run(None, arrays)[0])
+
+
+def tflite(model: nn.Module, batch: Batch) -> Call:
+    """The model converted to LiteRT (TFLite) for exactly this shape, on as many threads as torch has."""
+    check("tflite", _device(batch))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        try:
+            files.to_tflite(model, path, batch)
+        except ModelError as error:
+            raise DeviceError("the backend tflite cannot run this model", found=str(error), fix=LEAVE_OUT) from error
+        run, _ = files.tflite_runner(path, torch.get_num_threads())
+    model.eval()
+    arrays = {name: tensor.numpy() for name, tensor in batch.items()}
+    return lambda: torch.from_numpy(run(arrays))
 
 
 def _in_8_bits(path: Path) -> Path:
@@ -256,7 +258,7 @@ def _device(batch: Batch) -> torch.device:
 
 BACKENDS: Mapping[str, Callable[[nn.Module, Batch], Call]] = {
     "eager": eager, "compile": compiled, "cudagraph": cudagraph, "bf16": bf16, "fp16": fp16, "int8": int8,
-    "onnxruntime": onnxruntime, "onnxruntime-int8": onnxruntime_int8,
+    "onnxruntime": onnxruntime, "onnxruntime-int8": onnxruntime_int8, "tflite": tflite,
 }  # fmt: skip
 
 

@@ -5,13 +5,27 @@ Only known files are copied, so nothing pickled and nothing private to the cache
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import nn
+from transformers import PreTrainedModel
+
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import whole_folder
 from bench.models import load
+
+
+@functools.singledispatch
+def as_transformers(model: nn.Module) -> PreTrainedModel | None:
+    """The same model in a class of transformers, for a class of a paper's own; None where there is none, or no need.
+
+    A paper says how by `@as_transformers.register`.
+    """
+    return None
+
 
 CONFIG = "config.json"
 CARD = "README.md"
@@ -37,8 +51,7 @@ def export_folder(
     Raises SpecError when the target is a file, a folder with anything in it, inside the model's own folder, or cannot
     be written; ModelError when the model folder has no config or no safetensors weights.
     """
-    goal = target.expanduser().resolve()
-    _check_target(goal, model_folder.resolve())
+    goal = check_target(target, model_folder)
     files = [*_files(model_folder, weights), *extra]
     try:
         with whole_folder(goal, taken="raise") as staging:
@@ -50,7 +63,9 @@ def export_folder(
                         expected="a new folder on a disk with room", fix="give another folder") from error  # fmt: skip
 
 
-def _check_target(goal: Path, model_folder: Path) -> None:
+def check_target(target: Path, model_folder: Path) -> Path:
+    """Where an export goes. Raises SpecError for a file, a folder that is not empty, and one inside the model's own."""
+    goal, model_folder = target.expanduser().resolve(), model_folder.resolve()
     if goal.exists() and not goal.is_dir():
         raise SpecError("the export target is a file", where=goal, expected="a new or empty folder",
                         fix="give another folder")  # fmt: skip
@@ -60,6 +75,7 @@ def _check_target(goal: Path, model_folder: Path) -> None:
     if goal.is_relative_to(model_folder):
         raise SpecError("the export target is inside the model's own folder", where=goal,
                         expected=f"a folder outside {model_folder}", fix="give another folder")  # fmt: skip
+    return goal
 
 
 def _files(folder: Path, weights: bool) -> list[Path]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,9 @@ from bench.core.files import file_sha256
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import get_task
-from bench.models.export import export_folder
+from bench.models import load
+from bench.models.export import as_transformers, export_folder
+from bench.run import recipes
 from bench.run.cache import Cache, home
 from bench.run.stack import JOINT
 from bench.train.recipe import Recipe
@@ -26,24 +29,42 @@ log = logging.getLogger(__name__)
 
 
 def export_run(results: Path, run_id: str, target: Path) -> Path:
-    """Write the model of a record to a new folder.
+    """Write the model of a record to a new folder, in the class that transformers has for it where there is one.
 
     Raises RecordError when no ok record has that id, or its weights are no longer in this machine's cache.
     """
+    record = find_record(results, run_id)
+    cache = Cache(home())
+    folder = model_folder(cache, record)
+    further = [_find(cache, one, "further", "*") for one in record.artefacts[1:] if not (folder / one.name).is_file()]
+    recipe: Recipe = registry.load_recipe(record.spec.paper)
+    smaller = bool(recipe.further) and bool(further)
+    recipes.usable()  # a paper's own classes are known once its recipe is imported
+    theirs = None if smaller else as_transformers(load.load_saved(folder))
+    if theirs is None:
+        export_folder(folder, target, card(record, folder, further), further, weights=not smaller)
+        return target
+    with tempfile.TemporaryDirectory() as name:
+        other = Path(name) / "model"
+        load.save(theirs, other, load.tokenizer(folder))
+        export_folder(other, target, card(record, other, further))
+    return target
+
+
+def find_record(results: Path, run_id: str) -> Record:
+    """The ok record of that id, which has a model. Raises RecordError where there is none."""
     records = [r for r in store.read_records(results, RECORD_SCALES) if r.id == run_id]
     if not records:
         raise RecordError("no record has this id", where=results, found=run_id, fix="see the file names under results/")
     record = records[0]
     if record.status != "ok" or not record.artefacts:
         raise RecordError("the run has no model", where=run_id, found=record.reason or record.status)
-    cache = Cache(home())
-    first, *others = record.artefacts
-    folder = _find(cache, first, "stages", "*/*/models/model", lambda file: _whole(file.parents[2])).parent
-    further = [_find(cache, one, "further", "*") for one in others if not (folder / one.name).is_file()]
-    recipe: Recipe = registry.load_recipe(record.spec.paper)
-    smaller = bool(recipe.further) and bool(further)
-    export_folder(folder, target, card(record, folder, further), further, weights=not smaller)
-    return target
+    return record
+
+
+def model_folder(cache: Cache, record: Record) -> Path:
+    """Where the model of a record lies whole, with its config and tokenizer. Raises RecordError where it does not."""
+    return _find(cache, record.artefacts[0], "stages", "*/*/models/model", lambda file: _whole(file.parents[2])).parent
 
 
 def has_model(cache: Cache, key: str, record: Record, whole: bool = False) -> bool:

@@ -21,6 +21,7 @@ from transformers import (
 
 from bench.core.errors import ModelError
 from bench.models import load
+from bench.models.export import as_transformers
 from bench.models.load import Checkpoint
 from papers.mobilebert import heads
 from papers.mobilebert.student import Architecture
@@ -144,6 +145,14 @@ def to_transformers(model: heads.MobileBertEncoder) -> PreTrainedModel:
     assert not left and all(name.startswith("cls.predictions.decoder.") for name in missing), (missing, left)
     found.tie_weights()
     return found
+
+
+@as_transformers.register
+def _(model: heads.MobileBertEncoder) -> PreTrainedModel | None:
+    try:
+        return to_transformers(model)
+    except ModelError:  # a layout that transformers does not have stays in our class
+        return None
 
 
 def _turned(name: str, tensor: Tensor) -> Tensor:

@@ -16,7 +16,16 @@ from safetensors.torch import save
 from tokenizers import Tokenizer, decoders, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from torch import Tensor
-from transformers import BertConfig, BertForPreTraining, BertModel, DistilBertConfig, DistilBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForPreTraining,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    MobileBertConfig,
+    MobileBertForPreTraining,
+    PreTrainedConfig,
+)
 
 from rehearsal.hub import Repository
 from rehearsal.rows import NAMES, OTHERS, SIGNS
@@ -170,14 +179,22 @@ def tinybert(name: str, pickled: bool = False) -> Repository:
 
 
 def mobilebert() -> Repository:
-    """No recipe reads it yet: a config of another kind beside weights."""
-    content = {"model_type": "mobilebert", "architectures": ["MobileBertForPreTraining"]}
-    files = {"config.json": json.dumps(content).encode(), "model.safetensors": save({"w": torch.zeros(2)})}
-    return Repository("model", MOBILEBERT, SOME, files | words_of(False))
+    """The student that MobileBERT's authors released, with its pre-training heads; its weights say nothing."""
+    words = vocabulary(False)
+    config = MobileBertConfig(
+        vocab_size=len(words), embedding_size=HIDDEN // 4, hidden_size=HIDDEN, intra_bottleneck_size=HIDDEN // 4,
+        num_hidden_layers=LAYERS // 4, num_attention_heads=HEADS, intermediate_size=HIDDEN,
+        max_position_embeddings=POSITIONS, classifier_activation=False,
+    )  # fmt: skip
+    config.architectures = ["MobileBertForPreTraining"]
+    tensors = _tensors(MobileBertForPreTraining(config), words, HIDDEN // 4, lambda name: "")
+    for twice in ("cls.predictions.decoder.weight", "cls.predictions.decoder.bias"):
+        tensors.pop(twice)
+    return _repository(MOBILEBERT, config, tensors, words_of(False) | {"pytorch_model.bin": b"never opened"})
 
 
 def _repository(
-    name: str, config: BertConfig | DistilBertConfig, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
+    name: str, config: PreTrainedConfig, tensors: Mapping[str, Tensor], files: Mapping[str, bytes]
 ) -> Repository:
     content = json.loads(config.to_json_string(use_diff=False))
     content.pop("_name_or_path", None)
