@@ -63,8 +63,6 @@ class Architecture:
     """C."""
     labels: tuple[str, ...] = ()
     """Names of the outputs, where they have any."""
-    labels: tuple[str, ...] = ()
-    """Names of the outputs, where they have any."""
     hidden_dropout: float = 0.0
     """On the embeddings and where a layer widens."""
     attention_dropout: float = 0.1
