@@ -10,6 +10,8 @@ for its 500,000 steps; the small scale is a declared fraction of it.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -52,16 +54,22 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
     """
     if released is not None:
         exchange.check(released)
+        config: Any = released.config
+        _check_lengths(config.max_position_embeddings, "the checkpoint's", max_length=chosen.max_length)
         return
-    settings.teacher_of(chosen, 2, 0), settings.student_of(chosen, 2, 0)
+    for architecture in (settings.teacher_of, settings.student_of):
+        architecture(chosen, 2, 0)
     if variant.taught_by and chosen.transfer.schedule != "none":
         check_pair(chosen.student, chosen.teacher)
-    positions = chosen.stream.max_position_embeddings
-    for name, length in (("max_length", chosen.max_length), ("corpus.max_length", chosen.corpus.max_length)):
+    lengths = {"max_length": chosen.max_length, "corpus.max_length": chosen.corpus.max_length}
+    _check_lengths(chosen.stream.max_position_embeddings, "stream.max_position_embeddings", **lengths)
+
+
+def _check_lengths(positions: int, whose: str, **lengths: int) -> None:
+    for name, length in lengths.items():
         if length > positions:
             raise SpecError("the position table is shorter than the input", where=name, found=length,
-                            expected=f"at most stream.max_position_embeddings {positions}",
-                            fix=f"--set {name}={positions}")  # fmt: skip
+                            expected=f"at most {whose} {positions}", fix=f"--set {name}={positions}")  # fmt: skip
 
 
 def pretrain_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -171,32 +179,34 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
         ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
         chosen = {name: [float(getattr(training, name))] for name in ("batch_size", "lr", "epochs")}
         found.append((ctx.dev_score(model) if len(tried) > 1 else 0.0, model, chosen))
-    _, model, chosen = max(found, key=lambda one: one[0])
+    _, model, chosen = max(found, key=lambda one: -math.inf if math.isnan(one[0]) else one[0])
     return State({"model": model}, {"chosen": chosen} if len(tried) > 1 else {})
 
 
-BATCHES, RATES, EPOCHS = (16, 32, 48), tuple(i * 1e-5 for i in range(1, 11)), tuple(range(2, 11))
+BATCHES, RATES, EPOCHS = (16, 32, 48), tuple(i / 100_000 for i in range(1, 11)), tuple(range(2, 11))
 """The published grid (paper, section 4.4.1)."""
 
 
 def points(chosen: FineTuning, seed: int) -> list[Training]:
     """The trainings that are tried: the one that is set, then others of the grid, drawn without repetition."""
-    grid = [(batch, rate, epochs) for batch in BATCHES for rate in RATES for epochs in EPOCHS]
+    first = chosen.training
+    grid = [point for point in itertools.product(BATCHES, RATES, EPOCHS)
+            if point != (first.batch_size, first.lr, first.epochs)]  # fmt: skip
     drawn = np.random.default_rng(seed).permutation(len(grid))[: chosen.tries - 1]
-    others = (dict(zip(("batch_size", "lr", "epochs"), grid[i], strict=True)) for i in drawn)
-    return [chosen.training, *(chosen.training.model_copy(update=other) for other in others)]
+    return [first, *(first.changed(dict(zip(("batch_size", "lr", "epochs"), grid[i], strict=True))) for i in drawn)]
 
 
 def _with_head(source: MobileBertEncoder, ctx: Context) -> nn.Module:
     """The encoder, with its dropout, under a new head for the task."""
     labels = ctx.task.labels
-    ours = replace(source.config, num_labels=max(1, len(labels)), labels=labels)
+    ours = replace(source.config, num_labels=max(1, len(labels)), labels=labels,
+                   classifier_dropout=PAPER.classifier_dropout)  # fmt: skip
     if not ours.pooler:
         ours = replace(ours, hidden_dropout=PAPER.hidden_dropout, attention_dropout=PAPER.attention_dropout)
     model = (MobileBertForSpans if ctx.task.spans else MobileBertClassifier)(ours)
     model.encoder.load_state_dict(source.encoder.state_dict())
-    if isinstance(model, MobileBertClassifier) and model.pooler is not None:
-        assert isinstance(source, MobileBertForPreTraining) and source.pooler is not None
+    if model.pooler is not None:
+        assert source.pooler is not None, "the architecture says so"
         model.pooler.load_state_dict(source.pooler.state_dict())
     return model
 

@@ -120,7 +120,7 @@ class FineTuning(Settings):
 
     training: Training = Training(epochs=5, batch_size=32, lr=4e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The first point: the released README's, for SQuAD."""
-    tries: int = Field(default=10, ge=1)
+    tries: int = Field(default=10, ge=1, le=270)
     """Points that are tried, this and others of the grid drawn at random; the best on dev is kept (D7)."""
 
 
