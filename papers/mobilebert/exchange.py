@@ -142,7 +142,10 @@ _CLASSES: dict[type[heads.MobileBertEncoder], type[PreTrainedModel]] = {
 
 def to_transformers(model: heads.MobileBertEncoder) -> PreTrainedModel:
     """The same model in the class of transformers. Raises: ModelError where it has none; see `config_of`."""
-    found: Any = _CLASSES[type(model)](config_of(model.config))
+    config: Any = config_of(model.config)
+    if isinstance(model, heads.MobileBertForSpans):
+        config.num_labels = 2  # a start and an end, whatever labels the task has
+    found: Any = _CLASSES[type(model)](config)
     ours, names = model.state_dict(), _names(model)
     missing, left = found.load_state_dict({names[name]: _turned(name, ours[name]) for name in ours}, strict=False)
     # The decoder is the word table, and has its bias under a second name.
