@@ -90,7 +90,8 @@ class Transfer(Settings):
     weight_attention: float = Field(default=1.0, ge=0)
     """Weight of the attention's KL."""
     statistics_of: Literal["layer", "all_layers"] = "layer"
-    """Whose means and variances a student layer takes; in the released code those of every teacher layer (D4)."""
+    """Whose means and variances a student layer takes; in the released code those of every teacher layer and of the
+    teacher's embeddings, on average (D4)."""
     padding: Literal["left_out", "counted"] = "left_out"
     """Whether padding counts in the losses, as in the released code (D5)."""
     rate: float = Field(default=3.0, gt=0)
