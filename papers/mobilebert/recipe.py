@@ -21,7 +21,7 @@ from torch import nn
 from transformers import MobileBertModel
 
 from bench.core.errors import SpecError
-from bench.data.batches import InTurn
+from bench.data.batches import Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.tasks import GLUE
 from bench.models import load
@@ -37,7 +37,7 @@ from papers.mobilebert.heads import (
     MobileBertForPreTraining,
     MobileBertForSpans,
 )
-from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, check_pair
+from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, Transfer, check_pair
 from papers.mobilebert.student import PAPER
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
 
@@ -133,11 +133,16 @@ def transfer(state: State, hyper: Hyper, ctx: Context) -> State:
     Frozen(moved(teacher, ctx.device))
     corpus = hyper.corpus
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
-    rows = rows.between(0, round(chosen.share * len(rows)))
+    rows = rows.between(0, _read_before(chosen, rows))
     for phase in phases(chosen, student.config.num_hidden_layers, rows):
         batches = ctx.batches(phase.rows, chosen.training, _masked(corpus, ctx))
         ctx.fit(student, layer_loss(teacher, chosen, phase.layers), batches, chosen.training, phase.groups)
     return state
+
+
+def _read_before(chosen: Transfer, rows: Encoded) -> int:
+    """How many rows the transfer reads; there is always one left for the words."""
+    return int(chosen.share * len(rows))
 
 
 def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -148,7 +153,7 @@ def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
     corpus, training = hyper.corpus, hyper.distillation.training
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     if hyper.transfer.first:
-        rows = rows.between(round(hyper.transfer.share * len(rows)), len(rows))
+        rows = rows.between(_read_before(hyper.transfer, rows), len(rows))
     teacher = None
     if _is_taught(hyper):
         teacher = _teacher(ctx)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.core.errors import DataError
 from bench.data.batches import Batch, Encoded
 from bench.data.masking import IGNORED
 from bench.data.places import places
@@ -47,8 +48,13 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
     """What is trained before the words are distilled, in order (section 3.6).
 
     By the progressive schedule each layer has a phase and an equal part of the rows: it learns at `rate`, the layers
-    before it at `earlier_rate`, and nothing else learns.
+    before it at `earlier_rate`, and nothing else learns. Raises: DataError for fewer rows than phases.
     """
+    parts = 1 if settings.schedule == "joint" else layers
+    if len(rows) < parts:
+        raise DataError("the text is too short for the transfer", where="corpus.corpus_tokens",
+                        found=f"{len(rows)} pairs of texts", expected=f"{parts} or more, one a phase",
+                        fix="--set corpus.corpus_tokens to more, or give a larger corpus")  # fmt: skip
     if settings.schedule == "joint":
         yield Phase(tuple(range(1, layers + 1)), rows, ())
         return
