@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -122,11 +122,11 @@ def test_a_student_has_no_dropout_while_it_is_taught_and_has_it_for_the_task(tau
     found: Any = state.model
     bare = name == "mobilebert-no-opt-bare"
     assert (found.config.hidden_dropout, found.config.attention_dropout) == (0.0, 0.1 if bare else 0.0)
-    assert {layer.attention.dropout for layer in found.encoder.layers} == {0.1 if bare else 0.0}
+    assert {layer.attention.dropout for layer in cast(Any, found).encoder.layers} == {0.1 if bare else 0.0}
     tuned: Any = recipe.fine_tune(state, chosen, ctx).model
     assert isinstance(tuned, MobileBertClassifier) and tuned.config.labels == ctx.task.labels
     assert (tuned.config.hidden_dropout, tuned.config.attention_dropout, tuned.dropout.p) == (0.0, 0.1, 0.1)
-    assert {layer.attention.dropout for layer in tuned.encoder.layers} == {0.1}
+    assert {layer.attention.dropout for layer in cast(Any, tuned).encoder.layers} == {0.1}
     for one, other in zip(found.encoder.parameters(), tuned.encoder.parameters(), strict=True):
         assert torch.equal(one, other), "the head is new, the encoder is the student's"
 
