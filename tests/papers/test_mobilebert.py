@@ -14,7 +14,7 @@ from bench.core.errors import ModelError, SpecError
 from bench.train.recipe import EncoderFacts, State
 from bench.train.settings import Training
 from papers.mobilebert import recipe, settings
-from papers.mobilebert.heads import MobileBertClassifier, MobileBertForPreTraining
+from papers.mobilebert.heads import MobileBertClassifier, MobileBertForPreTraining, MobileBertForSpans
 from papers.mobilebert.recipe import RECIPE
 from papers.mobilebert.settings import FineTuning, Hyper
 
@@ -143,6 +143,18 @@ def test_the_teacher_keeps_its_pooler_and_dropout_for_the_task(context: Callable
     assert training == chosen.pretrain
     batch = batches.batch(0, 0, batches.order(0)[0])
     assert loss(before, batch).keys() == {"words", "follows"}
+
+
+def test_a_task_of_spans_has_a_head_of_its_own(context: Callable[..., FakeContext]) -> None:
+    """Of a teacher, whose pooler it does not read."""
+    ctx, chosen = context("squad", trains=False), hyper("ib-bert-large")
+    tuned: Any = recipe.fine_tune(recipe.pretrain_teacher(State(), chosen, ctx), chosen, ctx).model
+    assert isinstance(tuned, MobileBertForSpans) and tuned.pooler is None and tuned.config.labels == ("start", "end")
+    _, loss, batches, _ = ctx.fitted[-1]
+    batch = batches.batch(0, 0, batches.order(0)[0])
+    spans = torch.tensor([[1, 3]]).expand(len(batch["labels"]), 2)
+    loss(tuned, {**batch, "labels": spans})["task"].backward()
+    assert all(parameter.grad is not None for parameter in tuned.parameters())
 
 
 def test_transfer_and_words_share_the_text_between_them(taught: Callable) -> None:
