@@ -169,6 +169,13 @@ def test_transfer_and_words_share_the_text_between_them(taught: Callable) -> Non
     assert all(model is state.model for model, *_ in ctx.fitted)
 
 
+def test_however_much_the_transfer_reads_the_words_are_left_some_text(taught: Callable) -> None:
+    chosen, ctx, _ = taught(transfer__share=0.99)
+    state = recipe.initialise_student(State(), chosen, ctx)
+    recipe.distil_words(recipe.transfer(state, chosen, ctx), chosen, ctx)
+    assert [len(batches.encoded) for _, _, batches, _ in ctx.fitted] == [20, 19, 1]
+
+
 @pytest.mark.parametrize("name", ["mobilebert-auxiliary", "mobilebert-no-opt-pd", "mobilebert-no-opt-bare"])
 def test_without_a_transfer_before_them_the_words_have_all_of_the_text(taught: Callable, name: str) -> None:
     chosen, ctx, _ = taught(name)
