@@ -9,7 +9,8 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 
 from bench.core.errors import SpecError
 
@@ -230,6 +231,14 @@ class Training(Settings):
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
     """How steps run: one operation after another, as CUDA graphs of whole steps, or compiled (dynamic shapes).
     `auto` is graphs on a GPU, and eager elsewhere."""
+
+    @field_validator("precision", mode="before")
+    @classmethod
+    def _has_room(cls, value: Any) -> Any:
+        if value == "fp16":
+            raise PydanticCustomError("fp16", "auto, bf16 or fp32: fp16 overflows above 65504, which the states of a "
+                                      "model without LayerNorm pass, and no loss is scaled here")  # fmt: skip
+        return value
 
     def lr_at(self, step: int, steps: int) -> float:
         """The learning rate of optimiser step `step` (from 0) of `steps`."""

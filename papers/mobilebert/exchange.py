@@ -49,9 +49,9 @@ def config_of(config: Architecture) -> MobileBertConfig:
         use_bottleneck_attention=config.attention_input == "bottleneck",
         key_query_shared_bottleneck=config.attention_input == "shared",
         classifier_activation=config.pooler,
-        num_labels=config.num_labels,
         **{theirs: getattr(config, ours) for ours, theirs in _DROPOUTS.items()},
     )
+    found.num_labels = config.num_labels
     if config.labels:
         found.id2label = dict(enumerate(config.labels))
         found.label2id = {label: i for i, label in enumerate(config.labels)}
@@ -59,7 +59,10 @@ def config_of(config: Architecture) -> MobileBertConfig:
 
 
 def architecture_of(config: MobileBertConfig, where: object = "") -> Architecture:
-    """Our description of a model of transformers. Raises: ModelError for a layout that is not built here."""
+    """Our description of a model of transformers. Raises: ModelError for a layout that is not built here.
+
+    Where the config names no dropout of the classifier it is that of the states, as in transformers.
+    """
     given: Any = config
     norm, activation = _NORMS.get(given.normalization_type), _ACTIVATIONS.get(given.hidden_act)
     both = given.use_bottleneck_attention and given.key_query_shared_bottleneck
@@ -74,10 +77,15 @@ def architecture_of(config: MobileBertConfig, where: object = "") -> Architectur
                              found=found, expected=expected, fix="give another checkpoint")  # fmt: skip
     reads = "bottleneck" if given.use_bottleneck_attention else (
         "shared" if given.key_query_shared_bottleneck else "stream")  # fmt: skip
+    names = tuple(given.id2label[i] for i in range(given.num_labels))
+    same: dict[str, Any] = {name: getattr(given, name) for name in _SAME}
+    dropouts: dict[str, Any] = {ours: getattr(given, theirs) for ours, theirs in _DROPOUTS.items()}
+    if given.classifier_dropout is None:
+        same["classifier_dropout"] = given.hidden_dropout_prob
     return Architecture(
-        **{name: getattr(given, name) for name in _SAME}, hidden_act=activation, normalization=norm,  # pyright: ignore
-        attention_input=reads, pooler=given.classifier_activation,
-        **{ours: getattr(given, theirs) for ours, theirs in _DROPOUTS.items()},
+        **same, **dropouts, hidden_act=activation, normalization=norm,  # pyright: ignore
+        attention_input=reads, pooler=given.classifier_activation, num_labels=given.num_labels,
+        labels=() if names == tuple(f"LABEL_{i}" for i in range(len(names))) else names,
     )  # fmt: skip
 
 
@@ -126,6 +134,7 @@ def name_of(name: str, networks: int) -> str:
 
 
 _CLASSES: dict[type[heads.MobileBertEncoder], type[PreTrainedModel]] = {
+    heads.MobileBertEncoder: MobileBertModel,
     heads.MobileBertClassifier: MobileBertForSequenceClassification,
     heads.MobileBertForSpans: MobileBertForQuestionAnswering,
     heads.MobileBertForPreTraining: transformers.MobileBertForPreTraining,
@@ -134,17 +143,32 @@ _CLASSES: dict[type[heads.MobileBertEncoder], type[PreTrainedModel]] = {
 
 def to_transformers(model: heads.MobileBertEncoder) -> PreTrainedModel:
     """The same model in the class of transformers. Raises: ModelError where it has none; see `config_of`."""
-    config = config_of(model.config)
+    config: Any = config_of(model.config)
+    if isinstance(model, heads.MobileBertForSpans):
+        config.num_labels = 2  # a start and an end, whatever labels the task has
     found: Any = _CLASSES[type(model)](config)
-    ours = model.state_dict()
-    tensors = {name_of(name, model.config.num_feedforward_networks): _turned(name, tensor)
-               for name, tensor in ours.items()}  # fmt: skip
-    missing, left = found.load_state_dict(tensors, strict=False)
-    # The decoder is the word table and carries the same bias under a second name; a model for spans has a pooler
-    # that nothing reads where the config has one.
+    ours, names = model.state_dict(), _names(model)
+    missing, left = found.load_state_dict({names[name]: _turned(name, ours[name]) for name in ours}, strict=False)
+    # The decoder is the word table, and has its bias under a second name.
     assert not left and all(name.startswith("cls.predictions.decoder.") for name in missing), (missing, left)
     found.tie_weights()
-    return found
+    return found.eval()
+
+
+def from_transformers(model: PreTrainedModel) -> heads.MobileBertEncoder:
+    """A model of one of these classes of transformers as ours. Raises: ModelError as `architecture_of` does."""
+    kind = next(ours for ours, theirs in _CLASSES.items() if theirs is type(model))
+    config: Any = model.config
+    found, theirs = kind(architecture_of(config)), model.state_dict()
+    found.load_state_dict({name: _turned(name, theirs[other]) for name, other in _names(found).items()})
+    return found.eval()
+
+
+def _names(model: heads.MobileBertEncoder) -> dict[str, str]:
+    """Our name of each tensor -> the name in the class of transformers, whose bare encoder has no name of its own."""
+    alone, networks = type(model) is heads.MobileBertEncoder, model.config.num_feedforward_networks
+    names = {name: name_of(name, networks) for name in model.state_dict()}
+    return {ours: theirs.removeprefix("mobilebert.") if alone else theirs for ours, theirs in names.items()}
 
 
 @as_transformers.register
@@ -157,13 +181,3 @@ def _(model: heads.MobileBertEncoder) -> PreTrainedModel | None:
 
 def _turned(name: str, tensor: Tensor) -> Tensor:
     return tensor.T if name == "extra" else tensor
-
-
-def from_transformers(model: MobileBertModel) -> heads.MobileBertEncoder:
-    """An encoder of transformers as ours. Raises: ModelError as `architecture_of` does."""
-    ours = heads.MobileBertEncoder(architecture_of(model.config))
-    theirs = model.state_dict()
-    networks = ours.config.num_feedforward_networks
-    names = {name: name_of(name, networks).removeprefix("mobilebert.") for name in ours.state_dict()}
-    ours.load_state_dict({name: theirs[other] for name, other in names.items()})
-    return ours

@@ -17,19 +17,30 @@ from papers.mobilebert.student import ACTIVATIONS, Architecture, MobileBert, ini
 
 @register
 class MobileBertEncoder(nn.Module):
-    """The encoder as a model that can be saved, and what stands on it: all that makes one is its architecture."""
+    """The encoder, with its pooler where it has one, and what stands on it: all that makes one is its architecture."""
+
+    reads_first = True
+    """Whether the first token is read by itself, and so a pooler, where the architecture has one."""
 
     def __init__(self, config: Architecture):
         super().__init__()
         self.config = config
         self.encoder = MobileBert(config)
+        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler and self.reads_first else None
+        if self.pooler is not None:
+            initialise(self.pooler, config.initializer_range)
+
+    def first(self, hidden: Tensor) -> Tensor:
+        """What stands for a row: its first token, through the pooler where there is one. [B, L, H] -> [B, H]"""
+        return hidden[:, 0] if self.pooler is None else torch.tanh(self.pooler(hidden[:, 0]))
 
     def saved_config(self) -> dict[str, Any]:
         return asdict(self.config)
 
     @classmethod
     def from_saved(cls, config: dict[str, Any]) -> Self:
-        return cls(Architecture(**config | {"labels": tuple(config.get("labels", ()))}))
+        fields: dict[str, Any] = config | {"labels": tuple(config.get("labels", ()))}
+        return cls(Architecture(**fields))
 
 
 @register
@@ -41,11 +52,9 @@ class MobileBertClassifier(MobileBertEncoder):
 
     def __init__(self, config: Architecture):
         super().__init__(config)
-        self.pooler = nn.Linear(config.hidden_size, config.hidden_size) if config.pooler else None
         self.dropout = nn.Dropout(config.classifier_dropout)
         self.classifier = nn.Linear(config.hidden_size, config.num_labels)
-        for head in filter(None, (self.pooler, self.classifier)):
-            initialise(head, config.initializer_range)
+        initialise(self.classifier, config.initializer_range)
 
     def forward(
         self,
@@ -55,10 +64,7 @@ class MobileBertClassifier(MobileBertEncoder):
         output_hidden_states: bool = False,
     ) -> SequenceClassifierOutput:
         states = self.encoder(input_ids, attention_mask, token_type_ids)
-        pooled = states[-1][:, 0]
-        if self.pooler is not None:
-            pooled = torch.tanh(self.pooler(pooled))
-        logits = self.classifier(self.dropout(pooled))
+        logits = self.classifier(self.dropout(self.first(states[-1])))
         return SequenceClassifierOutput(logits=logits, hidden_states=states if output_hidden_states else None)
 
 
@@ -68,6 +74,8 @@ class MobileBertForSpans(MobileBertEncoder):
 
     Shapes: ids, mask and types [B, L] -> start and end logits [B, L].
     """
+
+    reads_first = False
 
     def __init__(self, config: Architecture):
         super().__init__(config)
@@ -96,12 +104,11 @@ class MobileBertForPreTraining(MobileBertEncoder):
         self.norm = nn.LayerNorm(width, config.layer_norm_eps)
         self.extra = nn.Parameter(torch.empty(config.vocab_size, width - config.embedding_size))
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
-        self.pooler = nn.Linear(width, width) if config.pooler else None
         self.follows = nn.Linear(width, 2)
         deviation = config.initializer_range
         nn.init.trunc_normal_(self.extra, std=deviation, a=-2 * deviation, b=2 * deviation)
-        for head in filter(None, (self.transform, self.pooler, self.follows)):
-            initialise(head, config.initializer_range)
+        for head in (self.transform, self.follows):
+            initialise(head, deviation)
 
     def words(self, hidden: Tensor) -> Tensor:
         """Logits of the vocabulary at places. [P, H] -> [P, V]"""
@@ -111,8 +118,7 @@ class MobileBertForPreTraining(MobileBertEncoder):
 
     def follow(self, hidden: Tensor) -> Tensor:
         """Logits of "follows" and "does not". [B, L, H] -> [B, 2]"""
-        pooled = hidden[:, 0] if self.pooler is None else torch.tanh(self.pooler(hidden[:, 0]))
-        return self.follows(pooled)
+        return self.follows(self.first(hidden))
 
     def last(self, batch: Mapping[str, Tensor]) -> Tensor:
         """The last state of a batch. [B, L, H]"""

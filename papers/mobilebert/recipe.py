@@ -10,6 +10,8 @@ for its 500,000 steps; the small scale is a declared fraction of it.
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch import nn
 from transformers import MobileBertModel
 
 from bench.core.errors import SpecError
-from bench.data.batches import InTurn
+from bench.data.batches import Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.tasks import GLUE
 from bench.models import load
@@ -35,7 +37,7 @@ from papers.mobilebert.heads import (
     MobileBertForPreTraining,
     MobileBertForSpans,
 )
-from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, check_pair
+from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, Transfer, check_pair
 from papers.mobilebert.student import PAPER
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
 
@@ -52,16 +54,22 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
     """
     if released is not None:
         exchange.check(released)
+        config: Any = released.config
+        _check_lengths(config.max_position_embeddings, "the checkpoint's", max_length=chosen.max_length)
         return
-    settings.teacher_of(chosen, 2, 0), settings.student_of(chosen, 2, 0)
+    for architecture in (settings.teacher_of, settings.student_of):
+        architecture(chosen, 2, 0)
     if variant.taught_by and chosen.transfer.schedule != "none":
         check_pair(chosen.student, chosen.teacher)
-    positions = chosen.stream.max_position_embeddings
-    for name, length in (("max_length", chosen.max_length), ("corpus.max_length", chosen.corpus.max_length)):
+    lengths = {"max_length": chosen.max_length, "corpus.max_length": chosen.corpus.max_length}
+    _check_lengths(chosen.stream.max_position_embeddings, "stream.max_position_embeddings", **lengths)
+
+
+def _check_lengths(positions: int, whose: str, **lengths: int) -> None:
+    for name, length in lengths.items():
         if length > positions:
             raise SpecError("the position table is shorter than the input", where=name, found=length,
-                            expected=f"at most stream.max_position_embeddings {positions}",
-                            fix=f"--set {name}={positions}")  # fmt: skip
+                            expected=f"at most {whose} {positions}", fix=f"--set {name}={positions}")  # fmt: skip
 
 
 def pretrain_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -125,11 +133,16 @@ def transfer(state: State, hyper: Hyper, ctx: Context) -> State:
     Frozen(moved(teacher, ctx.device))
     corpus = hyper.corpus
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
-    rows = rows.between(0, round(chosen.share * len(rows)))
+    rows = rows.between(0, _read_before(chosen, rows))
     for phase in phases(chosen, student.config.num_hidden_layers, rows):
         batches = ctx.batches(phase.rows, chosen.training, _masked(corpus, ctx))
         ctx.fit(student, layer_loss(teacher, chosen, phase.layers), batches, chosen.training, phase.groups)
     return state
+
+
+def _read_before(chosen: Transfer, rows: Encoded) -> int:
+    """How many rows the transfer reads; there is always one left for the words."""
+    return int(chosen.share * len(rows))
 
 
 def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -140,7 +153,7 @@ def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
     corpus, training = hyper.corpus, hyper.distillation.training
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     if hyper.transfer.first:
-        rows = rows.between(round(hyper.transfer.share * len(rows)), len(rows))
+        rows = rows.between(_read_before(hyper.transfer, rows), len(rows))
     teacher = None
     if _is_taught(hyper):
         teacher = _teacher(ctx)
@@ -171,32 +184,34 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
         ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
         chosen = {name: [float(getattr(training, name))] for name in ("batch_size", "lr", "epochs")}
         found.append((ctx.dev_score(model) if len(tried) > 1 else 0.0, model, chosen))
-    _, model, chosen = max(found, key=lambda one: one[0])
+    _, model, chosen = max(found, key=lambda one: -math.inf if math.isnan(one[0]) else one[0])
     return State({"model": model}, {"chosen": chosen} if len(tried) > 1 else {})
 
 
-BATCHES, RATES, EPOCHS = (16, 32, 48), tuple(i * 1e-5 for i in range(1, 11)), tuple(range(2, 11))
+BATCHES, RATES, EPOCHS = (16, 32, 48), tuple(i / 100_000 for i in range(1, 11)), tuple(range(2, 11))
 """The published grid (paper, section 4.4.1)."""
 
 
 def points(chosen: FineTuning, seed: int) -> list[Training]:
     """The trainings that are tried: the one that is set, then others of the grid, drawn without repetition."""
-    grid = [(batch, rate, epochs) for batch in BATCHES for rate in RATES for epochs in EPOCHS]
+    first = chosen.training
+    grid = [point for point in itertools.product(BATCHES, RATES, EPOCHS)
+            if point != (first.batch_size, first.lr, first.epochs)]  # fmt: skip
     drawn = np.random.default_rng(seed).permutation(len(grid))[: chosen.tries - 1]
-    others = (dict(zip(("batch_size", "lr", "epochs"), grid[i], strict=True)) for i in drawn)
-    return [chosen.training, *(chosen.training.model_copy(update=other) for other in others)]
+    return [first, *(first.changed(dict(zip(("batch_size", "lr", "epochs"), grid[i], strict=True))) for i in drawn)]
 
 
 def _with_head(source: MobileBertEncoder, ctx: Context) -> nn.Module:
     """The encoder, with its dropout, under a new head for the task."""
     labels = ctx.task.labels
-    ours = replace(source.config, num_labels=max(1, len(labels)), labels=labels)
+    ours = replace(source.config, num_labels=max(1, len(labels)), labels=labels,
+                   classifier_dropout=PAPER.classifier_dropout)  # fmt: skip
     if not ours.pooler:
         ours = replace(ours, hidden_dropout=PAPER.hidden_dropout, attention_dropout=PAPER.attention_dropout)
     model = (MobileBertForSpans if ctx.task.spans else MobileBertClassifier)(ours)
     model.encoder.load_state_dict(source.encoder.state_dict())
-    if isinstance(model, MobileBertClassifier) and model.pooler is not None:
-        assert isinstance(source, MobileBertForPreTraining) and source.pooler is not None
+    if model.pooler is not None:
+        assert source.pooler is not None, "the architecture says so"
         model.pooler.load_state_dict(source.pooler.state_dict())
     return model
 

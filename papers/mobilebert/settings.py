@@ -90,7 +90,8 @@ class Transfer(Settings):
     weight_attention: float = Field(default=1.0, ge=0)
     """Weight of the attention's KL."""
     statistics_of: Literal["layer", "all_layers"] = "layer"
-    """Whose means and variances a student layer takes; in the released code those of every teacher layer (D4)."""
+    """Whose means and variances a student layer takes; in the released code those of every teacher layer and of the
+    teacher's embeddings, on average (D4)."""
     padding: Literal["left_out", "counted"] = "left_out"
     """Whether padding counts in the losses, as in the released code (D5)."""
     rate: float = Field(default=3.0, gt=0)
@@ -120,7 +121,7 @@ class FineTuning(Settings):
 
     training: Training = Training(epochs=5, batch_size=32, lr=4e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The first point: the released README's, for SQuAD."""
-    tries: int = Field(default=10, ge=1)
+    tries: int = Field(default=10, ge=1, le=270)
     """Points that are tried, this and others of the grid drawn at random; the best on dev is kept (D7)."""
 
 

@@ -63,8 +63,6 @@ class Architecture:
     """C."""
     labels: tuple[str, ...] = ()
     """Names of the outputs, where they have any."""
-    labels: tuple[str, ...] = ()
-    """Names of the outputs, where they have any."""
     hidden_dropout: float = 0.0
     """On the embeddings and where a layer widens."""
     attention_dropout: float = 0.1
@@ -275,6 +273,10 @@ class MobileBert(nn.Module):
             states.append(layer(states[-1], mask))
         return tuple(states)
 
+    def embedded(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """The embeddings' output for a batch, the state before the first layer. [B, L, H]"""
+        return self.embeddings(batch["input_ids"], batch.get("token_type_ids"))
+
     def walk(
         self, batch: Mapping[str, Tensor], upto: int, watched: Container[int] = ()
     ) -> Iterator[tuple[Tensor, Tensor | None]]:
@@ -283,7 +285,7 @@ class MobileBert(nn.Module):
         Beside a state stand the log-probabilities [B, A, L, L] of its attention where the layer is `watched`.
         """
         mask = batch["attention_mask"][:, None, None, :].bool()
-        state = self.embeddings(batch["input_ids"], batch.get("token_type_ids"))
+        state = self.embedded(batch)
         for number, layer in enumerate(self.layers[:upto], 1):
             seen: list[Tensor] | None = [] if number in watched else None
             state = layer(state, mask, seen)

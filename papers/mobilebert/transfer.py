@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bench.core.errors import DataError
 from bench.data.batches import Batch, Encoded
 from bench.data.masking import IGNORED
 from bench.data.places import places
@@ -47,8 +48,13 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
     """What is trained before the words are distilled, in order (section 3.6).
 
     By the progressive schedule each layer has a phase and an equal part of the rows: it learns at `rate`, the layers
-    before it at `earlier_rate`, and nothing else learns.
+    before it at `earlier_rate`, and nothing else learns. Raises: DataError for fewer rows than phases.
     """
+    parts = 1 if settings.schedule == "joint" else layers
+    if len(rows) < parts:
+        raise DataError("the text is too short for the transfer", where="corpus.corpus_tokens",
+                        found=f"{len(rows)} pairs of texts", expected=f"{parts} or more, one a phase",
+                        fix="--set corpus.corpus_tokens to more, or give a larger corpus")  # fmt: skip
     if settings.schedule == "joint":
         yield Phase(tuple(range(1, layers + 1)), rows, ())
         return
@@ -60,7 +66,10 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
 
 
 def layer_loss(teacher: MobileBertForPreTraining, settings: Transfer, layers: Collection[int]) -> Loss:
-    """The transfer of some layers as a loss for `fit`; of both models no layer runs after the last of them."""
+    """The transfer of some layers as a loss for `fit`; of both models no layer runs after the last of them.
+
+    But for `statistics_of=all_layers`, which asks for all of the teacher's.
+    """
 
     def loss(model: nn.Module, batch: Batch) -> Terms:
         terms, _ = _layers(_student(model), teacher, settings, layers, batch, max(layers))
@@ -120,6 +129,7 @@ def _layers(
     every = settings.statistics_of == "all_layers" and bool(settings.weight_mean or settings.weight_variance)
     with torch.no_grad():
         theirs = list(teacher.encoder.walk(batch, len(teacher.encoder.layers) if every else upto, watched))
+        of_all = [teacher.encoder.embedded(batch), *(state for state, _ in theirs)] if every else []
     terms = Terms()
     share = 1 / len(student.encoder.layers)
 
@@ -134,10 +144,11 @@ def _layers(
         if settings.weight_map:
             add("feature_map", settings.weight_map, losses.feature_map(state, state_t, mask))
         if settings.weight_mean or settings.weight_variance:
-            for other, _ in theirs if every else [theirs[number - 1]]:
+            others = of_all or [state_t]
+            for other in others:
                 mean, variance = losses.statistics(state, other, mask)
-                add("mean", settings.weight_mean, mean)
-                add("variance", settings.weight_variance, variance)
+                add("mean", settings.weight_mean / len(others), mean)
+                add("variance", settings.weight_variance / len(others), variance)
         if attended is not None and attended_t is not None:
             add("attention", settings.weight_attention, losses.attention(attended, attended_t, mask))
     return terms, (state, theirs[upto - 1][0])

@@ -49,6 +49,23 @@ def test_pairs_are_runs_of_one_document_each() -> None:
     assert 0.3 < together / len(pairs) < 0.6
 
 
+@pytest.mark.parametrize(("random_next", "least", "most"), [(0.0, 0.0, 0.3), (0.5, 0.4, 0.7), (1.0, 1.0, 1.0)])
+def test_the_label_says_whether_the_second_run_follows_the_first(random_next: float, least: float, most: float) -> None:
+    """Each token says its document and its place: B begins where A ends, but for what was cut off of either."""
+    found = sentence_pairs(Documents(corpus()), CLS, SEP, 24, 10**9, 0, random_next=random_next)
+    assert found.labels.shape == (len(found),) and found.labels.dtype == np.int64
+    for start, stop, label in zip(found.offsets[:-1], found.offsets[1:], found.labels, strict=True):
+        a, b = split(found.tokens[start:stop])
+        follows = a[0] // 1000 == b[0] // 1000
+        assert label == (0 if follows else 1)
+        assert not follows or 1 <= b[0] - a[-1] < 9
+    whole = sentence_pairs(Documents(corpus()), CLS, SEP, 1000, 10**9, 0, short=0.0, random_next=0.0)
+    for start, stop, label in zip(whole.offsets[:-1], whole.offsets[1:], whole.labels, strict=True):
+        a, b = split(whole.tokens[start:stop])
+        assert label == 0 and b[0] == a[-1] + 1, "with nothing cut off it begins where the first ends"
+    assert least <= found.labels.mean() <= most
+
+
 def test_random_next_always_or_never() -> None:
     assert all(a[0] // 1000 != b[0] // 1000 for a, b in rows(random_next=1.0)[0])
     same = [a[0] // 1000 == b[0] // 1000 for a, b in rows(random_next=0.0, short=0.0)[0]]

@@ -49,12 +49,18 @@ def folder(tmp_path: Path, tokenizer: PreTrainedTokenizerFast, monkeypatch: pyte
 
 @pytest.fixture
 def bench_run(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
-    """`bench run smoke --paper PAPER ...` on the tiny task, or on another one of the folder."""
+    """`bench run smoke --paper PAPER ...` on the tiny task, or on another one of the folder.
 
-    def run(paper: str, *arguments: str, teacher: str = "teacher", task: str = "sst2", scale: str = "smoke") -> Result:
+    `tuning` is where the paper's settings have how a model is trained on the task.
+    """
+
+    def run(
+        paper: str, *arguments: str, teacher: str = "teacher", task: str = "sst2", scale: str = "smoke",
+        tuning: str = "fine_tune",
+    ) -> Result:  # fmt: skip
         command = ["bench", "run", scale, "--paper", paper, "--task", task, "--teacher", str(folder / teacher),
                    "--data", str(folder / "data"),
-                   *settled("--set", "fine_tune.epochs=12", "--set", "fine_tune.lr=3e-3", *arguments)]  # fmt: skip
+                   *settled("--set", f"{tuning}.epochs=12", "--set", f"{tuning}.lr=3e-3", *arguments)]  # fmt: skip
         monkeypatch.setattr(sys, "argv", command)
         with pytest.raises(SystemExit) as stopped:
             cli.main()

@@ -67,6 +67,7 @@ class FakeContext:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     asked: list[tuple[Any, ...]] = field(default_factory=list)
     fitted: list[tuple[nn.Module, Loss, Batches, Training]] = field(default_factory=list)
+    grouped: list[Sequence[Group]] = field(default_factory=list)
     logs: list[FitLog] = field(default_factory=list)
 
     def train_rows(self, max_length: int, windows: Windowing | None = None) -> Encoded:
@@ -107,7 +108,7 @@ class FakeContext:
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self.asked.append(("sentence_pairs", max_tokens, max_length, short))
-        return self._examples(np.empty(0, np.int64))
+        return self._examples(np.arange(40) % 2)
 
     def corpus(self, max_tokens: int, max_length: int, min_length: int = 1) -> Encoded:
         self.asked.append(("corpus", max_tokens, max_length, min_length))
@@ -130,8 +131,9 @@ class FakeContext:
         self, model: nn.Module, loss: Loss, batches: Batches, training: Training, groups: Sequence[Group] = ()
     ) -> FitLog:
         self.fitted.append((model, loss, batches, training))
+        self.grouped.append(groups)
         if self.trains:
-            log = fit(model, loss, batches, training, Accelerator(cpu=True))
+            log = fit(model, loss, batches, training, Accelerator(cpu=True), groups=groups)
         else:
             log = FitLog(0, 0, 0.0, 0.0, 0.0, 0, "fp32", "eager")
         self.logs.append(log)
@@ -142,8 +144,8 @@ class FakeContext:
 
     @staticmethod
     def _examples(labels: np.ndarray) -> Encoded:
-        """[CLS] words [SEP] of 8 to 14 tokens, in which a word is followed by the next one."""
-        rows = [[2, *range(5 + i % 30, 5 + i % 30 + 6 + i % 7), 3] for i in range(12 if len(labels) else 40)]
+        """[CLS] words [SEP] of 8 to 14 tokens, in which a word is followed by the next one; 40 without labels."""
+        rows = [[2, *range(5 + i % 30, 5 + i % 30 + 6 + i % 7), 3] for i in range(len(labels) or 40)]
         return Encoded.from_lists(rows, [[0] * len(row) for row in rows], labels)
 
 

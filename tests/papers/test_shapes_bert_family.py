@@ -23,7 +23,7 @@ from bench.models import flops, outputs, size
 from bench.models.shape import Shape
 from papers.bert.shapes import SHAPES as BERT
 from papers.distilbert.shapes import SHAPES as DISTILBERT
-from papers.mobilebert import student
+from papers.mobilebert import exchange, student
 from papers.mobilebert.heads import MobileBertClassifier
 from papers.mobilebert.shapes import SHAPES as MOBILEBERT
 from papers.mobilebert.student import Architecture, NoNorm
@@ -265,28 +265,6 @@ def test_gradients_reach_every_parameter(name: str) -> None:
 # MobileBERT's own module
 
 
-def theirs(name: str, networks: int) -> str:
-    """The name that transformers gives to a tensor of our classifier."""
-    head = {"pooler": "mobilebert.pooler.dense", "classifier": "classifier"}
-    embeddings = {"words": "word_embeddings", "positions": "position_embeddings", "types": "token_type_embeddings",
-                  "transform": "embedding_transformation", "norm": "LayerNorm"}  # fmt: skip
-    layer = {"narrow": "bottleneck.input", "narrow_matched": "bottleneck.attention", "attention": "attention.self",
-             "attended": "attention.output", "widen": "output.bottleneck"}  # fmt: skip
-    match name.split("."):
-        case [("pooler" | "classifier") as part, kind]:
-            return f"{head[part]}.{kind}"
-        case ["encoder", "embeddings", part, kind]:
-            return f"mobilebert.embeddings.{embeddings[part]}.{kind}"
-        case ["encoder", "layers", index, "feed_forward", network, *rest, kind]:
-            place = f"ffn.{network}." if int(network) < networks - 1 else ""
-            part = {("dense",): "intermediate.dense", ("back", "dense"): "output.dense"}.get(tuple(rest))
-            return f"mobilebert.encoder.layer.{index}.{place}{part or 'output.LayerNorm'}.{kind}"
-        case ["encoder", "layers", index, part, inner, kind]:
-            inner = "LayerNorm" if inner == "norm" else inner
-            return f"mobilebert.encoder.layer.{index}.{layer[part]}.{inner}.{kind}"
-    raise AssertionError(name)
-
-
 def reference(config: Architecture) -> MobileBertForSequenceClassification:
     """The model of transformers with the same configuration."""
     shared = {field.name: getattr(config, field.name) for field in fields(config)
@@ -328,7 +306,9 @@ SMALL = Architecture(vocab_size=VOCABULARY, max_position_embeddings=24, embeddin
 @torch.no_grad()
 def test_the_same_weights_give_what_transformers_gives(config: Architecture) -> None:
     ours, other = scattered(MobileBertClassifier(config)).double().eval(), reference(config).double().eval()
-    renamed = {theirs(name, config.num_feedforward_networks): tensor for name, tensor in ours.state_dict().items()}
+    renamed = {
+        exchange.name_of(name, config.num_feedforward_networks): tensor for name, tensor in ours.state_dict().items()
+    }
     assert renamed.keys() == other.state_dict().keys() and len(renamed) > 40
     other.load_state_dict(renamed, strict=True)
     batch = rows(3, 9, 4)
