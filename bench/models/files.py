@@ -163,7 +163,7 @@ def _read_onnx(file: Path, threads: int) -> InFile:
     rows, length = inputs[0].shape  # a number where it is fixed, else a name
 
     def run(batch: Mapping[str, np.ndarray]) -> np.ndarray:
-        return session.run(None, dict(batch))[0]
+        return np.asarray(session.run(None, dict(batch))[0])
 
     return InFile(frozenset(one.name for one in inputs), run, rows == 1, length if isinstance(length, int) else None)
 
