@@ -28,7 +28,7 @@ $(STAMP): $(BIN)/python pyproject.toml constraints.txt
 
 # What this machine makes goes to folders that git ignores; its report shows it beside the committed machines.
 reproduce: install
-	$(BIN)/bench run smoke
+	$(BIN)/bench run smoke --workers 2
 	$(BIN)/bench measure --quick --results results/local
 	@$(BIN)/bench report --scale smoke > /dev/null
 	@$(BIN)/bench report --results results --results results/local --reports reports/local

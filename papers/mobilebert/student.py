@@ -123,7 +123,7 @@ def norm(config: Architecture, width: int) -> nn.Module:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu, "gelu": functional.gelu,
+    "relu": functional.relu_, "gelu": functional.gelu,
     "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
 }  # fmt: skip
 
