@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -37,6 +38,7 @@ from papers.mobilebert.heads import (
     MobileBertForPreTraining,
     MobileBertForSpans,
 )
+from papers.mobilebert.quantize import quantised
 from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, Transfer, check_pair
 from papers.mobilebert.student import PAPER
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
@@ -188,6 +190,15 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     return State({"model": model}, {"chosen": chosen} if len(tried) > 1 else {})
 
 
+def quantise(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The weights of the finished model in 8 bits, without training.
+
+    Source: arXiv 2004.02984v2, section 4.6.3.
+    """
+    assert isinstance(state.model, MobileBertEncoder)
+    return State({"model": quantised(state.model)}, state.facts)
+
+
 BATCHES, RATES, EPOCHS = (16, 32, 48), tuple(i / 100_000 for i in range(1, 11)), tuple(range(2, 11))
 """The published grid (paper, section 4.4.1)."""
 
@@ -225,34 +236,37 @@ _WORDS = Stage(distil_words, uses=("corpus", "transfer", "distillation"), task_f
                asks=("pretrained",))  # fmt: skip
 _RELEASED = Stage(load_released, uses=("released",), task_free=True, needs=None)
 _FINE_TUNE = Stage(fine_tune, uses=("max_length", "windows", "fine_tune"))
+_QUANTISE = Stage(quantise, uses=())
 STAGES = (_START, _TRANSFER, _WORDS, _FINE_TUNE)
 """The method's table of contents."""
 IB_BERT = "ib-bert-large"
 
 
-def _taught(says: str, **changes: Any) -> Variant:
-    return Variant(says, STAGES, {name.replace("__", "."): value for name, value in changes.items()}, taught_by=IB_BERT)
+def _taught(says: str, *changes: Mapping[str, Any], stages: tuple[Stage, ...] = STAGES) -> Variant:
+    return Variant(says, stages, {name: value for part in changes for name, value in part.items()}, taught_by=IB_BERT)
 
 
-_UNTAUGHT = {"transfer__schedule": "none", "distillation__hard": 1.0, "start": "random"}
-_PD = {"transfer__schedule": "none"}
-_NO_OPT = {name.replace(".", "__"): value for name, value in NO_OPT.items()}
-_TINY = {"student__attention_input": "bottleneck", "student__num_feedforward_networks": 2}
+_TINY = {"student.attention_input": "bottleneck", "student.num_feedforward_networks": 2}
+_NO_TRANSFER = {"transfer.schedule": "none"}
+_ALONE = {"transfer.schedule": "none", "distillation.hard": 1.0, "start": "random"}
 
 RECIPE = Recipe(
     name="mobilebert",
     variants={
         "mobilebert": _taught("progressive transfer, then distillation of words, then fine-tuning"),
-        "mobilebert-tiny": _taught("two feed-forward networks a layer, attention inside the bottleneck", **_TINY),
-        "mobilebert-no-opt": _taught("with LayerNorm and GELU (Table 4; all losses of Table 9)", **_NO_OPT),
+        "mobilebert-tiny": _taught("two feed-forward networks a layer, attention inside the bottleneck", _TINY),
+        "mobilebert-no-opt": _taught("with LayerNorm and GELU (Table 4; all losses of Table 9)", NO_OPT),
         "mobilebert-auxiliary": _taught(
-            "all layers copied beside the words (Table 8)", transfer__schedule="auxiliary"),
+            "all layers copied beside the words (Table 8)", {"transfer.schedule": "auxiliary"}),
         "mobilebert-joint": _taught(
-            "all layers copied at once, before the words (Table 8)", transfer__schedule="joint"),
-        "mobilebert-no-opt-bare": _taught("no teacher: pre-trained like BERT (Table 9)", **_NO_OPT, **_UNTAUGHT),
-        "mobilebert-no-opt-pd": _taught("distillation of words alone (Table 9)", **_NO_OPT, **_PD),
+            "all layers copied at once, before the words (Table 8)", {"transfer.schedule": "joint"}),
+        "mobilebert-no-opt-bare": _taught("no teacher: pre-trained like BERT (Table 9)", NO_OPT, _ALONE),
+        "mobilebert-no-opt-pd": _taught("distillation of words alone (Table 9)", NO_OPT, _NO_TRANSFER),
         "mobilebert-no-opt-pd-fmt": _taught(
-            "feature maps and words, no attention (Table 9)", **_NO_OPT, transfer__weight_attention=0.0),
+            "feature maps and words, no attention (Table 9)", NO_OPT, {"transfer.weight_attention": 0.0}),
+        "mobilebert-quant": _taught("mobilebert with weights in 8 bits, after training", stages=(*STAGES, _QUANTISE)),
+        "mobilebert-tiny-quant": _taught(
+            "mobilebert-tiny with weights in 8 bits, after training", _TINY, stages=(*STAGES, _QUANTISE)),
         "mobilebert-released": Variant(
             "the authors' released checkpoint, fine-tuned by us", (_RELEASED, _FINE_TUNE), released="released"),
         IB_BERT: Variant("the teacher: as wide as BERT-large between the student's stream", (_TEACHER, _FINE_TUNE)),
