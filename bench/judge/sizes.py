@@ -45,15 +45,23 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
             why = f"It would take the authors' own architecture: {'; '.join(guessed)}."
             return Judged(claim, "out of reach", why=why)
     absolute = claim.metric not in RATIOS
-    usable = [run for run in runs if not absolute or run.scale in PAPER_SIZED]
+
+    def bears(run: Run) -> bool:
+        """Absolute numbers: of the paper's shape. Ratios: to the reference, not to a teacher of the paper's own."""
+        teacher = index.teacher(run)
+        return run.scale in PAPER_SIZED if absolute else teacher is None or teacher.paper != run.paper
+
+    usable = [run for run in runs if bears(run)]
     if not usable:
         why = f"Not run: no finished run of {claim.variant} has {claim.metric} at {claim.split}"
-        if runs:
+        if runs and absolute:
             why += " at the paper's own shape (scale full or shape); another size does not bear on this number"
+        elif runs:
+            why += " beside the reference: those there are stand beside a teacher of the paper's own"
         return Judged(claim, "not run", why=why + ".")
     if claim.kind in ("speed", "cost"):
         timings = [t for key in keys for t in index.timings(key, claim.metric, claim.split, claim.task)
-                   if not absolute or t.suite.scale in PAPER_SIZED]  # fmt: skip
+                   if all(bears(run) for run in t.runs)]  # fmt: skip
         if timings:
             return _time(ledger, claim, timings)
         return Judged(claim, "not run", why=f"Not run: the runs of {claim.variant} that speak do not hold this time.")

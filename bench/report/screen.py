@@ -144,7 +144,7 @@ def _kept(view: SystemView) -> Cell:
     told = "" if printed is None else f"{show(100 * printed, 1)} → "
     if kept is None or view.scores is None:
         return told + DASH
-    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}"
+    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}{' §' if view.own_teacher else ''}"
     return told + number if view.scores.tier in STRICT else (told, Weak(f"{number} ({len(view.scores.entries)})"))
 
 
@@ -191,8 +191,9 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
     lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
-    if any(view.guessed for view in views):
-        parts.append("‡ stand-in.")
+    signs = {"‡ stand-in.": any(view.guessed for view in views),
+             "§ of a teacher of its own.": any(view.own_teacher and view.kept for view in views)}  # fmt: skip
+    parts.append(" ".join(sign for sign, there in signs.items() if there))
     return [Note(tuple(parts))] if parts else []
 
 

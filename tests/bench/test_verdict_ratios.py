@@ -206,6 +206,17 @@ def test_forty_percent_fewer(ratio: float, scale: str, verdict: str, tier: str) 
     assert judged.measured == pytest.approx(100 * (1 - ratio))
 
 
+def test_a_ratio_to_a_teacher_of_the_papers_own_says_nothing_of_the_reference() -> None:
+    found = size_claim(metric="parameters_ratio", split="teacher", value=40, unit="% fewer")
+    ratio = number("parameters_ratio", "teacher", 0.606)
+    for paper, verdict in (("bert", "consistent"), ("toy", "not run")):
+        teacher = record(0.9, 0, paper=paper, variant="large", scale="small")
+        student = record(0.9, 0, ratio, teacher=teacher.id, scale="small")
+        judged = one(found, [teacher, student])
+        assert judged.verdict == verdict
+    assert "beside a teacher of the paper's own" in judged.why
+
+
 def timed(value: float, spread: float = 0.01, **given: Any) -> Record:
     """A session at shape with three timings."""
     entry = number("speedup", "batch1-length128", value, [value, value + spread, value - spread])
