@@ -34,6 +34,9 @@ WAYS = {
     "w_type": "class R:\n    name = 'w_type'\nRECIPE = R()",
     "w_task": RECIPE.format(name="w_task", variant="w-task", more="").replace('("sst2",), hyper', '("nope",), hyper'),
     "w_twice": RECIPE.format(name="w_twice", variant="distilbert", more=""),
+    "w_taught": RECIPE.format(name="w_taught", variant="w-taught", more="").replace(
+        "()),))", '()),), taught_by="ghost")'
+    ),
     "w_needs": RECIPE.format(name="w_needs", variant="w-needs", more=", teachers=('w_raises',)"),
 }
 """Paper -> a recipe that is broken in its own way."""
@@ -68,7 +71,8 @@ def test_each_way_is_listed_and_the_others_run(install, capfd: pytest.CaptureFix
     known, broken = recipes.read()
     assert set(broken) == set(WAYS) and {"bert", "distilbert", "fine"} <= set(known)
     says = {"w_exits": "SystemExit", "w_prints": "prints on import", "w_misses": "NoSuchModel", "w_type": "expected a",
-            "w_twice": "also one of distilbert", "w_needs": "broken, too", "w_task": "unknown task 'nope'"}  # fmt: skip
+            "w_twice": "also one of distilbert", "w_needs": "broken, too", "w_task": "unknown task 'nope'",
+            "w_taught": "taught by 'ghost'"}  # fmt: skip
     assert all(text in broken[name] and "\n" not in broken[name] for name, text in says.items())
     assert capfd.readouterr().out == ""
     stacks, chosen = chosen_stacks(Request())
