@@ -22,8 +22,9 @@ from bench.core.record import Code
 from bench.core.steering import honoured
 
 PACKAGES = (
-    "accelerate", "datasets", "evaluate", "numpy", "onnxruntime", "pandas", "pyarrow", "safetensors", "scikit-learn",
-    "scipy", "seqeval", "tokenizers", "torch", "torchao", "transformers",
+    "accelerate", "ai-edge-litert", "datasets", "evaluate", "litert-torch", "numpy", "onnxruntime", "pandas", "pyarrow",
+    "pytorch-optimizer", "safetensors", "scikit-learn", "scipy", "seqeval", "tokenizers", "torch", "torchao",
+    "transformers",
 )  # fmt: skip
 """The packages whose version can change a result or a time."""
 
