@@ -9,6 +9,7 @@ import typer
 
 from bench.cli.options import DataOption, Results
 from bench.cli.output import quiet_libraries, say
+from bench.core.errors import SpecError
 
 Format = Annotated[
     str, typer.Option("--format", help="safetensors, onnx or tflite; the last two are scored from the file.")
@@ -21,6 +22,9 @@ def command(
     """Write a run's model to a folder, with a card."""
     quiet_libraries()
     where = Path(results or "results")
+    if form == "safetensors" and data is not None:
+        raise SpecError("safetensors are the very weights that were scored: no rows are read", where="--data",
+                        found=data, fix="leave it out, or add --format onnx")  # fmt: skip
     if form == "safetensors":
         from bench.run.exports import export_run
 
@@ -31,4 +35,5 @@ def command(
     target, found = export_file(where, run_id, Path(folder), form, data or "hub")
     say(str(target))
     say(f"score {found.score:.4f} on {found.rows} dev rows (its run: {found.recorded:.4f})")
-    say(f"{1000 * found.latency_s:.2f} ms a row (PyTorch: {1000 * found.eager_s:.2f})  {found.bytes / 1e6:.1f} MB")
+    say(f"{1000 * found.latency_s:.2f} ms a row{found.padded} (PyTorch: {1000 * found.eager_s:.2f})  "
+        f"{found.bytes / 1e6:.1f} MB")  # fmt: skip

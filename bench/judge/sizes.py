@@ -57,7 +57,7 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
         if runs and absolute:
             why += " at the paper's own shape (scale full or shape); another size does not bear on this number"
         elif runs:
-            why += " beside the reference: those there are stand beside a teacher of the paper's own"
+            why += " beside the reference: those that exist stand beside a teacher of the paper's own"
         return Judged(claim, "not run", why=why + ".")
     if claim.kind in ("speed", "cost"):
         timings = [t for key in keys for t in index.timings(key, claim.metric, claim.split, claim.task)

@@ -188,7 +188,8 @@ def _retention(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
 
 
 def _taught_by(scores: Scores, book: ScoreBook) -> set[str]:
-    """The variants that a suite's runs learn from, where their records are at hand."""
+    """The variants that a suite's runs learn from; of a record that is not at hand nothing is known, and it counts as
+    the teacher that was printed."""
     runs = (score.run for one in scores.scores for score in one)
     return {teacher.variant for run in runs if (teacher := book.index.teacher(run)) is not None}
 

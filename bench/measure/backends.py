@@ -227,7 +227,8 @@ def tflite(model: nn.Module, batch: Batch) -> Call:
         try:
             files.to_tflite(model, path, batch)
         except ModelError as error:
-            raise DeviceError("the backend tflite cannot run this model", found=str(error), fix=LEAVE_OUT) from error
+            found = str(error.__cause__).strip().partition("\n")[0]
+            raise DeviceError("the backend tflite cannot run this model", found=found, fix=LEAVE_OUT) from error
         run, _ = files.tflite_runner(path, torch.get_num_threads())
     model.eval()
     arrays = {name: tensor.numpy() for name, tensor in batch.items()}

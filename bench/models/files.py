@@ -65,7 +65,9 @@ class InFile(nn.Module):
     def __init__(self, names: frozenset[str], run: Run, single: bool = False, length: int | None = None):
         super().__init__()
         self.reads = names | {"attention_mask"}
-        self._names, self._run, self._single, self._length = names, run, single, length
+        self.length = length
+        """Tokens to which it pads every row; None where it does not."""
+        self._names, self._run, self._single = names, run, single
 
     def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
         given = {name: tensor.numpy() for name, tensor in batch.items()}
@@ -76,9 +78,9 @@ class InFile(nn.Module):
 
     def _row(self, given: Mapping[str, np.ndarray], row: int, length: int) -> dict[str, np.ndarray]:
         cut = {name: given[name][row : row + 1, :length] for name in self._names}
-        if self._length is None:
+        if self.length is None:
             return cut
-        return {name: np.pad(part, ((0, 0), (0, self._length - length))) for name, part in cut.items()}
+        return {name: np.pad(part, ((0, 0), (0, self.length - length))) for name, part in cut.items()}
 
 
 def _answered(logits: np.ndarray) -> SequenceClassifierOutput:
@@ -173,8 +175,14 @@ def to_tflite(model: nn.Module, file: Path, batch: Mapping[str, Tensor]) -> None
     try:
         with _quietly():
             import litert_torch  # pyright: ignore[reportMissingImports]
-
+    except ImportError as error:
+        raise DeviceError("the converter to LiteRT cannot be imported", found=error, expected="all of tflite.txt",
+                          fix=FORMATS["tflite"].install) from error  # fmt: skip
+    try:
+        with _quietly():
             litert_torch.convert(_Named(model).eval(), sample_kwargs=dict(batch)).export(str(file))
+    except (MemoryError, OSError):  # of the machine, not of the model
+        raise
     except Exception as error:  # whatever the converter raises of a model
         raise _not_exported(error) from error
 

@@ -24,12 +24,13 @@ def parameters(model: nn.Module) -> int:
 def parameters_without_embeddings(model: nn.Module) -> int:
     """Number of parameters outside embedding tables (words, positions, token types).
 
-    The LayerNorm and any projection after a table do count; a decoder that is tied to a table does not.
+    A table of a class of its own says so by the attribute `is_table`. The LayerNorm and any projection after a table do
+    count; a decoder that is tied to a table does not.
     """
     tables = {
         id(parameter)
         for module in model.modules()
-        if isinstance(module, nn.Embedding | nn.EmbeddingBag)
+        if isinstance(module, nn.Embedding | nn.EmbeddingBag) or getattr(module, "is_table", False)
         for parameter in module.parameters(recurse=False)
     }
     return sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in tables)

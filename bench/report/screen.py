@@ -193,7 +193,8 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
     signs = {"‡ stand-in.": any(view.guessed for view in views),
              "§ of a teacher of its own.": any(view.own_teacher and view.kept for view in views)}  # fmt: skip
-    parts.append(" ".join(sign for sign, there in signs.items() if there))
+    told = " ".join(sign for sign, there in signs.items() if there)
+    parts += [told] if told else []
     return [Note(tuple(parts))] if parts else []
 
 

@@ -19,7 +19,7 @@ from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import get_task
 from bench.models import load
-from bench.models.export import as_transformers, export_folder
+from bench.models.export import as_transformers, check_target, export_folder
 from bench.run import recipes
 from bench.run.cache import Cache, home
 from bench.run.stack import JOINT
@@ -36,6 +36,7 @@ def export_run(results: Path, run_id: str, target: Path) -> Path:
     record = find_record(results, run_id)
     cache = Cache(home())
     folder = model_folder(cache, record)
+    check_target(target, folder)
     further = [_find(cache, one, "further", "*") for one in record.artefacts[1:] if not (folder / one.name).is_file()]
     recipe: Recipe = registry.load_recipe(record.spec.paper)
     smaller = bool(recipe.further) and bool(further)

@@ -61,7 +61,7 @@ def _wrong(recipe: Any) -> str:
             return f"has a variant {name!r} without stages, or with some that are no Stage"
         taught_by = recipe.variants.get(one.taught_by)
         if one.taught_by and (taught_by is None or taught_by.taught_by):
-            return f"has a variant {name!r} that is taught by {one.taught_by!r}, which is none, or is itself taught so"
+            return f"has a variant {name!r} taught by {one.taught_by!r}, which is no variant of it, or itself taught so"
     unknown = [task for task in (*recipe.tasks, *recipe.smoke_tasks) if task not in TASKS]
     return f"names an unknown task {unknown[0]!r}" if unknown else ""
 

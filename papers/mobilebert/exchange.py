@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import torch
 import transformers
 from torch import Tensor
 from transformers import (
@@ -152,6 +153,8 @@ def to_transformers(model: heads.MobileBertEncoder) -> PreTrainedModel:
     # The decoder is the word table, and has its bias under a second name.
     assert not left and all(name.startswith("cls.predictions.decoder.") for name in missing), (missing, left)
     found.tie_weights()
+    with torch.no_grad():  # ours counts as zero what stands there; theirs reads it beside the last word of a padded row
+        found.get_input_embeddings().weight[model.config.pad_token_id].zero_()
     return found.eval()
 
 
@@ -173,6 +176,8 @@ def _names(model: heads.MobileBertEncoder) -> dict[str, str]:
 
 @as_transformers.register
 def _(model: heads.MobileBertEncoder) -> PreTrainedModel | None:
+    if type(model) not in _CLASSES:  # in 8 bits
+        return None
     try:
         return to_transformers(model)
     except ModelError:  # a layout that transformers does not have stays in our class

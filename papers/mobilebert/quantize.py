@@ -1,7 +1,7 @@
-"""Post-training quantisation: weights in 8 bits, arithmetic in floats, as TensorFlow Lite's default does it.
+"""Post-training quantisation: weights in 8 bits, arithmetic in floats, as TensorFlow Lite's default has it.
 
 Source: Sun et al. 2020, arXiv 2004.02984v2, section 4.6.3, and the released code's converter call: no data is seen and
-nothing is trained. A matrix has a symmetric range per output, a table one per row; vectors stay as they are.
+nothing is trained. A matrix has a symmetric range per output, a table one per row (D12); vectors stay as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ LARGEST = 127
 
 def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Codes, int8, and the step of each row, fp32: weight ~ codes * step. [R, C] -> [R, C], [R, 1]"""
-    step = weight.abs().amax(1, keepdim=True).clamp(min=torch.finfo(torch.float32).tiny) / LARGEST
+    step = (weight.abs().amax(1, keepdim=True) / LARGEST).clamp(min=torch.finfo(torch.float32).tiny)
     return (weight / step).round().to(torch.int8), step
 
 
@@ -30,11 +30,14 @@ class Rounded(nn.Module):
     def __init__(self, rows: int, columns: int):
         super().__init__()
         self.codes = nn.Parameter(torch.zeros(rows, columns, dtype=torch.int8), requires_grad=False)
-        self.step = nn.Parameter(torch.ones(rows, 1), requires_grad=False)
+        self.register_buffer("step", torch.ones(rows, 1))
+        self.step: Tensor
 
     def take(self, weight: Tensor) -> None:
         """Keep these weights."""
-        self.codes.data, self.step.data = rounded(weight.detach().float())
+        codes, step = rounded(weight.detach().float())
+        self.codes.copy_(codes)
+        self.step.copy_(step)
 
     @property
     def weight(self) -> Tensor:
@@ -54,6 +57,8 @@ class RoundedLinear(Rounded):
 
 class RoundedTable(Rounded):
     """An embedding. Shapes: ids [...] -> [..., width]."""
+
+    is_table = True
 
     def forward(self, ids: Tensor) -> Tensor:
         return self.codes[ids] * self.step[ids]

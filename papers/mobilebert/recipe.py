@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import MobileBertModel
 
-from bench.core.errors import SpecError
+from bench.core.errors import SpecError, TrainError
 from bench.data.batches import Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.tasks import GLUE
@@ -175,19 +175,31 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
-    """Plain fine-tuning on the task; of several points of the published grid the best one on dev (D7)."""
+    """Plain fine-tuning on the task; of several points of the published grid the best one on dev (D7).
+
+    Raises: TrainError where none of them ends with finite losses.
+    """
     source = state.model
     assert isinstance(source, MobileBertEncoder)
     rows = ctx.train_rows(hyper.max_length, hyper.windows)
-    found: list[tuple[float, nn.Module, dict[str, Any]]] = []
     tried = points(hyper.fine_tune, ctx.seed)
+    best: tuple[float, nn.Module, Training] | None = None  # one alone is kept: ten teachers would fill a GPU
+    failure: TrainError | None = None
     for training in tried:
         model = _with_head(source, ctx)
-        ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
-        chosen = {name: [float(getattr(training, name))] for name in ("batch_size", "lr", "epochs")}
-        found.append((ctx.dev_score(model) if len(tried) > 1 else 0.0, model, chosen))
-    _, model, chosen = max(found, key=lambda one: -math.inf if math.isnan(one[0]) else one[0])
-    return State({"model": model}, {"chosen": chosen} if len(tried) > 1 else {})
+        try:
+            ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
+        except TrainError as error:  # a rate of the grid that this model does not bear
+            failure = error
+            continue
+        score = ctx.dev_score(model) if len(tried) > 1 else 0.0
+        if best is None or score > best[0] or math.isnan(best[0]):
+            best = score, model, training
+    if best is None:
+        assert failure is not None
+        raise failure
+    chosen = {name: [float(getattr(best[2], name))] for name in ("batch_size", "lr", "epochs")}
+    return State({"model": best[1]}, {"chosen": chosen} if len(tried) > 1 else {})
 
 
 def quantise(state: State, hyper: Hyper, ctx: Context) -> State:

@@ -33,7 +33,7 @@ class Architecture:
     type_vocab_size: int = 2
     """Rows of the token-type table."""
     pad_token_id: int = 0
-    """The id whose word vector is zero and stays so."""
+    """The id whose word vector counts as zero, whatever stands there."""
     embedding_size: int = 128
     """Width of the word table, before it is brought to the stream's width."""
     trigram_input: bool = True
@@ -123,7 +123,8 @@ def norm(config: Architecture, width: int) -> nn.Module:
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "relu": functional.relu_, "gelu": functional.gelu,
+    "relu": functional.relu_,  # in place: only on what a dense layer has just made
+    "gelu": functional.gelu,
     "gelu_tanh": functools.partial(functional.gelu, approximate="tanh"),
 }  # fmt: skip
 
@@ -154,7 +155,7 @@ class Embeddings(nn.Module):
 
     def __init__(self, config: Architecture):
         super().__init__()
-        self.trigram = config.trigram_input
+        self.trigram, self.pad = config.trigram_input, config.pad_token_id
         width = config.hidden_size
         self.words = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
         self.positions = nn.Embedding(config.max_position_embeddings, width)
@@ -164,7 +165,7 @@ class Embeddings(nn.Module):
         self.dropout = nn.Dropout(config.hidden_dropout)
 
     def forward(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
-        words = self.words(input_ids)
+        words = self.words(input_ids) * (input_ids != self.pad)[..., None]
         if self.trigram:  # next, current, previous: the order in which the released weights stand
             framed = functional.pad(words, (0, 0, 1, 1))
             words = torch.cat((framed[:, 2:], words, framed[:, :-2]), dim=-1)

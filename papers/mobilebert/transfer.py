@@ -56,7 +56,9 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
                         found=f"{len(rows)} pairs of texts", expected=f"{parts} or more, one a phase",
                         fix="--set corpus.corpus_tokens to more, or give a larger corpus")  # fmt: skip
     if settings.schedule == "joint":
-        yield Phase(tuple(range(1, layers + 1)), rows, ())
+        # The heads have no loss: several processes would decay them all the same.
+        groups = (Group(match="encoder.*", rate=1.0), Group(match="*", rate=0.0))
+        yield Phase(tuple(range(1, layers + 1)), rows, groups)
         return
     cuts = [round(part * len(rows) / layers) for part in range(layers + 1)]
     for number in range(1, layers + 1):

@@ -39,7 +39,7 @@ def test_the_command_scores_the_file(
     refused = {
         "unknown format": ("other", "--format", "pickle"),
         "the export target is not empty": ("exported", "--format", "onnx", "--data", data),
-        "the file does not score what its record says": ("other", "--format", "onnx", "--data", "synthetic"),
+        "the model does not score what its record says": ("other", "--format", "onnx", "--data", "synthetic"),
     }
     for words, arguments in refused.items():
         code, out, error = export(*arguments)

@@ -17,6 +17,7 @@ from papers.mobilebert import recipe, settings
 from papers.mobilebert.heads import MobileBertClassifier, MobileBertForPreTraining, MobileBertForSpans
 from papers.mobilebert.recipe import RECIPE
 from papers.mobilebert.settings import FineTuning, Hyper
+from papers.mobilebert.student import Architecture
 
 BASE = EncoderFacts(layers=12, hidden=768, heads=12, vocabulary=30522)
 TAUGHT = [name for name, variant in RECIPE.variants.items() if variant.taught_by]
@@ -263,3 +264,24 @@ def test_variants_differ_in_what_they_say() -> None:
     assert tiny == replace(
         settings.student_of(plain, 30522, 0), attention_input="bottleneck", num_feedforward_networks=2
     )
+
+
+def test_an_answer_does_not_depend_on_padding_even_after_training() -> None:
+    torch.manual_seed(0)
+    config = Architecture(
+        vocab_size=40, max_position_embeddings=24, embedding_size=8, num_hidden_layers=2, hidden_size=16,
+        intra_bottleneck_size=8, intermediate_size=16, initializer_range=0.3,
+    )  # fmt: skip
+    model = MobileBertForPreTraining(config)
+    ids = torch.arange(1, 7)[None]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.02)
+    for _ in range(5):  # the decoder is the word table, so the vector of padding learns, too
+        model(ids)[0].logsumexp(-1).sum().backward()
+        optimizer.step()
+    assert model.encoder.embeddings.words.weight[0].abs().max() > 0.01
+    padded = torch.cat((ids, torch.zeros(1, 4, dtype=torch.long)), 1)
+    with torch.no_grad():
+        alone = model.eval()(ids, torch.ones_like(ids))
+        beside = model(padded, (padded != 0).long())
+    torch.testing.assert_close(beside[0][:, :6], alone[0], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(beside[1], alone[1], rtol=1e-4, atol=1e-5)

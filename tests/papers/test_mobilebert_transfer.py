@@ -122,7 +122,8 @@ def test_the_progressive_schedule_says_how_fast_each_parameter_learns() -> None:
 
 def test_the_joint_schedule_is_one_phase_of_all_layers() -> None:
     (phase,) = phases(Transfer(schedule="joint"), K, rows(5))
-    assert phase.layers == (1, 2, 3) and len(phase.rows) == 5 and phase.groups == ()
+    assert phase.layers == (1, 2, 3) and len(phase.rows) == 5
+    assert [(group.match, group.rate) for group in phase.groups] == [("encoder.*", 1.0), ("*", 0.0)]
 
 
 @pytest.mark.parametrize(("schedule", "count", "least"), [("progressive", 2, 3), ("joint", 0, 1)])
