@@ -55,7 +55,7 @@ class Exported:
 
     @property
     def padded(self) -> str:
-        return f" of {self.length} tokens, padded" if self.length else ""
+        return f" padded to {self.length} tokens" if self.length else ""
 
 
 def export_file(results: Path, run_id: str, target: Path, form: str, data: str) -> tuple[Path, Exported]:
