@@ -42,6 +42,7 @@ class StageContext:
         ask: Ask, bars: Bars,
     ):  # fmt: skip
         self.logs: list[FitLog] = []
+        self._fits = 0
         self.dev_looks = 0
         self.corpus_tokens: int | None = None
         self.teacher_logits_from: Literal["made", "cache"] | None = None
@@ -155,8 +156,9 @@ class StageContext:
     def fit(
         self, model: nn.Module, loss: Loss, batches: Batches, training: Training, groups: Sequence[Group] = ()
     ) -> FitLog:
-        """Each fit of a stage has its own checkpoint folder, numbered in order."""
-        folder = self._progress_folder / f"fit-{len(self.logs)}"
+        """Each fit of a stage has its own checkpoint folder, numbered in order; one that fails keeps its number."""
+        folder = self._progress_folder / f"fit-{self._fits}"
+        self._fits += 1
         minutes = self._inputs.request.checkpoint_minutes
         log = fit(
             model, loss, batches, training, self._accelerator, groups=groups,

@@ -14,7 +14,7 @@ from pydantic_core import PydanticCustomError
 
 from bench.core.errors import SpecError
 
-BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share"})
+BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share", "tries"})
 """Fields that say how much a run may use; runs with different ones are not compared in an ordering."""
 
 

@@ -184,21 +184,21 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     rows = ctx.train_rows(hyper.max_length, hyper.windows)
     tried = points(hyper.fine_tune, ctx.seed)
     best: tuple[float, nn.Module, Training] | None = None  # one alone is kept: ten teachers would fill a GPU
-    failure: TrainError | None = None
+    failures: list[TrainError] = []
     for training in tried:
         model = _with_head(source, ctx)
         try:
             ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
         except TrainError as error:  # a rate of the grid that this model does not bear
-            failure = error
+            failures.append(error)
             continue
         score = ctx.dev_score(model) if len(tried) > 1 else 0.0
         if best is None or score > best[0] or math.isnan(best[0]):
             best = score, model, training
     if best is None:
-        assert failure is not None
-        raise failure
+        raise failures[0]
     chosen = {name: [float(getattr(best[2], name))] for name in ("batch_size", "lr", "epochs")}
+    chosen["diverged"] = [float(len(failures))]
     return State({"model": best[1]}, {"chosen": chosen} if len(tried) > 1 else {})
 
 

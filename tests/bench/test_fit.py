@@ -1,9 +1,11 @@
 """The training loop: exact resume, one path for one process and two, loud failure."""
 
+import math
 import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,9 +17,11 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from bench.core.errors import DeviceError, TrainError
 from bench.data.batches import Batch, Batches, Encoded
+from bench.run.context import StageContext
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import fit
 from bench.train.precision import choose
+from bench.train.progress import silent
 from bench.train.settings import Group, Training
 from bench.train.step import clip_gradients
 
@@ -297,3 +301,33 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert results[0][0] == "1" and results[1][0] == "2"
     assert results[0][1:3] == results[1][1:3]
     np.testing.assert_allclose([float(x) for x in results[0][3:]], [float(x) for x in results[1][3:]], rtol=1e-4)
+
+
+def test_a_fit_after_one_that_failed_begins_at_its_beginning(tmp_path: Path) -> None:
+    def make(name: str) -> StageContext:
+        request = SimpleNamespace(checkpoint_minutes=0.0)
+        job: Any = SimpleNamespace(inputs=SimpleNamespace(request=request),
+                                   spec=SimpleNamespace(variant="v", task="t", seed=0))  # fmt: skip
+        plan: Any = SimpleNamespace(stage=SimpleNamespace(name="stage"), seed=0)
+        return StageContext(job, plan, accelerator=Accelerator(), tokenizer_folder=tmp_path, ask=_nothing_is_asked,
+                            progress_folder=tmp_path / name, bars=lambda label: silent)  # fmt: skip
+
+    def breaks(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
+        seen.append(1)
+        return {"task": loss(model, batch)["task"] * (math.nan if len(seen) > 12 else 1.0)}
+
+    seen: list[int] = []
+    context, plain = make("after"), make("alone")
+    with pytest.raises(TrainError, match="the loss is not finite"):
+        context.fit(fresh(), breaks, Batches(data(), 4, 0), TRAINING)
+    assert list((tmp_path / "after").glob("fit-0/step-*")), "it left a checkpoint"
+    second, alone = fresh(), fresh()
+    for one, model in ((context, second), (plain, alone)):
+        torch.manual_seed(3)
+        log = one.fit(model, loss, Batches(data(), 4, 0), TRAINING)
+        assert log.examples == 3 * 50
+    assert all(torch.equal(a, b) for a, b in zip(second.parameters(), alone.parameters(), strict=True))
+
+
+def _nothing_is_asked(kind: str) -> Any:
+    raise AssertionError(kind)

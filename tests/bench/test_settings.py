@@ -227,7 +227,7 @@ def test_a_group_takes_a_rate_from_0(wrong: dict[str, Any]) -> None:
 
 
 def test_the_budget_is_found_at_any_depth() -> None:
-    assert frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share"}) == BUDGET_FIELDS
+    assert frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share", "tries"}) == BUDGET_FIELDS
     assert Outer().budget() == {"first.corpus_tokens": 100, "first.training.epochs": 3}
     both = Outer.model_validate({"second": {"corpus_tokens": 5}}).budget()
     assert both == {"first.corpus_tokens": 100, "first.training.epochs": 3, "second.corpus_tokens": 5,

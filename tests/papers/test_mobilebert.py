@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import FakeContext, scatter
 
-from bench.core.errors import ModelError, SpecError
+from bench.core.errors import ModelError, SpecError, TrainError
 from bench.train.recipe import EncoderFacts, State
 from bench.train.settings import Training
 from papers.mobilebert import recipe, settings
@@ -214,8 +214,33 @@ def test_the_best_try_on_dev_is_kept(
     assert state.model is looked[best] and len(looked) == 3
     training = ctx.fitted[best][3]
     assert state.facts["chosen"] == {
-        "batch_size": [training.batch_size], "lr": [training.lr], "epochs": [training.epochs],
+        "batch_size": [training.batch_size], "lr": [training.lr], "epochs": [training.epochs], "diverged": [0.0],
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("broken", [(0,), (1, 2), (0, 1, 2)])
+def test_a_try_that_diverges_is_passed_over_and_counted(
+    taught: Callable, broken: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen, ctx, _ = taught(fine_tune__tries=3)
+    start, plain, begun = recipe.initialise_student(State(), chosen, ctx), ctx.fit, []
+
+    def fit(*given: Any) -> Any:
+        begun.append(given)
+        if len(begun) - 1 in broken:
+            raise TrainError("the loss is not finite")
+        return plain(*given)
+
+    monkeypatch.setattr(ctx, "fit", fit)
+    monkeypatch.setattr(ctx, "dev_score", lambda model: 0.5)
+    if len(broken) == 3:
+        with pytest.raises(TrainError, match="not finite"):
+            recipe.fine_tune(start, chosen, ctx)
+        return
+    state = recipe.fine_tune(start, chosen, ctx)
+    first = next(i for i in range(3) if i not in broken)
+    assert state.model is begun[first][0] and len(begun) == 3
+    assert state.facts["chosen"]["diverged"] == [float(len(broken))]
 
 
 # What cannot be made

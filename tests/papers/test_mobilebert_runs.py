@@ -79,7 +79,8 @@ def test_a_run_and_what_the_second_one_shares(call: Call) -> None:
     ("variant", "stages"),
     [
         ("mobilebert-tiny", 4), ("mobilebert-no-opt", 4), ("mobilebert-auxiliary", 3), ("mobilebert-no-opt-bare", 3),
-        ("mobilebert-no-opt-pd", 3), ("mobilebert-no-opt-pd-fmt", 4),
+        ("mobilebert-no-opt-pd", 3), ("mobilebert-no-opt-pd-fmt", 4), ("mobilebert-quant", 5),
+        ("mobilebert-tiny-quant", 5),
     ],
 )  # fmt: skip
 def test_a_variant_runs(call: Call, variant: str, stages: int) -> None:
@@ -91,7 +92,9 @@ def test_every_try_is_a_look_at_dev(call: Call) -> None:
     found = ran(call("ib-bert-large", "--set", "fine_tune.tries=2", "--json"))[-1]
     assert found["dev_looks"] == 2
     chosen = measured(found, "chosen")
-    assert chosen == {"batch_size": 32.0, "lr": 3e-3, "epochs": 12.0}, "the other rate is too small for this task"
+    assert chosen == {"batch_size": 32.0, "lr": 3e-3, "epochs": 12.0, "diverged": 0.0}, (
+        "the other rate is too small for this task"
+    )
 
 
 @pytest.mark.parametrize("pooler", [True, False], ids=["with a pooler", "like the released one"])
