@@ -17,15 +17,15 @@ from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
 from bench.models.outputs import forward, moved
+from bench.train.augmentation.augment import check_word_vectors
+from bench.train.augmentation.rows import augment_rows, prepare_words, rows
 from bench.train.losses import supervised
 from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
 from papers.tinybert import losses, settings
-from papers.tinybert.augment import check_word_vectors
 from papers.tinybert.layers import layer_loss
-from papers.tinybert.rows import augment_rows, prepare_words, rows
 from papers.tinybert.settings import SIX, Hyper, Layers, copying
 from papers.tinybert.student import (
     TinyBertForDistillation,

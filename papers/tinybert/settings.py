@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
 from bench.train.settings import Settings, Training
-from papers.tinybert.augment import Augmentation
 
 
 class Student(Settings):

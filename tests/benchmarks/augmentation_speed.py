@@ -30,10 +30,10 @@ from transformers import BertConfig, BertForMaskedLM
 from bench.data import synthetic
 from bench.models import load
 from bench.run.forecast import matmul_rate
+from bench.train.augmentation.augment import Augmentation, Augmenter, TracedTexts, augmenter
+from bench.train.augmentation.candidates import Splitter, replaceable
+from bench.train.augmentation.wordvectors import PieceVectors
 from bench.train.precision import choose
-from papers.tinybert.augment import Augmentation, Augmenter, TracedTexts, augmenter
-from papers.tinybert.candidates import Splitter, replaceable
-from papers.tinybert.wordvectors import PieceVectors
 
 N, K, P = 20, 15, 0.4
 HIDDEN, LAYERS, PIECES = 384, 6, 30522

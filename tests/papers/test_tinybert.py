@@ -16,10 +16,11 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bench.core.errors import ModelError
 from bench.data.tasks import get_task
 from bench.models import load
+from bench.train.augmentation import rows
+from bench.train.augmentation.augment import Augmentation
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
-from papers.tinybert import recipe, rows
-from papers.tinybert.augment import Augmentation
+from papers.tinybert import recipe
 from papers.tinybert.recipe import RECIPE
 from papers.tinybert.settings import Hyper, Student
 from papers.tinybert.student import (

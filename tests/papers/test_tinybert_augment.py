@@ -19,11 +19,11 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from bench.core.errors import DataError, SpecError
-from papers.tinybert import shards
-from papers.tinybert.augment import Augmentation, Augmenter, TracedTexts, augmenter, variants
-from papers.tinybert.candidates import STOP_WORDS, MaskedWords, Splitter, replaceable
-from papers.tinybert.shards import Augmented, augmented, entry_key
-from papers.tinybert.wordvectors import read_word_vectors
+from bench.train.augmentation import shards
+from bench.train.augmentation.augment import Augmentation, Augmenter, TracedTexts, augmenter, variants
+from bench.train.augmentation.candidates import STOP_WORDS, MaskedWords, Splitter, replaceable
+from bench.train.augmentation.shards import Augmented, augmented, entry_key
+from bench.train.augmentation.wordvectors import read_word_vectors
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 LETTERS = "abcdefghijklmnopqrstuvwxyz"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from papers.tinybert.augment import TracedTexts
-from papers.tinybert.candidates import Splitter
+from bench.train.augmentation.augment import TracedTexts
+from bench.train.augmentation.candidates import Splitter
 from tests.papers.test_tinybert_augment import SPECIAL, TOKENIZER, make
 
 TEXT = "the [MASK] runs[SEP]slow  [UNK] dog [mask] FILM"

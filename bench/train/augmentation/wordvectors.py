@@ -48,7 +48,7 @@ class WordVectors:
 
 @dataclass(frozen=True, slots=True)
 class PieceVectors:
-    """Nearest single-piece words of a teacher's vocabulary, for words of several pieces (ours, see D16).
+    """Nearest single-piece words of a teacher's vocabulary, for words of several pieces (ours).
 
     A word's vector is the mean of its pieces' input embeddings.
     """

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bench.data.batches import Batch, Vocabulary
 from bench.models.lm import parts
 from bench.models.outputs import Frozen, bare, moved
-from papers.tinybert.wordvectors import Neighbours
+from bench.train.augmentation.wordvectors import Neighbours
 
 MAX_BATCH = 2048
 """Most masked positions per batch: each needs a row of vocabulary width."""
@@ -93,7 +93,7 @@ class Splitter:
 
 
 def replaceable(word: str, skip_stop_words: bool, letters_only: bool) -> bool:
-    """Whether a word may be replaced; letters are a to z, as in the released code (D17)."""
+    """Whether a word may be replaced; letters are a to z, as in the released code."""
     lower = word.lower()
     if letters_only and not re.fullmatch("[a-z]+", lower):
         return False

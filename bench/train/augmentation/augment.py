@@ -1,4 +1,4 @@
-"""TinyBERT's data augmentation: each training text again, up to N times, with some of its words replaced.
+"""Data augmentation by words that fit: each training text again, up to N times, with some of its words replaced.
 
 A word of one piece is replaced by what the pre-trained teacher's masked LM guesses in its place, any other by words
 with similar vectors. What a row becomes depends on its own texts and the seed alone, not on the order or number of
@@ -22,10 +22,10 @@ from torch import nn
 
 from bench.core.errors import SpecError
 from bench.models.outputs import bare
+from bench.train.augmentation.candidates import Candidates, MaskedWords, Sentence, Splitter
+from bench.train.augmentation.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 from bench.train.precision import choose
 from bench.train.settings import Settings
-from papers.tinybert.candidates import Candidates, MaskedWords, Sentence, Splitter
-from papers.tinybert.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 
 SHARD_ROWS = 2048
 """Original rows per shard: what a killed run may lose."""
@@ -99,7 +99,7 @@ class Augmenter:
         """The augmented rows, a shard of `shard_rows` original rows at a time, from shard number `first` on.
 
         Each original row is followed by its variants. Candidates of a text that comes again are kept until then.
-        Source: arXiv 1909.10351v5, Algorithm 1; pairs see D19, seeds D21.
+        Source: arXiv 1909.10351v5, Algorithm 1.
         """
         # How often each text is still to come: when none is left, its candidates are let go.
         uses = Counter(text for column in texts.columns for text in column)
@@ -160,7 +160,7 @@ def variants(
     """Up to N distinct variants of a text, none of them the text itself, each with as many words as it.
 
     In each round each word that has candidates is replaced with probability p by one of them, drawn evenly.
-    Source: arXiv 1909.10351v5, Algorithm 1; what counts as new is D20.
+    Source: arXiv 1909.10351v5, Algorithm 1; what counts as new is ours.
     """
     if not candidates:
         return []
@@ -233,7 +233,7 @@ def augmenter(
 
     `batch_tokens` are padded tokens per forward pass; they change rounding only.
     Raises: DataError and SpecError for a bad word-vector file, DeviceError for a bf16 that the device only emulates.
-    Source: arXiv 1909.10351v5, Algorithm 1; word vectors see D16, precision D23.
+    Source: arXiv 1909.10351v5, Algorithm 1; see the README of the paper that uses it.
     """
     word_vectors_identity(settings)
     splitter = Splitter(tokenizer)

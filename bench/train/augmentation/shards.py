@@ -24,8 +24,8 @@ from bench.core.errors import DataError
 from bench.core.files import file_sha256, locked, move_folder, remove_folder, sweep, whole_file, write_atomic
 from bench.data.rows import content_sha256
 from bench.models.outputs import bare
+from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
 from bench.train.precision import choose
-from papers.tinybert.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
 
 FORMAT = 1
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
