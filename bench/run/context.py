@@ -21,13 +21,14 @@ from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.run import logits
 from bench.run.cache import home
+from bench.run.codehash import code_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job, StagePlan
 from bench.train.checkpoint import Checkpointer
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.predict import predict
 from bench.train.progress import Bars, silent
-from bench.train.recipe import Asked
+from bench.train.recipe import Asked, View
 from bench.train.settings import Group, Training, Windowing
 
 Ask = Callable[[Asked], tuple[nn.Module, Path]]
@@ -104,13 +105,15 @@ class StageContext:
     def encode(self, texts: Texts, max_length: int, tokenizer: PreTrainedTokenizerBase | None = None) -> Encoded:
         return encode(texts, tokenizer or self.tokenizer, max_length)
 
-    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
+    def teacher_logits(self, rows: Encoded | Texts, view: View | None = None) -> np.ndarray:
         """Kept by teacher and content of the rows; `logits` says for the record whether they were there."""
         teacher = self._job.teachers[0]
         if isinstance(rows, Texts):
             content = [content_sha256(rows.columns, np.empty(0)), teacher.reading.max_length]
         else:
             content = [rows.sha256]
+        if view is not None:
+            content += [view.key, code_hash(view.of)]
         key = digest([teacher.key, *content])
 
         def make() -> np.ndarray:
@@ -118,7 +121,7 @@ class StageContext:
             encoded = rows
             if isinstance(encoded, Texts):
                 encoded = encode(encoded, self._inputs.tokenizer(folder), teacher.reading.max_length)
-            return predict(model, encoded, self._accelerator)
+            return predict(view.of(model) if view else model, encoded, self._accelerator)
 
         found, made = logits.kept(key, len(rows), make, self._accelerator)
         self.teacher_logits_from = "made" if made else "cache"
@@ -149,6 +152,9 @@ class StageContext:
 
     def fine_tuned_teacher(self) -> nn.Module:
         return self._ask("fine_tuned")[0]
+
+    def lent(self) -> nn.Module:
+        return self._ask("lent")[0]
 
     def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
         return Batches(rows, training.batch_size, self.seed, tokens=training.batch_tokens, transform=transform)

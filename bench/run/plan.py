@@ -28,7 +28,7 @@ from bench.run.request import Request
 from bench.run.stack import Named, Stack, chosen_stacks
 from bench.run.teachers import check_teacher, made_facts
 from bench.train import bounds, engine
-from bench.train.recipe import EncoderFacts, Recipe, Stage, Variant
+from bench.train.recipe import Asked, EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
 log = logging.getLogger(__name__)
@@ -66,6 +66,8 @@ class Job:
     base: Job | None
     """The run whose finished model this one starts from."""
     teachers: tuple[Job, ...]
+    lender: Job | None = None
+    """The run on another task that it borrows from."""
 
     @property
     def key(self) -> str:
@@ -87,7 +89,7 @@ class Job:
     @property
     def needed(self) -> tuple[Job, ...]:
         """The runs that must be done before, the farthest first."""
-        direct = (*self.teachers, *((self.base,) if self.base else ()))
+        direct = (*self.teachers, *(one for one in (self.base, self.lender) if one))
         return tuple(dict.fromkeys(job for one in direct for job in (*one.needed, one)))
 
     @property
@@ -233,6 +235,7 @@ class Planner:
             return self._jobs[spec]
         base = self.job(tuple(below), task, seed) if below else self._main(recipe.base, task, seed)
         teachers = self._teachers(recipe, variant, task, seed)
+        lender = self._lender(recipe, variant, seed)
         facts = None if below else self.facts  # of a stack's lower model nothing is known before it is made
         hyper, overrides = self._settings(recipe, variant, task, facts, base if below else None)
         engine.check(hyper)
@@ -246,9 +249,10 @@ class Planner:
         if released and any(stage.asks for stage in variant.stages):
             self._check_words(released)
         folder = self._tokenizer_folder(released)
-        stages = self._chain(top, hyper, spec, task, (base, teachers, encoder, released, folder))
+        keys = _keys(base, teachers, lender)
+        stages = self._chain(top, hyper, spec, task, (keys, encoder, released, folder))
         job = Job(spec, task, recipe, variant, hyper, overrides, stages, self.inputs, encoder, folder, released,
-                  base, teachers)  # fmt: skip
+                  base, teachers, lender)  # fmt: skip
         job.reading.check()
         check_teacher(job, self.facts)
         self._jobs[spec] = job
@@ -258,6 +262,14 @@ class Planner:
         if variant.taught_by:
             return (self.job((Named(recipe, variant.taught_by),), task, seed),)
         return tuple(job for name in recipe.teachers if (job := self._main(name, task, seed)))
+
+    def _lender(self, recipe: Recipe, variant: Variant, seed: int) -> Job | None:
+        """The job on another task that a variant borrows from; what it reads is verified as all else is."""
+        if variant.borrows is None:
+            return None
+        name, task = variant.borrows
+        self.inputs.check(get_task(task))
+        return self.job((Named(recipe, name),), get_task(task), seed)
 
     def _main(self, name: str | None, task: Task, seed: int) -> Job | None:
         """The job of a paper's main model, None for no name."""
@@ -300,9 +312,9 @@ class Planner:
 
     def _chain(
         self, named: Named, hyper: Settings, spec: Spec, task: Task,
-        given: tuple[Job | None, tuple[Job, ...], load.Checkpoint | None, load.Checkpoint | None, Path],
+        given: tuple[Mapping[Asked, str], load.Checkpoint | None, load.Checkpoint | None, Path],
     ) -> tuple[StagePlan, ...]:  # fmt: skip
-        base, teachers, encoder, released, folder = given
+        keys, encoder, released, folder = given
         where = "given" if self.checkpoint else "made"
         stages = [stage for stage in named.recipe.variants[named.variant].stages
                   if stage.encoder in (None, where) and (stage.when is None or stage.when(hyper))]  # fmt: skip
@@ -314,7 +326,7 @@ class Planner:
                 "stage": stage.name, "code": code, "seed": seed,
                 "hyper": {name: digest(_dump(getattr(hyper, name))) for name in stage.uses},
                 "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
-                "asked": [_asked_key(asked, base, teachers) for asked in stage.asks],
+                "asked": [keys[asked] for asked in stage.asks],
             }  # fmt: skip
             for name, checkpoint in (("checkpoint", encoder), ("released", released)):
                 content |= {name: checkpoint_identity(checkpoint.folder)} if checkpoint else {}
@@ -348,12 +360,16 @@ class Planner:
         return digest([self.inputs.corpus_identity, module_hash("bench.data.budget")])
 
 
-def _asked_key(asked: str, base: Job | None, teachers: tuple[Job, ...]) -> str:
-    """The key of the model that a stage asks for."""
-    if asked == "base":
-        assert base is not None, "a recipe whose stages ask for the base names it"
-        return base.key
-    return teachers[0].pretrained_key if asked == "pretrained" else teachers[0].key
+def _keys(base: Job | None, teachers: tuple[Job, ...], lender: Job | None) -> dict[Asked, str]:
+    """The key of each model that a stage may ask for."""
+    found: dict[Asked, str] = {}
+    if base:
+        found["base"] = base.key
+    if teachers:
+        found["pretrained"], found["fine_tuned"] = teachers[0].pretrained_key, teachers[0].key
+    if lender:
+        found["lent"] = lender.key
+    return found
 
 
 def _dump(value: Any) -> Any:

@@ -62,6 +62,9 @@ def _wrong(recipe: Any) -> str:
         taught_by = recipe.variants.get(one.taught_by)
         if one.taught_by and (taught_by is None or taught_by.taught_by):
             return f"has a variant {name!r} taught by {one.taught_by!r}, which is no variant of it, or itself taught so"
+        lender = recipe.variants.get(one.borrows[0]) if one.borrows else None
+        if one.borrows and (lender is None or lender.borrows or one.borrows[1] not in recipe.tasks):
+            return f"has a variant {name!r} that borrows from {one.borrows}, which is no run of it, or itself borrows"
     unknown = [task for task in (*recipe.tasks, *recipe.smoke_tasks) if task not in TASKS]
     return f"names an unknown task {unknown[0]!r}" if unknown else ""
 

@@ -123,16 +123,22 @@ def _asked(job: Job, plan: StagePlan) -> list[tuple[Job, str]]:
     found = [(job.base, job.base.key)] if job.base else []
     for kind in plan.stage.asks:
         if kind != "base":
-            teacher = job.teachers[0]
-            found.append((teacher, teacher.pretrained_key if kind == "pretrained" else teacher.key))
+            other = _owner(job, kind)
+            found.append((other, other.pretrained_key if kind == "pretrained" else other.key))
+    return found
+
+
+def _owner(job: Job, kind: Asked) -> Job:
+    """The job that makes a model that a stage asks for."""
+    found = {"base": job.base, "lent": job.lender}[kind] if kind in ("base", "lent") else job.teachers[0]
+    assert found is not None, f"a recipe whose stages ask for {kind!r} says which run that is"
     return found
 
 
 def _context(job: Job, plan: StagePlan, cache: Cache, accelerator: Accelerator, bars: Bars) -> StageContext:
     def ask(kind: Asked) -> tuple[nn.Module, Path]:
         assert kind in plan.stage.asks, f"stage {plan.stage.name} did not declare that it asks for {kind!r}"
-        other = job.base if kind == "base" else job.teachers[0]
-        assert other is not None
+        other = _owner(job, kind)
         if kind == "pretrained":
             return cache.load(other.pretrained_key).model, other.tokenizer_folder
         return cache.load(other.key).model, tokenizer_folder(other, cache)

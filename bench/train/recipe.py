@@ -23,8 +23,9 @@ from bench.train.settings import Group, Settings, Training, Windowing
 Need = Literal["task", "corpus", "pairs", "lm_head"]
 """`pairs` is a corpus of several documents; `lm_head` a corpus, too, but only where the given encoder has no masked-LM
 head."""
-Asked = Literal["base", "pretrained", "fine_tuned"]
-"""The finished model that a run starts from; its teacher before and after fine-tuning on the task."""
+Asked = Literal["base", "pretrained", "fine_tuned", "lent"]
+"""The finished model that a run starts from; its teacher before and after fine-tuning on the task; the finished model
+of the run on another task that its variant borrows from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,16 @@ class EncoderFacts:
         if self.kind not in ("", kind):
             raise ModelError("the teacher is of another architecture", found=f"model_type {self.kind}", expected=kind,
                              fix="give one, or choose a method that reads a teacher's answers alone")  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is read of a teacher in place of its logits."""
+
+    of: Callable[[nn.Module], nn.Module]
+    """(teacher) -> a module whose logits [B, D] it is; a function of the paper, whose code is part of what shaped it"""
+    key: str
+    """A name, and the hash of what else shapes it beside the teacher."""
 
 
 class Context(Protocol):
@@ -124,8 +135,10 @@ class Context(Protocol):
         """A folder of the cache for data that a stage makes and keeps by a key of its own."""
         ...
 
-    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
+    def teacher_logits(self, rows: Encoded | Texts, view: View | None = None) -> np.ndarray:
         """The fine-tuned teacher's answers, as `bench.train.predict` gives them, in the order of the rows.
+
+        Of a `view` it is what that reads of the teacher.
 
         `Texts` the teacher reads with its own tokenizer, so that the student may read them otherwise; `Encoded` are
         read as they are. Made once per teacher and rows, whatever runs ask for them; mapped into memory. [N, C]
@@ -150,6 +163,10 @@ class Context(Protocol):
 
     def fine_tuned_teacher(self) -> nn.Module:
         """The teacher fine-tuned on this task with this seed, over its floor."""
+        ...
+
+    def lent(self) -> nn.Module:
+        """The finished model of the run, on another task, that the variant borrows from."""
         ...
 
     def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
@@ -207,6 +224,8 @@ class Variant:
     """The setting that names the checkpoint that its authors released, a hub id or folder (tier `checkpoint`)."""
     taught_by: str = ""
     """The variant of the same paper that it learns from, and is compared with, in place of the recipe's `teachers`."""
+    borrows: tuple[str, str] | None = None
+    """(variant of the same paper, task): the run of the same seed whose finished model its stages may ask for."""
 
 
 @dataclass(frozen=True, slots=True)

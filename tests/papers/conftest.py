@@ -30,6 +30,7 @@ from bench.data.tasks import Task, get_task
 from bench.models.load import Checkpoint
 from bench.train.fit import FitLog, Loss, fit
 from bench.train.predict import predict
+from bench.train.recipe import View
 from bench.train.settings import Group, Training, Windowing
 from papers.distilbert.student import config
 
@@ -61,6 +62,7 @@ class FakeContext:
     checkpoint: Checkpoint | None = None
     released: Checkpoint | None = None
     given: PreTrainedModel | None = None
+    lender: nn.Module | None = None
     trains: bool = True
     scale: str = "smoke"
     seed: int = 0
@@ -101,10 +103,15 @@ class FakeContext:
         rows = [[*[2, *(words[w] for w in text.split())][: max_length - 1], 3] for text in texts.columns[0]]
         return Encoded.from_lists(rows, [[0] * len(row) for row in rows], texts.labels)
 
-    def teacher_logits(self, rows: Encoded | Texts) -> np.ndarray:
+    def teacher_logits(self, rows: Encoded | Texts, view: View | None = None) -> np.ndarray:
         self.asked.append(("teacher_logits", len(rows)))
         rows = encoded(rows, self.tokenizer, 24) if isinstance(rows, Texts) else rows
-        return predict(self.fine_tuned_teacher(), rows, Accelerator(cpu=True))
+        teacher = self.fine_tuned_teacher()
+        return predict(view.of(teacher) if view else teacher, rows, Accelerator(cpu=True))
+
+    def lent(self) -> nn.Module:
+        assert self.lender is not None
+        return self.lender
 
     def sentence_pairs(self, max_tokens: int, max_length: int, short: float = 0.1) -> Encoded:
         self.asked.append(("sentence_pairs", max_tokens, max_length, short))
