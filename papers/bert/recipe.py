@@ -82,7 +82,7 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
         "warmup": 0.4 if task == "conll2003" else 0.1,
     })  # fmt: skip
     if scale == "small":
-        base = base.model_copy(update={"epochs": 3, "batch_size": 16, "lr": 1e-4})
+        base = base.model_copy(update={"epochs": 10, "batch_size": 16, "lr": 1e-4})
     return Hyper(max_length=length, windows=windows, fine_tune=base)
 
 

@@ -125,11 +125,11 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
         fine_tune = Training(epochs=4, batch_size=32, lr=5e-4, warmup=0.1)
     if scale == "small":
         general = general.model_copy(update={
-            "corpus_tokens": 100_000, "max_length": 64,
+            "corpus_tokens": 100_000, "max_length": 64, "ce_share": 0.25,
             "training": general.training.model_copy(
-                update={"epochs": 1, "batch_tokens": 512, "accumulation": 1, "lr": 1e-4}),
+                update={"epochs": 1, "batch_tokens": 512, "accumulation": 1, "lr": 3e-5}),
         })  # fmt: skip
-        fine_tune = fine_tune.model_copy(update={"batch_size": 16, "lr": 3e-4})
+        fine_tune = fine_tune.model_copy(update={"epochs": 10, "batch_size": 16, "lr": 3e-5})
     chosen = Hyper(
         head=HEADS[scale], general=general, max_length=64 if scale == "smoke" else length, windows=windows,
         fine_tune=fine_tune,

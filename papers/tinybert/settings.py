@@ -148,11 +148,12 @@ def hyper(changes: Mapping[str, Any], task: str, scale: str, own_teacher: bool) 
         few = {"epochs": 2, "batch_size": 32, "lr": 1e-3} if scale == "smoke" else _SMALL
         corpus = {"corpus_tokens": 100_000, "max_length": 64}
         first = {"epochs": 1, "batch_size": 32, "lr": 1e-3, "warmup": 0.05}
-        training = general.training.model_copy(update=first if scale == "smoke" else _SMALL | {"warmup": 0.05})
+        training = general.training.model_copy(update=first if scale == "smoke" else _PLAIN_TEXT)
         general = general.model_copy(update=corpus | {"training": training})
-        pretrain = pretrain.model_copy(update=corpus | {"training": training})
+        words = training if scale == "smoke" else training.model_copy(update={"lr": 5e-4})
+        pretrain = pretrain.model_copy(update=corpus | {"training": words})
         intermediate = intermediate.model_copy(update=few | ({"epochs": 1} if scale == "smoke" else {}))
-        prediction = prediction.model_copy(update=few | {"lr": 5e-4 if scale == "smoke" else 3e-4})
+        prediction = prediction.model_copy(update=few | ({"lr": 5e-4} if scale == "smoke" else {}))
         tune = prediction
     return Hyper(
         student=Student(every=every),
@@ -169,5 +170,8 @@ def hyper(changes: Mapping[str, Any], task: str, scale: str, own_teacher: bool) 
 
 _ROUNDS = {"smoke": 1, "small": 1}
 """Of augmentation."""
-_SMALL = {"epochs": 3, "batch_size": 16, "lr": 5e-4}
-"""Two cores, and a student of two or three layers: few epochs, larger steps."""
+_SMALL = {"epochs": 10, "batch_size": 16, "lr": 1e-4}
+"""Two cores, and a student of two or three layers: smaller batches, larger steps; rates and epochs of the search in
+tests/benchmarks/small_scale_search.json."""
+_PLAIN_TEXT = {"epochs": 3, "batch_size": 16, "lr": 3e-5, "warmup": 0.05}
+"""What is read before a task, by the same search; masked LM from random weights takes a larger rate (not searched)."""

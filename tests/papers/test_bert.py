@@ -92,7 +92,7 @@ def test_full_scale_is_the_reference_setting(task: str) -> None:
 @pytest.mark.parametrize("task", RECIPE.tasks)
 def test_small_scale_takes_larger_steps_and_levels_the_epochs(task: str) -> None:
     small, full = hyper("bert", task, "small", GIVEN), hyper("bert", task, "full", GIVEN)
-    assert small.fine_tune.lr > full.fine_tune.lr and small.fine_tune.epochs == 3
+    assert small.fine_tune.lr > full.fine_tune.lr and small.fine_tune.epochs == 10
     assert (
         small.fine_tune.model_copy(update={"lr": full.fine_tune.lr, "batch_size": 32, "epochs": full.fine_tune.epochs})
         == full.fine_tune
