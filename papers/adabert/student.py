@@ -8,8 +8,9 @@ convolutions, pooling and batch statistics; here it takes part in nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -88,10 +89,10 @@ class AdaBertConfig(PreTrainedConfig):
     pad_token_id: int | None = 0
 
 
-def config(genotype: Genotype, pair: bool = False) -> AdaBertConfig:
-    """The published sizes around a genotype: BERT's vocabulary and positions, width 128."""
+def config(genotype: Genotype, pair: bool = False, **sizes: Any) -> AdaBertConfig:
+    """A genotype in the published sizes, but for those given: BERT's vocabulary and positions, width 128."""
     nodes = [[[edge.source, edge.operation] for edge in edges] for edges in genotype.nodes]
-    return AdaBertConfig(nodes=nodes, num_hidden_layers=genotype.cells, pair=pair)
+    return AdaBertConfig(nodes=nodes, num_hidden_layers=genotype.cells, pair=pair, **sizes)
 
 
 def genotype(config: AdaBertConfig) -> Genotype:
@@ -112,15 +113,26 @@ def flops(config: AdaBertConfig, batch: int, length: int) -> int:
     return 2 * batch * config.hidden_size * (length * taps * config.hidden_size + (config.num_labels or 0))
 
 
+def parameters(config: AdaBertConfig) -> int:
+    """Parameters of the network in closed form, tables included. Raises: ModelError as `genotype` does."""
+    found, hidden = genotype(config), config.hidden_size
+    names = [edge.operation for edges in found.nodes for edge in edges]
+    taps = sum(CONVOLUTIONS[name][0] for name in names if name in CONVOLUTIONS)
+    norms = sum(name not in ("identity", "zero") for name in names)
+    cell = taps * hidden**2 + norms * 2 * hidden + NODES
+    around = (config.vocab_size + config.max_position_embeddings + 2) * hidden + found.cells + 1
+    return found.cells * cell + around + (hidden + 1) * (config.num_labels or 0)
+
+
 class TokenBatchNorm(nn.Module):
     """Batch normalisation whose statistics are those of the tokens alone; padding stays zero.
 
     Shapes: x [B, H, L], mask [B, 1, L] of booleans; the same shape out.
     """
 
-    def __init__(self, hidden: int) -> None:
+    def __init__(self, hidden: int, affine: bool = True) -> None:
         super().__init__()
-        self.norm = nn.BatchNorm1d(hidden)
+        self.norm = nn.BatchNorm1d(hidden, affine=affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         if not self.training:
@@ -139,11 +151,11 @@ class Convolution(nn.Module):
     Shapes: as the norm.
     """
 
-    def __init__(self, hidden: int, width: int, dilation: int) -> None:
+    def __init__(self, hidden: int, width: int, dilation: int, affine: bool = True) -> None:
         super().__init__()
         padding = dilation * (width - 1) // 2  # half the reach of the kernel, so that L stays
         self.conv = nn.Conv1d(hidden, hidden, width, padding=padding, dilation=dilation, bias=False)
-        self.norm = TokenBatchNorm(hidden)
+        self.norm = TokenBatchNorm(hidden, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.norm(self.conv(F.relu(x)), mask)
@@ -152,10 +164,10 @@ class Convolution(nn.Module):
 class Pool(nn.Module):
     """Mean or maximum of the tokens among three neighbours, batch normalisation. Shapes: as the norm."""
 
-    def __init__(self, hidden: int, kind: str) -> None:
+    def __init__(self, hidden: int, kind: str, affine: bool = True) -> None:
         super().__init__()
         self.pool = {"average-pool": average_pool, "max-pool": max_pool}[kind]
-        self.norm = TokenBatchNorm(hidden)
+        self.norm = TokenBatchNorm(hidden, affine)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         return self.norm(self.pool(x, mask), mask)
@@ -189,12 +201,15 @@ class Zero(nn.Module):
         return torch.zeros_like(x)
 
 
-def operation(name: str, hidden: int) -> nn.Module:
-    """A candidate operation by its name in OPERATIONS, with `forward(x, mask)`. Raises: KeyError for another name."""
+def operation(name: str, hidden: int, affine: bool = True) -> nn.Module:
+    """A candidate operation by its name in OPERATIONS, with `forward(x, mask)`. Raises: KeyError for another name.
+
+    Without `affine` its normalisation learns no scale and shift, as in a search.
+    """
     if name in CONVOLUTIONS:
-        return Convolution(hidden, *CONVOLUTIONS[name])
+        return Convolution(hidden, *CONVOLUTIONS[name], affine)
     if name in ("average-pool", "max-pool"):
-        return Pool(hidden, name)
+        return Pool(hidden, name, affine)
     return {"identity": Identity, "zero": Zero}[name]()
 
 
@@ -263,31 +278,70 @@ class AdaBertForSequenceClassification(PreTrainedModel):
         Shapes: inputs [B, L]; logits [B, C], hidden_states K+1 tensors [B, L, H], the embeddings first.
         Raises: AssertionError for a pair task without token types.
         """
-        tokens = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        sentences = [(input_ids, tokens)]
-        if self.config.pair:
-            assert token_type_ids is not None, "a pair task needs token_type_ids"
-            sentences = split_pair(input_ids, tokens, token_type_ids.bool())
-        embedded = [self.embed(ids, among) for ids, among in sentences]
-        # Sentences begin at the first place, so where either has a token is where the longer one has.
-        mask = torch.stack([among for _, among in sentences]).any(0)[:, None]
-        means = [mean_over_tokens(state, among[:, None]) for state, (_, among) in zip(embedded, sentences, strict=True)]
-        states, pooled = [torch.stack(embedded).mean(0)], [torch.stack(means).mean(0)]
-        # The first cell reads the two sentences of a pair, or a single one twice.
-        earlier, previous = embedded[0], embedded[-1]
-        for cell in self.cells:
-            earlier, previous = previous, cell(earlier, previous, mask)
-            states.append(previous)
-            pooled.append(mean_over_tokens(previous, mask))
-        logits = self.classifier(self.dropout(weighted_sum(pooled, self.scores).tanh()))
-        hidden = tuple(state.transpose(1, 2) for state in states) if output_hidden_states else None
-        return SequenceClassifierOutput(logits=logits, hidden_states=hidden)
+        read = self.read(sentences_of(input_ids, attention_mask, token_type_ids, self.config.pair))
+        hidden = tuple(state.transpose(1, 2) for state in read.states) if output_hidden_states else None
+        return SequenceClassifierOutput(logits=self.classify(read), hidden_states=hidden)
+
+    def read(self, sentences: Sentences) -> Read:
+        """The states of all cells; see `read_by`."""
+        return read_by(self.embed, self.cells, sentences)
+
+    def classify(self, read: Read) -> Tensor:
+        """The logits [B, C] of what was read."""
+        return self.classifier(self.dropout(weighted_sum(read.pooled, self.scores).tanh()))
 
     def embed(self, ids: Tensor, tokens: Tensor) -> Tensor:
         """Words and positions of one sentence, zero at padding. Shapes: ids and tokens [B, L]; [B, H, L] out."""
         places = torch.arange(ids.shape[1], device=ids.device)
         x = self.word_embeddings(ids) + self.position_embeddings(places)
         return (self.dropout(self.norm(x)) * tokens[..., None]).transpose(1, 2)
+
+
+Sentences = Sequence[tuple[Tensor, Tensor]]
+"""A sentence, or the two of a pair, as (ids, where its tokens are); all [B, L]."""
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """What the cells of a network make of a batch: of the embeddings first, then of each cell."""
+
+    states: list[Tensor]
+    """K+1 of [B, H, L], zero at padding."""
+    pooled: list[Tensor]
+    """K+1 of [B, H]: their means over the tokens."""
+
+
+def sentences_of(
+    input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None, pair: bool
+) -> Sentences:
+    """A row of a batch as the network reads it. Shapes: all [B, L]. Raises: AssertionError for a pair without types."""
+    tokens = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+    if not pair:
+        return [(input_ids, tokens)]
+    assert token_type_ids is not None, "a pair task needs token_type_ids"
+    return split_pair(input_ids, tokens, token_type_ids.bool())
+
+
+def read_by(
+    embed: Callable[[Tensor, Tensor], Tensor], cells: Iterable[Callable[[Tensor, Tensor, Tensor], Tensor]],
+    sentences: Sentences,
+) -> Read:  # fmt: skip
+    """Embed the sentences, and let one cell after another read the two states before it.
+
+    Shapes: `embed` (ids and tokens [B, L]) -> [B, H, L]; a cell (two states [B, H, L], mask [B, 1, L]) -> [B, H, L].
+    """
+    embedded = [embed(ids, among) for ids, among in sentences]
+    # Sentences begin at the first place, so where either has a token is where the longer one has.
+    mask = torch.stack([among for _, among in sentences]).any(0)[:, None]
+    means = [mean_over_tokens(state, among[:, None]) for state, (_, among) in zip(embedded, sentences, strict=True)]
+    read = Read([torch.stack(embedded).mean(0)], [torch.stack(means).mean(0)])
+    # The first cell reads the two sentences of a pair, or a single one twice.
+    earlier, previous = embedded[0], embedded[-1]
+    for cell in cells:
+        earlier, previous = previous, cell(earlier, previous, mask)
+        read.states.append(previous)
+        read.pooled.append(mean_over_tokens(previous, mask))
+    return read
 
 
 def split_pair(ids: Tensor, tokens: Tensor, second: Tensor) -> list[tuple[Tensor, Tensor]]:
