@@ -63,7 +63,9 @@ def train_probes(state: State, hyper: Hyper, ctx: Context) -> State:
 
     Raises: ModelError for a teacher that is not fine-tuned on the task. Source: section 3.2; D2.
     """
-    found, right = probes.trained(ctx, ctx.train_rows(hyper.max_length), hyper.knowledge.probe)
+    every = ctx.train_rows(hyper.max_length)
+    seen = every.between(0, min(len(every), hyper.knowledge.probe_rows))
+    found, right = probes.trained(ctx, seen, hyper.knowledge.probe)
     return State({**state.models, "teacher_probes": found}, {**state.facts, "probe_accuracy": right})
 
 

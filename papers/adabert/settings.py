@@ -56,6 +56,9 @@ class Knowledge(Settings):
     """Layers weighed by their probe's loss over the batch, or of each row (D4); even as in the released code."""
     probe: Training = Training(epochs=4, batch_size=32, lr=5e-3, weight_decay=0.0, warmup=0.1, precision="fp32")
     """How the teacher's probes are trained: Adam, the released code's values."""
+    probe_rows: int = Field(default=50_000, ge=1)
+    """The first rows of the task, so many at most, are what they are trained on (D2): the states of all layers are kept
+    on disk, 37 kB a row of BERT-base."""
 
 
 class Search(Settings):
