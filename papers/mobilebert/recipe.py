@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from transformers import MobileBertModel
+from transformers import MobileBertModel, PreTrainedModel
 
 from bench.core.errors import SpecError, TrainError
 from bench.data.batches import Encoded, InTurn
@@ -32,6 +32,7 @@ from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
 from papers.mobilebert import exchange, settings
+from papers.mobilebert.guide import Guided, guided_loss, start_words
 from papers.mobilebert.heads import (
     MobileBertClassifier,
     MobileBertEncoder,
@@ -83,6 +84,19 @@ def pretrain_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     model = MobileBertForPreTraining(settings.teacher_of(hyper, words.size, words.pad))
     rows = ctx.sentence_pairs(hyper.corpus.corpus_tokens, hyper.corpus.max_length)
     ctx.fit(model, word_loss(None, 1.0), ctx.batches(rows, hyper.pretrain, _masked(hyper.corpus, ctx)), hyper.pretrain)
+    return State({"model": model})
+
+
+def pretrain_guided_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
+    """The same, from the given encoder's words on, and with its last states beside the text (D13); task-free."""
+    words, encoder = ctx.vocabulary, ctx.teacher()
+    assert isinstance(encoder, PreTrainedModel), "the reference starts from an encoder of transformers"
+    model = MobileBertForPreTraining(settings.teacher_of(hyper, words.size, words.pad))
+    start_words(model, encoder)
+    rows = ctx.sentence_pairs(hyper.corpus.corpus_tokens, hyper.corpus.max_length)
+    loss = guided_loss(Frozen(moved(encoder, ctx.device)), hyper.guide)
+    batches = ctx.batches(rows, hyper.pretrain, _masked(hyper.corpus, ctx))
+    ctx.fit(Guided(model, encoder.config.hidden_size), loss, batches, hyper.pretrain)
     return State({"model": model})
 
 
@@ -239,7 +253,10 @@ def _with_head(source: MobileBertEncoder, ctx: Context) -> nn.Module:
     return model
 
 
-_TEACHER = Stage(pretrain_teacher, uses=("stream", "teacher", "corpus", "pretrain"), task_free=True, needs="pairs")
+_PRETRAIN = ("stream", "teacher", "corpus", "pretrain")
+_TEACHER = Stage(pretrain_teacher, uses=_PRETRAIN, task_free=True, needs="pairs", when=lambda hyper: not hyper.guide)
+_GUIDED = Stage(pretrain_guided_teacher, uses=(*_PRETRAIN, "guide"), task_free=True, needs="pairs",
+                asks=("pretrained",), when=lambda hyper: hyper.guide > 0)  # fmt: skip
 _START = Stage(initialise_student, uses=("stream", "student", "start", "transfer", "distillation"), task_free=True,
                needs=None, asks=("pretrained",))  # fmt: skip
 _TRANSFER = Stage(transfer, uses=("corpus", "transfer"), task_free=True, needs="pairs", asks=("pretrained",),
@@ -281,7 +298,8 @@ RECIPE = Recipe(
             "mobilebert-tiny with weights in 8 bits, after training", _TINY, stages=(*STAGES, _QUANTISE)),
         "mobilebert-released": Variant(
             "the authors' released checkpoint, fine-tuned by us", (_RELEASED, _FINE_TUNE), released="released"),
-        IB_BERT: Variant("the teacher: as wide as BERT-large between the student's stream", (_TEACHER, _FINE_TUNE)),
+        IB_BERT: Variant(
+            "the teacher: as wide as BERT-large between the student's stream", (_TEACHER, _GUIDED, _FINE_TUNE)),
     },
     tasks=(*GLUE, "squad"),
     smoke_tasks=("sst2",),

@@ -141,6 +141,9 @@ class Hyper(Settings):
     """What is read before a task."""
     pretrain: Training = LAMB.model_copy(update={"accumulation": 128, "epochs": 318})
     """How the teacher is trained: 500,000 steps of 4096 pairs."""
+    guide: float = Field(default=0.0, ge=0)
+    """Weight of the given encoder's last states in the teacher's pre-training, and whether its words begin as that
+    encoder's; at small scale alone (D13)."""
     transfer: Transfer = Transfer()
     """Knowledge transfer."""
     distillation: Distillation = Distillation()
@@ -201,7 +204,7 @@ def _tuning(**changes: Any) -> dict[str, Any]:
 _ADAM = {"epochs": 1, "accumulation": 1, "optimizer": "adamw", "lr": 1e-3, "betas": (0.9, 0.98), "warmup": 0.1}
 """Few and small steps: LAMB is made for batches of thousands (D2)."""
 SMALL = {
-    "corpus.corpus_tokens": 300_000, "corpus.max_length": 64, **_trainings(**_ADAM, batch_tokens=1024),
+    "corpus.corpus_tokens": 300_000, "corpus.max_length": 64, "guide": 1.0, **_trainings(**_ADAM, batch_tokens=1024),
     **_tuning(batch_size=16, epochs=5, lr=5e-4),
 }  # fmt: skip
 SMOKE = {

@@ -96,19 +96,24 @@ def word_loss(teacher: MobileBertForPreTraining | None, hard: float, beside: Tra
             hidden = student.last(batch)
             of_teacher = _answers(teacher, batch) if teacher is not None and hard < 1 else None
         if teacher is None or hard == 1:
-            terms["words"] = masked_lm(hidden, batch, student.words)
-        else:
-            assert of_teacher is not None
-            at = places(batch, "masked", batch["labels"] != IGNORED)
-            with torch.no_grad():
-                said = teacher.words(at.of(of_teacher))
-            terms["words"], terms["soft_words"] = losses.words(
-                student.words(at.of(hidden)), said, at.of(batch["labels"]), at, hard
-            )
+            return terms | text_loss(student, hidden, batch)
+        assert of_teacher is not None
+        at = places(batch, "masked", batch["labels"] != IGNORED)
+        with torch.no_grad():
+            said = teacher.words(at.of(of_teacher))
+        terms["words"], terms["soft_words"] = losses.words(
+            student.words(at.of(hidden)), said, at.of(batch["labels"]), at, hard
+        )
         terms["follows"] = functional.cross_entropy(student.follow(hidden).float(), batch["follows"])
         return terms
 
     return loss
+
+
+def text_loss(model: MobileBertForPreTraining, hidden: Tensor, batch: Batch) -> Terms:
+    """Masked words and whether the second text follows, from the text alone; `hidden` are the last states [B, L, H]."""
+    follow = functional.cross_entropy(model.follow(hidden).float(), batch["follows"])
+    return {"words": masked_lm(hidden, batch, model.words), "follows": follow}
 
 
 def _student(model: nn.Module) -> MobileBertForPreTraining:
