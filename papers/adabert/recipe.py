@@ -26,10 +26,11 @@ from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Vari
 from bench.train.settings import Group, Training
 from papers.adabert import probes, settings, student
 from papers.adabert.losses import probe_knowledge, soft_cross_entropy
+from papers.adabert.names import LENT, OPERATIONS, TASKS
 from papers.adabert.search import SearchNetwork, Tables, Taught, network_of
 from papers.adabert.settings import Hyper, Knowledge
 from papers.adabert.structure import Space, at_random, derived, only, read, whole
-from papers.adabert.student import OPERATIONS, AdaBertForSequenceClassification, Genotype
+from papers.adabert.student import AdaBertForSequenceClassification, Genotype
 
 
 def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
@@ -220,10 +221,6 @@ STAGES = (
 )
 """The method's table of contents; a run has those of its settings."""
 
-TASKS = ("sst2", "mrpc", "qqp", "mnli", "qnli", "rte")
-"""The paper's."""
-
-
 RECIPE = Recipe(
     name="adabert",
     variants={
@@ -245,9 +242,9 @@ RECIPE = Recipe(
         "adabert-random": Variant(
             "a structure drawn at random, trained by as many steps (Table 3)", STAGES,
             {"architecture.origin": "random"}),
-        **{f"adabert-from-{task}": Variant(
+        **{name: Variant(
             f"the structure that was searched on {task}, trained anew by as many steps (Table 3)", STAGES,
-            {"architecture.origin": "lent"}, borrows=("adabert", task)) for task in TASKS},
+            {"architecture.origin": "lent"}, borrows=("adabert", task)) for name, task in LENT.items()},
     },
     tasks=TASKS,
     smoke_tasks=("sst2",),

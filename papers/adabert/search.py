@@ -19,12 +19,11 @@ from bench.data.tasks import Task
 from bench.train.tuning import classifier_config
 from papers.adabert import settings, student
 from papers.adabert.losses import efficiency
+from papers.adabert.names import INPUTS, OPERATIONS
 from papers.adabert.probes import Probes
 from papers.adabert.settings import Search, Student
 from papers.adabert.structure import RELEASED_COSTS, Choice, Space, Structure, computed_costs
 from papers.adabert.student import (
-    INPUTS,
-    OPERATIONS,
     AdaBertForSequenceClassification,
     Genotype,
     operation,

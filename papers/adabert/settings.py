@@ -15,7 +15,7 @@ from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
 from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Settings, Training
-from papers.adabert.student import MAX_CELLS
+from papers.adabert.names import MAX_CELLS
 
 SINGLE = ("cola", "sst2")
 

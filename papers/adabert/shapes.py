@@ -12,7 +12,8 @@ from functools import partial
 
 from bench.models.shape import Shape
 from papers.adabert import student
-from papers.adabert.student import KEPT, MAX_CELLS, NODES, AdaBertForSequenceClassification, Edge, Genotype
+from papers.adabert.names import KEPT, MAX_CELLS, NODES
+from papers.adabert.student import AdaBertForSequenceClassification, Edge, Genotype
 
 
 def uniform(operation: str, cells: int = MAX_CELLS) -> Genotype:

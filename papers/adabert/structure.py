@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from bench.core.errors import ModelError, SpecError, TrainError
 from bench.core.files import file_sha256
-from papers.adabert.student import CONVOLUTIONS, INPUTS, KEPT, MAX_CELLS, NODES, OPERATIONS, Edge, Genotype
+from papers.adabert.names import CONVOLUTIONS, INPUTS, KEPT, MAX_CELLS, NODES, OPERATIONS
+from papers.adabert.student import Edge, Genotype
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,22 +20,8 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bench.core.errors import ModelError
 from bench.models.load import register
+from papers.adabert.names import CONVOLUTIONS, INPUTS, KEPT, MAX_CELLS, NODES, OPERATIONS
 
-CONVOLUTIONS = {
-    "conv3": (3, 1), "conv5": (5, 1), "conv7": (7, 1),
-    "dilated3": (3, 2), "dilated5": (5, 2), "dilated7": (7, 2),
-}  # fmt: skip
-"""Operation -> (kernel width, dilation)."""
-OPERATIONS = (*CONVOLUTIONS, "average-pool", "max-pool", "identity", "zero")
-"""The ten candidates of an edge."""
-INPUTS = 2
-"""A cell reads the outputs of the two cells before it; before the first cell stand the embeddings, twice."""
-NODES = 3
-"""Intermediate nodes of a cell."""
-KEPT = 2
-"""Edges into a node that derivation keeps."""
-MAX_CELLS = 8
-"""K_max."""
 POOL = 3
 """Width of both kinds of pooling."""
 
