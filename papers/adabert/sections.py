@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.core.errors import RecordError
 from bench.report.numbers import DASH, interval, mean_of, percent, show
-from bench.report.page import Block, Bullets, Cell, Figure, Note, Outcome, Section, Table
+from bench.report.page import Block, Bullets, Cell, Figure, Link, Note, Outcome, Section, Table
 from bench.report.plots import COLOURS, STYLE
 from papers.adabert import drawing
 from papers.adabert.names import INPUTS, KEPT, LENT, MAX_CELLS, NODES, OPERATIONS, TASKS
@@ -26,13 +26,14 @@ MOST_PANELS = 3
 STATES = ("c(k−2)", "c(k−1)", "node 1", "node 2", "node 3")
 """What an edge may come from, by the number that a record gives it."""
 
-_FOUND = (
+_FOUND: Cell = (
     "What was found, over all seeds. A search chooses the number of cells K, and six edges that all cells share: two "
-    "into each of three nodes, each with one operation. A variant that takes its structures from the search of another "
-    "one has no line."
+    "into each of three nodes, each with one operation. A search that collapsed is not here, but among the ",
+    Link("failed runs", "budgets.md#failed-runs"),
+    ". A variant that takes its structures from the search of another one has no line.",
 )
 _COLUMNS = (
-    "Parameters and GFLOPs (one row of 128 word pieces) are those of the structure at the paper's size: width 128, "
+    "Parameters and MFLOPs (one row of 128 word pieces) are those of the structure at the paper's size: width 128, "
     "BERT's vocabulary. Told are the mean, and the smallest to the largest. A small teacher allows fewer cells than "
     f"the paper's {MAX_CELLS}, and so smaller networks.",
     "Undecided is the entropy of the chances when the search ends: 1 where all are even, 0 where one has them all.",
@@ -187,7 +188,7 @@ def _found_row(group: Group, variant: str) -> dict[str, Cell]:
         "scale": group.scale, "task": group.task, "variant": group.name(variant), "seeds": str(len(runs)),
         "K by seed": " ".join(f"{seed}:{show(one.value('cells', 'found'), 0)}" for seed, one in runs.items()),
         "parameters, M": _range(group.numbers(variant, "paper_parameters", "found"), 1e-6),
-        "GFLOPs": _range(group.numbers(variant, "paper_flops", "batch1-length128"), 1e-9),
+        "MFLOPs": _range(group.numbers(variant, "paper_flops", "batch1-length128"), 1e-6, 0),
         "undecided: operations": operations, "undecided: K": depth,
         "guarded": f"{sum(guarded):.0f} of {NODES * len(guarded)}" if guarded else DASH,
         "score": _interval(list(group.scores(variant).values())),
@@ -206,11 +207,11 @@ def _undecided(runs: Iterable[Outcome]) -> tuple[str, str]:
     return _range(edges), _range(depths)
 
 
-def _range(values: Sequence[float], factor: float = 1.0) -> str:
+def _range(values: Sequence[float], factor: float = 1.0, digits: int = 2) -> str:
     """`7.12 (6.34 to 9.49)`: the mean, and the smallest to the largest where they differ."""
     if not values:
         return DASH
-    low, mean, high = (show(factor * value, 2) for value in (min(values), fmean(values), max(values)))
+    low, mean, high = (show(factor * value, digits) for value in (min(values), fmean(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
 
 

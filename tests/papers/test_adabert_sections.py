@@ -80,7 +80,7 @@ def test_a_search_is_told_over_its_seeds() -> None:
     """0.8 and 0.9 have the mean 0.85 and a standard error of 0.05, at 12.706 for two seeds."""
     text = part([outcome(0.8), outcome(0.9, 1, cells=5, entropy=(*UNDECIDED[:8], 0.1, 0.5))], FOUND)
     assert rows(text, "small", "sst2", "adabert") == [
-        ["2", "0:3 1:5", "5.50 (5.00 to 6.00)", "0.50", "0.90", "0.40 (0.30 to 0.50)", "2 of 6",
+        ["2", "0:3 1:5", "5.50 (5.00 to 6.00)", "500", "0.90", "0.40 (0.30 to 0.50)", "2 of 6",
          "85.0 \\[21.5, 148.5\\]"],
         ["12", "4", "0", "0", "0", "0", "2", "0", "2", "2", "2"],
     ]  # fmt: skip
