@@ -49,10 +49,11 @@ _CELL = (
 )
 _CONTROLS = (
     "adabert-random: a structure drawn at random, trained by as many steps. adabert-no-kd: no teacher. "
-    "adabert-scratch: the searched structure with new weights. Only runs with the same budget stand beside each other. "
-    "Scores are in percent: the mean ± the standard deviation over seeds. The difference is this variant minus "
-    "adabert in points, paired by seed, with its 95% interval. Below 0 adabert is better; where the interval holds 0, "
-    "the seeds do not tell the two apart. Parameters are told as above, at the paper's size."
+    "adabert-scratch: the searched structure with new weights, which take the steps of the second training alone. Only "
+    "runs with the same budget stand beside each other. Scores are in percent: the mean ± the standard deviation over "
+    "seeds. The difference is this variant minus adabert in points, paired by seed, with its 95% interval. Below 0 "
+    "adabert is better; where the interval holds 0, the seeds do not tell the two apart. Parameters are told as above, "
+    "at the paper's size."
 )
 _LENT = (
     "A column is a task on which networks are trained, a row the task on which their structure was searched. On the "
