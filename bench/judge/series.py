@@ -1,10 +1,11 @@
 """Which records belong together, and which of them speak first: the only place that says either.
 
 A **series** is all runs of one thing that differ in the seed only: variant, task, scale, tier, settings, budget, data,
-code of the stages, sizes of the model and of its teacher. Of two runs of one seed the newer one counts; failed runs
-never enter. A **suite** is the series of one variant on several tasks that may enter one average: what is a matter of
-one task (rows, epochs) may differ between them. A **timing** is what a suite says of one time on one machine under one
-protocol: times of two machines or devices, and quick and full sessions, are never pooled.
+code of the stages, sizes of the model (but where the run itself searched for it) and of its teacher. Of two runs of one
+seed the newer one counts; failed runs never enter. A **suite** is the series of one variant on several tasks that may
+enter one average: what is a matter of one task (rows, epochs) may differ between them. A **timing** is what a suite
+says of one time on one machine under one protocol: times of two machines or devices, and quick and full sessions, are
+never pooled.
 
 Verdicts, tables, figures, exports, `choose` and `show` read their numbers from here, in the order of `rank`.
 """
@@ -36,6 +37,9 @@ PAPER_SIZED = ("full", "shape")
 ROW_LIMITS = ("limit", "dev_limit")
 OF_ONE_TASK = (*ROW_LIMITS, "epochs")
 """Parts of a budget, by the last word of their name, that may differ between the tasks of one suite."""
+
+SEARCHED = ("searched", "parameters")
+"""The measurement of a run that chose the size of its own model: so many parameters are what it found."""
 
 Key = tuple[str, str]
 """(paper, variant)"""
@@ -287,6 +291,8 @@ class SeriesIndex:
         budget = {name: value for name, value in run.settings.budget.items()
                   if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
         teacher, size = self.teacher(run), run.value("parameters", "all")
+        if run.value(*SEARCHED) is not None:  # seeds find models of several sizes, which are one thing all the same
+            size = None
         taught = teacher and teacher.value("parameters", "all")
         return (
             run.paper, run.variant, run.scale, tuple(sorted(budget.items())),

@@ -29,8 +29,8 @@ from papers.adabert.losses import probe_knowledge, soft_cross_entropy
 from papers.adabert.names import LENT, OPERATIONS, TASKS
 from papers.adabert.search import SearchNetwork, Tables, Taught, network_of
 from papers.adabert.settings import Hyper, Knowledge
-from papers.adabert.structure import Space, at_random, derived, only, read, whole
-from papers.adabert.student import AdaBertForSequenceClassification, Genotype
+from papers.adabert.structure import Space, Structure, at_random, derived, only, read, whole
+from papers.adabert.student import AdaBertForSequenceClassification
 
 
 def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
@@ -111,9 +111,10 @@ def _trained(state: State, space: Space, hyper: Hyper, ctx: Context) -> State:
 
     ctx.fit(network, loss, batches, chosen.training, [Group(match="structure.*", rate=chosen.architecture_rate)])
     genotype, guarded = derived(network.structure)
+    found = network_of(network, genotype, ctx.task)
     return State(
-        {**_kept(state), "model": network_of(network, genotype, ctx.task), "student_probes": network.body.probes},
-        {**state.facts, **_findings(network, genotype, guarded, ctx)},
+        {**_kept(state), "model": found, "student_probes": network.body.probes},
+        {**state.facts, **_findings(network.structure, found, guarded)},
     )
 
 
@@ -127,10 +128,10 @@ def _kept(state: State) -> dict[str, nn.Module]:
     return {name: model for name, model in state.models.items() if name != "model"}
 
 
-def _findings(network: SearchNetwork, genotype: Genotype, guarded: int, ctx: Context) -> dict[str, Any]:
+def _findings(structure: Structure, found: AdaBertForSequenceClassification, guarded: int) -> dict[str, Any]:
     """The structure as numbers for the record, what it costs at the paper's size, and how sure the search was of it."""
-    edges, depth = network.structure.chances()
-    paper = student.config(genotype, network.pair, num_labels=len(ctx.task.labels))
+    (edges, depth), genotype = structure.chances(), student.genotype(found.config)
+    paper = student.config(genotype, found.config.pair, num_labels=found.config.num_labels)
     names = [(f"node{i + 1}-edge{j + 1}", edge) for i, node in enumerate(genotype.nodes) for j, edge in enumerate(node)]
     unsure = [-sum(p * math.log(p) for p in chances if p > 0) / math.log(len(chances))
               for chances in (*edges, depth) if len(chances) > 1]  # fmt: skip
@@ -139,6 +140,7 @@ def _findings(network: SearchNetwork, genotype: Genotype, guarded: int, ctx: Con
         "edge_source": {name: [edge.source] for name, edge in names},
         "edge_operation": {name: [OPERATIONS.index(edge.operation)] for name, edge in names},
         "guarded_nodes": {"found": [guarded]},
+        "searched": {"parameters": [student.parameters(found.config)]},
         "paper_parameters": {"found": [student.parameters(paper)]},
         "paper_flops": {"batch1-length128": [student.flops(paper, 1, 128)]},
     } | ({"entropy": {"structure": unsure}} if unsure else {})
