@@ -174,6 +174,19 @@ def test_efficiency_grows_with_depth_and_with_dearer_operations() -> None:
     assert efficiency(dearer, [costs] * 3, torch.tensor(1.0), 8).item() > by_depth[0]
 
 
+def test_efficiency_is_no_coarser_in_low_precision() -> None:
+    """The prices of operations differ in the fifth place, which bf16 does not have."""
+    costs = torch.tensor(computed_costs(OPERATIONS))
+    edges = [one_hot(OPERATIONS.index(name), 10) for name in ("conv3", "conv7", "identity")]
+    depth = torch.tensor(5.0)
+    exact = efficiency(edges, [costs] * 3, depth, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = efficiency(edges, [costs] * 3, depth, 8)
+    found.backward()
+    torch.testing.assert_close(found, exact)
+    torch.testing.assert_close(edges[0].grad, 5 / 8 * costs / 3)
+
+
 # Costs
 
 
