@@ -1,0 +1,217 @@
+"""AdaBERT's structures: drawn, derived, random, and read from a file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench.core.errors import BenchError, ModelError, SpecError, TrainError
+from bench.models import load
+from papers.adabert import student
+from papers.adabert.structure import Space, Structure, at_random, derived, drawn, only, read, whole
+from papers.adabert.student import INPUTS, OPERATIONS, AdaBertForSequenceClassification, Edge, Genotype
+
+FOUND = Genotype(
+    ((Edge(1, "conv5"), Edge(0, "zero")), (Edge(2, "identity"), Edge(0, "max-pool")),
+     (Edge(3, "dilated7"), Edge(1, "average-pool"))), 4,
+)  # fmt: skip
+"""Its edges are not in the order of their sources."""
+PLAIN = {"nodes": [[[edge.source, edge.operation] for edge in node] for node in FOUND.nodes], "cells": FOUND.cells}
+
+
+# The space
+
+
+def test_the_whole_space() -> None:
+    found = whole(8)
+    assert [(node, source) for node, source, _ in found.edges] == [
+        (0, 0), (0, 1), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2), (2, 3),
+    ]  # fmt: skip
+    assert all(names == OPERATIONS and len(names) == 10 for _, _, names in found.edges)
+    assert found.cells == (1, 2, 3, 4, 5, 6, 7, 8) and whole(2).cells == (1, 2)
+
+
+def test_the_space_of_one_structure() -> None:
+    found = only(FOUND)
+    assert found.edges == [(i, edge.source, (edge.operation,)) for i, node in enumerate(FOUND.nodes) for edge in node]
+    assert found.cells == (4,) and len(found.edges) == 6
+    structure = Structure(found)
+    assert derived(structure) == (FOUND, 0)
+    chosen, depth = structure.sample(0.2)
+    assert [one.index for one in (*chosen, depth)] == [0] * 7 and depth.weight.item() == 1.0
+    sum([one.weight for one in (*chosen, depth)], torch.zeros(())).backward()
+    assert all(not p.grad.any() for p in structure.parameters() if p.grad is not None), "there is nothing to choose"
+
+
+# Samples
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.2, 5.0])
+def test_how_often_follows_the_scores_whatever_the_temperature(temperature: float) -> None:
+    torch.manual_seed(0)
+    shares, draws = [0.5, 0.3, 0.15, 0.05], 4000
+    scores = torch.tensor(shares).log() + 3.0
+    seen = Counter(drawn(scores, temperature).index for _ in range(draws))
+    for place, share in enumerate(shares):
+        assert abs(seen[place] / draws - share) < 4 * math.sqrt(share * (1 - share) / draws)
+
+
+def test_a_sample_of_all_choices() -> None:
+    structure = Structure(whole(3))
+    assert sum(p.numel() for p in structure.parameters()) == 9 * 10 + 3
+    edges, depth = structure.chances()
+    assert edges == [pytest.approx([0.1] * 10)] * 9 and depth == pytest.approx([1 / 3] * 3), "even to begin with"
+    torch.manual_seed(0)
+    seen = {tuple(one.index for one in structure.sample(1.0)[0]) for _ in range(20)}
+    assert len(seen) == 20 and all(len(set(places)) > 1 for places in seen), "each edge draws for itself"
+
+
+# Derivation
+
+
+def scored(scores: Sequence[dict[str, float]], depth: Sequence[float] = (0.0, 1.0, 0.5)) -> Structure:
+    """A structure over the whole space: of each of nine edges the scores of some operations, others have 0."""
+    structure = Structure(whole(len(depth)))
+    with torch.no_grad():
+        for parameter, edge in zip(structure.edges, scores, strict=True):
+            for name, score in edge.items():
+                parameter[OPERATIONS.index(name)] = score
+        structure.depth.copy_(torch.tensor(depth))
+    return structure
+
+
+def test_the_two_likeliest_edges_each_with_its_likeliest_operation() -> None:
+    found = derived(scored([
+        {"conv3": 1.0, "conv5": 0.9}, {"dilated3": 3.0},
+        {"max-pool": 2.0}, {"zero": 1.0}, {"conv7": 5.0},
+        {"identity": 1.0}, {"conv3": 2.0, "conv5": 2.1, "conv7": 2.0}, {"average-pool": 4.0}, {"zero": 3.0},
+    ]))  # fmt: skip
+    # The likeliest of the last node's second edge has a score of 2.1, but two others come close: it is less sure.
+    assert found == (
+        Genotype((
+            (Edge(1, "dilated3"), Edge(0, "conv3")), (Edge(2, "conv7"), Edge(0, "max-pool")),
+            (Edge(2, "average-pool"), Edge(3, "zero")),
+        ), 2), 0,
+    )  # fmt: skip
+
+
+def test_zero_counts_like_any_other_operation() -> None:
+    found, guarded = derived(scored([{"zero": 9.0}, {"conv3": 1.0}] + [{"conv5": 1.0}] * 3 + [{"conv5": 1.0}] * 4))
+    assert Edge(0, "zero") in found.nodes[0] and guarded == 0
+
+
+def test_a_node_of_zeros_keeps_the_likeliest_other_operation_on_its_first_edge() -> None:
+    edges = [{"zero": 5.0, "conv5": 1.0}, {"zero": 7.0, "dilated5": 2.0, "conv3": 3.0}] + [{"conv7": 1.0}] * 7
+    found, guarded = derived(scored(edges))
+    assert guarded == 1 and found.nodes[0] == (Edge(1, "conv3"), Edge(0, "zero"))
+    assert all(edge.operation == "conv7" for node in found.nodes[1:] for edge in node)
+
+
+def test_a_search_that_collapsed_is_told() -> None:
+    two = [{"zero": 5.0}] * 5 + [{"conv3": 5.0}] * 4
+    assert derived(scored(two))[1] == 2
+    with pytest.raises(TrainError) as error:
+        derived(scored([{"zero": 5.0}] * 9))
+    assert error.value.exit_code == 1
+    told(error.value, "the search collapsed", "zero", "search.beta", "next:")
+
+
+def test_what_was_derived_can_be_derived_again() -> None:
+    for seed in range(30):
+        torch.manual_seed(seed)
+        structure = Structure(whole(8))
+        with torch.no_grad():
+            for parameter in structure.parameters():
+                parameter.copy_(torch.randn_like(parameter))
+        found, guarded = derived(structure)
+        assert derived(Structure(only(found))) == (found, 0) and 0 <= guarded < 3
+        assert student.genotype(student.config(found)) == found
+
+
+# At random
+
+
+def test_a_random_structure_belongs_to_its_seed() -> None:
+    assert at_random(7, 8) == at_random(7, 8)
+    found = [at_random(seed, 8) for seed in range(300)]
+    assert len(set(found)) == 300
+    assert Counter(one.cells for one in found).keys() == set(range(1, 9))
+    names = Counter(edge.operation for one in found for node in one.nodes for edge in node)
+    assert names.keys() == set(OPERATIONS)
+    assert all(0.07 < count / 1800 < 0.13 for count in names.values()), "evenly"
+    last = Counter(edge.source for one in found for edge in one.nodes[2])
+    assert last.keys() == {0, 1, 2, 3} and all(0.2 < count / 600 < 0.3 for count in last.values())
+    assert not any({edge.operation for edge in node} == {"zero"} for one in found for node in one.nodes)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+def test_a_random_structure_is_as_deep_as_it_may_be(most: int) -> None:
+    assert {at_random(seed, most).cells for seed in range(40)} == set(range(1, most + 1))
+
+
+# From a file
+
+
+def told(error: BenchError, *words: str) -> None:
+    message = str(error)
+    assert "\n" not in message and len(message) < 600 and all(word in message for word in words), message
+
+
+def put(folder: Path, content: Any) -> tuple[Path, str]:
+    """A file with this text, or this as JSON, and its sha256."""
+    path = folder / "structure.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path, sha256 = put(tmp_path, PLAIN)
+    assert read(path, sha256) == read(path, sha256.upper()) == FOUND
+    assert read(*put(tmp_path, PLAIN | {"about": "other keys are left alone"})) == FOUND
+
+
+def test_the_config_of_a_saved_network_is_read(tmp_path: Path) -> None:
+    network = AdaBertForSequenceClassification(student.config(FOUND, True, vocab_size=20, hidden_size=4))
+    load.save(network, tmp_path / "saved")
+    path = tmp_path / "saved" / "config.json"
+    assert read(path, hashlib.sha256(path.read_bytes()).hexdigest()) == FOUND
+
+
+def test_a_file_that_is_missing_or_another_one_is_refused(tmp_path: Path) -> None:
+    path, sha256 = put(tmp_path, PLAIN)
+    for given, wanted, words in (
+        (tmp_path / "gone.json", sha256, ("does not exist", "gone.json")),
+        (tmp_path, sha256, ("does not exist", str(tmp_path))),
+        (path, "", ("named without its sha256", sha256, "architecture.sha256=")),
+        (path, "0" * 64, ("another one", sha256, "expected 0000")),
+    ):
+        with pytest.raises(SpecError) as error:
+            read(given, wanted)
+        told(error.value, *words, "next:")
+
+
+def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "structure.json"
+    path.write_bytes(b"\xff\xfe{}")
+    with pytest.raises(ModelError) as error:
+        read(path, hashlib.sha256(path.read_bytes()).hexdigest())
+    told(error.value, "structure.json", "next:")
+
+
+def test_places_of_a_space_are_its_own() -> None:
+    """A space may offer fewer operations on an edge than another has."""
+    space = Space(tuple(tuple((source, ("conv3", "zero")) for source in range(INPUTS + i)) for i in range(3)), (2, 5))
+    structure = Structure(space)
+    with torch.no_grad():
+        structure.depth[1] = 1.0
+        structure.edges[0][1] = 1.0
+    found, guarded = derived(structure)
+    assert found.cells == 5 and guarded == 0 and Edge(0, "zero") in found.nodes[0]
