@@ -88,7 +88,7 @@ def drawn(scores: Tensor, temperature: float) -> Choice:
     index = int(soft.argmax())
     hard = torch.zeros_like(soft)
     hard[index] = 1.0
-    return Choice(index, hard + soft - soft.detach())
+    return Choice(index, hard + (soft - soft.detach()))  # in this order it is exactly hard
 
 
 def derived(structure: Structure) -> tuple[Genotype, int]:

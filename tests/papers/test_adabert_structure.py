@@ -54,6 +54,24 @@ def test_the_space_of_one_structure() -> None:
 # Samples
 
 
+def test_a_sample_is_hard_and_its_gradient_is_that_of_the_softmax() -> None:
+    scores, values = torch.tensor([0.5, -1.0, 2.0, 0.0], requires_grad=True), torch.tensor([3.0, -2.0, 5.0, 7.0])
+    for seed in range(20):
+        torch.manual_seed(seed)
+        found = drawn(scores, 0.7)
+        torch.manual_seed(seed)
+        noise = -torch.empty(4).exponential_().log()
+        soft = ((scores.detach() + noise) / 0.7).softmax(0)
+        assert sorted(found.one_hot.tolist()) == [0.0, 0.0, 0.0, 1.0], "exactly"
+        assert found.index == int(soft.argmax()) == int(found.one_hot.argmax()) and found.weight.item() == 1.0
+        (gradient,) = torch.autograd.grad(found.one_hot @ values, scores, retain_graph=True)
+        # Of the sum of softmax times values by hand: p_i (v_i - mean) / T.
+        torch.testing.assert_close(gradient, soft * (values - soft @ values) / 0.7, rtol=1e-4, atol=1e-5)
+        (gradient,) = torch.autograd.grad(found.weight, scores)
+        chosen = (torch.arange(4) == found.index).float()
+        torch.testing.assert_close(gradient, soft[found.index] * (chosen - soft) / 0.7, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("temperature", [1.0, 0.2, 5.0])
 def test_how_often_follows_the_scores_whatever_the_temperature(temperature: float) -> None:
     torch.manual_seed(0)
