@@ -6,7 +6,6 @@ The parameters of the structure are shared by all cells; there is one set of sco
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,10 +98,10 @@ def derived(structure: Structure) -> tuple[Genotype, int]:
     Raises: TrainError for a search that collapsed: every node is zero, or a score is no finite number.
     Source: the released code; arXiv 2001.04246v2, section 3.4.
     """
-    edges, depth = structure.chances()
-    if not all(math.isfinite(chance) for chances in (*edges, depth) for chance in chances):
+    if not all(bool(scores.isfinite().all()) for scores in structure.parameters()):
         raise TrainError("the search left scores that are no finite numbers", where="structure",
                          fix="lower search.training.lr or search.architecture_rate")  # fmt: skip
+    edges, depth = structure.chances()
     space, nodes, guarded = structure.space, [], 0
     by_node: dict[int, list[tuple[int, tuple[str, ...], list[float]]]] = {i: [] for i in range(NODES)}
     for (node, source, names), chances in zip(space.edges, edges, strict=True):

@@ -142,6 +142,17 @@ def test_a_search_that_collapsed_is_told() -> None:
     told(error.value, "the search collapsed", "zero", "search.beta", "next:")
 
 
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("place", ["edge", "depth"])
+def test_scores_that_are_no_numbers_are_told(value: float, place: str) -> None:
+    structure = scored([{"conv3": 1.0}] * 9)
+    with torch.no_grad():
+        (structure.edges[4] if place == "edge" else structure.depth)[1] = value
+    with pytest.raises(TrainError) as error:
+        derived(structure)
+    told(error.value, "no finite number", "next:")
+
+
 def test_what_was_derived_can_be_derived_again() -> None:
     for seed in range(30):
         torch.manual_seed(seed)
