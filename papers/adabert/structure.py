@@ -94,7 +94,8 @@ def derived(structure: Structure) -> tuple[Genotype, int]:
     """The likeliest structure, and how many nodes the guard touched.
 
     A node keeps its two likeliest edges, each with its likeliest operation; the zero operation counts like any other. A
-    node whose edges would all be zero keeps the likeliest other operation on the first of them (the guard, D8).
+    node whose edges would all be zero keeps the likeliest other operation on the first of them, if there is one (the
+    guard, D8).
     Raises: TrainError for a search that collapsed: every node is zero, or a score is no finite number.
     Source: the released code; arXiv 2001.04246v2, section 3.4.
     """
@@ -109,7 +110,7 @@ def derived(structure: Structure) -> tuple[Genotype, int]:
     for found in by_node.values():
         kept = sorted(found, key=lambda edge: -max(edge[2]))[:KEPT]
         best = [names[int(np.argmax(chances))] for _, names, chances in kept]
-        if set(best) == {"zero"}:
+        if set(best) == {"zero"} and set(kept[0][1]) != {"zero"}:
             guarded += 1
             best[0] = _likeliest_other(*kept[0][1:])
         nodes.append(tuple(Edge(source, name) for (source, _, _), name in zip(kept, best, strict=True)))
@@ -121,9 +122,8 @@ def derived(structure: Structure) -> tuple[Genotype, int]:
 
 
 def _likeliest_other(names: tuple[str, ...], chances: list[float]) -> str:
-    """The likeliest operation but zero; zero where there is no other."""
-    others = [(chance, name) for name, chance in zip(names, chances, strict=True) if name != "zero"]
-    return max(others)[1] if others else "zero"
+    """The likeliest operation but zero."""
+    return max((chance, name) for name, chance in zip(names, chances, strict=True) if name != "zero")[1]
 
 
 def at_random(seed: int, max_cells: int) -> Genotype:

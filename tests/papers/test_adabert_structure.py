@@ -153,6 +153,14 @@ def test_scores_that_are_no_numbers_are_told(value: float, place: str) -> None:
     told(error.value, "no finite number", "next:")
 
 
+def test_a_structure_of_zeros_alone_is_what_it_is() -> None:
+    """Where nothing else may be chosen, no guard can help, and no search has collapsed."""
+    zeros = Genotype(tuple((Edge(0, "zero"), Edge(1, "zero")) for _ in range(3)), 1)
+    assert derived(Structure(only(zeros))) == (zeros, 0)
+    mixed = Genotype((zeros.nodes[0], *FOUND.nodes[1:]), 2)
+    assert derived(Structure(only(mixed))) == (mixed, 0)
+
+
 def test_what_was_derived_can_be_derived_again() -> None:
     for seed in range(30):
         torch.manual_seed(seed)
