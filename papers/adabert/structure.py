@@ -154,16 +154,23 @@ def read(path: Path, sha256: str) -> Genotype:
                         fix=f"if that is the file, --set architecture.sha256={found}")  # fmt: skip
     try:
         return _genotype(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ModelError("the file of a structure cannot be read", where=path, found=error,
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, ModelError) as error:
+        raise ModelError("the file holds no structure of the search space", where=path, found=error,
                          expected='{"nodes": [[[0, "conv3"], [1, "zero"]], ...], "cells": 3}',
                          fix="give such a file, or the config.json of a searched network") from error  # fmt: skip
 
 
 def _genotype(content: Mapping[str, Any]) -> Genotype:
     cells = content["cells"] if "cells" in content else content["num_hidden_layers"]
-    nodes = tuple(tuple(Edge(int(source), str(name)) for source, name in node) for node in content["nodes"])
-    return Genotype(nodes, int(cells))
+    nodes = tuple(tuple(Edge(_number(source), str(name)) for source, name in node) for node in content["nodes"])
+    return Genotype(nodes, _number(cells))
+
+
+def _number(value: Any) -> int:
+    """A whole number as it stands there. Raises: ValueError for anything else: 1.5 is no source, and true is not 1."""
+    if type(value) is not int:
+        raise ValueError(f"{value!r} in place of a whole number")
+    return value
 
 
 def computed_costs(names: tuple[str, ...], hidden: int = 128, length: int = 128) -> list[float]:

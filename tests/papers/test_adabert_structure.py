@@ -235,6 +235,56 @@ def test_a_file_that_is_missing_or_another_one_is_refused(tmp_path: Path) -> Non
         told(error.value, *words, "next:")
 
 
+def changed(**fields: Any) -> Any:
+    return PLAIN | fields
+
+
+def edges(first: Any) -> Any:
+    """The structure with another first edge."""
+    return [[first, *PLAIN["nodes"][0][1:]], *PLAIN["nodes"][1:]]  # pyright: ignore[reportIndexIssue]
+
+
+OUTSIDE: dict[str, tuple[Any, tuple[str, ...]]] = {
+    "unknown operation": (changed(nodes=edges([1, "conv9"])), ("unknown operation", "conv9", "conv7")),
+    "no operation": (changed(nodes=edges([1, None])), ("None",)),
+    "source too high": (changed(nodes=edges([2, "conv3"])), ("node 0", "different states below 2")),
+    "source below 0": (changed(nodes=edges([-1, "conv3"])), ("node 0",)),
+    "source twice": (changed(nodes=edges([0, "conv3"])), ("node 0",)),
+    "half a source": (changed(nodes=edges([1.5, "conv5"])), ("1.5",)),
+    "endless source": (json.dumps(changed(nodes=edges([1, "conv5"]))).replace("1", "1e999", 1), ()),
+    "no cells": (changed(cells=0), ("1 to 8 cells",)),
+    "too many cells": (changed(cells=9), ("1 to 8 cells",)),
+    "half a cell": (changed(cells=3.5), ("3.5",)),
+    "endless cells": (json.dumps(PLAIN).replace('"cells": 4', '"cells": Infinity'), ()),
+    "true cells": (changed(cells=True), ()),
+    "cells in words": (changed(cells="four"), ("four",)),
+    "two nodes": (changed(nodes=PLAIN["nodes"][:2]), ("2 nodes",)),  # pyright: ignore[reportIndexIssue]
+    "one edge": (changed(nodes=[[[0, "conv3"]], *PLAIN["nodes"][1:]]), ("node 0",)),  # pyright: ignore
+    "an edge of three": (changed(nodes=edges([0, "conv3", 1])), ()),
+    "no nodes": ({"cells": 3}, ("nodes",)),
+    "nodes of nothing": (changed(nodes=None), ()),
+    "no depth": ({"nodes": PLAIN["nodes"]}, ()),
+    "another model": ({"model_type": "bert", "num_hidden_layers": 4}, ("nodes",)),
+    "a list": ([1, 2], ()),
+    "a number": ("3", ()),
+    "a text": ('"cells"', ()),
+    "cut off": (json.dumps(PLAIN)[:40], ()),
+    "empty": ("", ()),
+    "no JSON": ("\x00\x01", ()),
+    "deep": ("[" * 100_000, ()),
+}
+
+
+@pytest.mark.parametrize("case", OUTSIDE)
+def test_what_is_no_structure_is_refused(tmp_path: Path, case: str) -> None:
+    content, words = OUTSIDE[case]
+    path, sha256 = put(tmp_path, content)
+    with pytest.raises(ModelError) as error:
+        read(path, sha256)
+    assert error.value.exit_code == 2
+    told(error.value, "structure.json", *words, "next:")
+
+
 def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "structure.json"
     path.write_bytes(b"\xff\xfe{}")
