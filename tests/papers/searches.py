@@ -1,7 +1,10 @@
-"""Little search networks of AdaBERT, rows for them, and what they sample."""
+"""What AdaBERT's tests share: little search networks, rows for them, a structure and its file, a run's stages."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,8 +12,10 @@ from conftest import scatter
 from torch import Tensor, nn
 
 from bench.data.tasks import get_task
+from bench.train.recipe import Stage
+from papers.adabert.recipe import RECIPE
 from papers.adabert.search import SearchCell, SearchNetwork, Tables
-from papers.adabert.settings import Search, Student
+from papers.adabert.settings import Hyper, Search, Student
 from papers.adabert.structure import Space, whole
 from papers.adabert.student import Edge, Genotype
 
@@ -79,3 +84,17 @@ def operations(made: SearchNetwork) -> dict[tuple[int, int, int], nn.Module]:
             assert isinstance(edge, nn.ModuleList)
             found |= {(c, e, o): candidate for o, candidate in enumerate(edge)}
     return found
+
+
+def in_a_file(folder: Path) -> dict[str, str]:
+    """The settings that name a file of FOUND, which is written there."""
+    nodes = [[[edge.source, edge.operation] for edge in node] for node in FOUND.nodes]
+    path = folder / "structure.json"
+    path.write_text(json.dumps({"nodes": nodes, "cells": FOUND.cells}))
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    return {"architecture.origin": "file", "architecture.file": str(path), "architecture.sha256": sha256}
+
+
+def present(variant: str, chosen: Hyper) -> list[Stage]:
+    """The stages that a run of the variant has with these settings."""
+    return [stage for stage in RECIPE.variants[variant].stages if stage.when is None or stage.when(chosen)]
