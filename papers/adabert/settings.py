@@ -7,7 +7,7 @@ so, or that it is ours (README, section 3).
 from __future__ import annotations
 
 import math
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -18,6 +18,7 @@ from bench.train.settings import Settings, Training
 from papers.adabert.names import MAX_CELLS
 
 SINGLE = ("cola", "sst2")
+Heat = Annotated[float, Field(gt=0)]
 
 
 class Student(Settings):
@@ -68,7 +69,7 @@ class Search(Settings):
     """Weight of the efficiency loss."""
     costs: Literal["computed", "released"] = "computed"
     """What an operation costs: from its own parameters and FLOPs, or the numbers in the released code."""
-    temperature: tuple[float, float] = (1.0, 0.2)
+    temperature: tuple[Heat, Heat] = (1.0, 0.2)
     """Of the Gumbel softmax at the beginning and at the end; in between it falls exponentially, as in both codes."""
     steps: Literal["joint", "alternating"] = "joint"
     """Weights and structure move by the same step, as in the paper, or in turn, as in the released code."""

@@ -148,8 +148,8 @@ def test_small_scale_keeps_the_papers_ratios(layers: int, hidden: int, cells: in
     [
         ("knowledge.gamma", "1.5"), ("knowledge.gamma", "-0.1"), ("knowledge.gamma", "nan"), ("search.beta", "-1"),
         ("search.beta", "inf"), ("knowledge.temperature", "0"), ("knowledge.source", "both"),
-        ("knowledge.weights", "row"), 
-        ("search.temperature", "[1]"), ("search.temperature", "0.5"),
+        ("knowledge.weights", "row"), ("search.temperature", "[0, 0.2]"), ("search.temperature", "[1, 0]"),
+        ("search.temperature", "[1, -0.2]"), ("search.temperature", "[1]"), ("search.temperature", "0.5"),
         ("search.costs", "free"), ("search.steps", "none"), ("search.architecture_rate", "0"),
         ("student.max_cells", "9"), ("student.max_cells", "0"), ("student.hidden", "1"), ("student.dropout", "1"),
         ("retrain.start", "warm"), ("architecture.origin", "guessed"), ("max_length", "4"),
