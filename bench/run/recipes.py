@@ -62,11 +62,18 @@ def _wrong(recipe: Any) -> str:
         taught_by = recipe.variants.get(one.taught_by)
         if one.taught_by and (taught_by is None or taught_by.taught_by):
             return f"has a variant {name!r} taught by {one.taught_by!r}, which is no variant of it, or itself taught so"
-        lender = recipe.variants.get(one.borrows[0]) if one.borrows else None
-        if one.borrows and (lender is None or lender.borrows or one.borrows[1] not in recipe.tasks):
+        if one.borrows is not None and not _lends(recipe, one.borrows):
             return f"has a variant {name!r} that borrows from {one.borrows}, which is no run of it, or itself borrows"
     unknown = [task for task in (*recipe.tasks, *recipe.smoke_tasks) if task not in TASKS]
     return f"names an unknown task {unknown[0]!r}" if unknown else ""
+
+
+def _lends(recipe: Recipe, borrowed: Any) -> bool:
+    """Whether that is a run of the recipe, (variant, task), which itself borrows nothing."""
+    if not isinstance(borrowed, tuple) or len(borrowed) != 2 or not all(isinstance(part, str) for part in borrowed):
+        return False
+    lender = recipe.variants.get(borrowed[0])
+    return lender is not None and lender.borrows is None and borrowed[1] in recipe.tasks
 
 
 def _without_double_variants(

@@ -40,6 +40,12 @@ WAYS = {
     "w_needs": RECIPE.format(name="w_needs", variant="w-needs", more=", teachers=('w_raises',)"),
 }
 """Paper -> a recipe that is broken in its own way."""
+BORROWED = {
+    "b_ghost": '("ghost", "sst2")', "b_task": '("b_task-1", "rte")', "b_self": '("b_self-2", "sst2")',
+    "b_chain": '("b_chain-3", "sst2")', "b_part": '("b_part-1",)', "b_more": '("b_more-1", "sst2", "rte")',
+    "b_none": "()", "b_text": '"b_text-1"', "b_list": '(["b_list-1"], "sst2")',
+}  # fmt: skip
+"""Paper -> what its second variant borrows from; the third one borrows from the first."""
 
 
 @pytest.fixture
@@ -117,3 +123,16 @@ def test_what_is_remembered_counts_until_a_file_changes(tmp_path: Path, monkeypa
     read.write_text("a file, no folder")
     remembered.remember("list", "key", 1)
     assert remembered.recall("list", "key") is None
+
+
+def test_a_variant_borrows_from_a_run_of_its_paper(install) -> None:
+    """From a variant that it has and that does not borrow itself, on a task that it has."""
+    for name, lender in {**BORROWED, "b_fine": '("b_fine-1", "sst2")'}.items():
+        more = [f"'{name}-{number}': Variant('more', (Stage(train, ()),), borrows={given})"
+                for number, given in ((2, lender), (3, f"('{name}-1', 'sst2')"))]  # fmt: skip
+        recipe = RECIPE.format(name=name, variant=f"{name}-1", more="")
+        install(name, recipe.replace("()),))}", f"()),)), {', '.join(more)}}}"))
+    known, broken = recipes.read()
+    assert broken.keys() == BORROWED.keys() and len(known["b_fine"].variants) == 3
+    for name, why in broken.items():
+        assert f"has a variant '{name}-2' that borrows from" in why and "\n" not in why
