@@ -128,12 +128,14 @@ def ratios(layers: int, hidden: int) -> dict[str, Any]:
 SMALL: dict[str, Any] = {
     "augmentation.augmentation": 1,
     "search.training.epochs": 10, "search.training.batch_size": 32, "search.training.lr": 1e-3,
+    "search.architecture_rate": 3.0,
     "retrain.training.epochs": 5, "retrain.training.batch_size": 32, "retrain.training.lr": 3e-4,
 }  # fmt: skip
 """Two cores: few epochs of smaller batches, larger steps."""
 SMOKE: dict[str, Any] = {
     "student.hidden": 64, "student.max_cells": 3, "augmentation.augmentation": 1, "knowledge.probe.epochs": 2,
     "search.training.epochs": 2, "search.training.batch_size": 32, "search.training.lr": 2e-3,
+    "search.architecture_rate": 5.0,
     "retrain.training.epochs": 2, "retrain.training.batch_size": 32, "retrain.training.lr": 1e-3,
 }  # fmt: skip
 """A little network for the made-up language."""
