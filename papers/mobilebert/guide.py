@@ -38,9 +38,10 @@ def start_words(model: MobileBertForPreTraining, encoder: PreTrainedModel) -> No
 
 
 def guided_loss(encoder: Frozen, weight: float) -> Loss:
-    """Masked words and pairs, and the squared difference of the mapped states to the encoder's, over their variance.
+    """The squared difference of the mapped states to the encoder's, over their variance; masked words and pairs.
 
-    The encoder reads what the model reads, masks among it; padding is left out.
+    The encoder reads what the model reads, masks among it; padding is left out. Words and pairs teach their heads
+    alone: as few as there are, they would pull the states back to word frequencies.
     """
 
     def loss(model: nn.Module, batch: Batch) -> Terms:
@@ -52,6 +53,6 @@ def guided_loss(encoder: Frozen, weight: float) -> Loss:
         mean = (theirs * tokens).sum() / (tokens.sum() * theirs.shape[-1])
         spread = ((theirs - mean).square() * tokens).sum()
         difference = ((guided.map(hidden).float() - theirs).square() * tokens).sum()
-        return text_loss(guided.model, hidden, batch) | {"states": weight * difference / spread}
+        return text_loss(guided.model, hidden.detach(), batch) | {"states": weight * difference / spread}
 
     return loss

@@ -142,8 +142,8 @@ class Hyper(Settings):
     pretrain: Training = LAMB.model_copy(update={"accumulation": 128, "epochs": 318})
     """How the teacher is trained: 500,000 steps of 4096 pairs."""
     guide: float = Field(default=0.0, ge=0)
-    """Weight of the given encoder's last states in the teacher's pre-training, and whether its words begin as that
-    encoder's; at small scale alone (D13)."""
+    """Weight of the given encoder's last states in the teacher's pre-training, whose text then trains its heads alone;
+    0 is the paper's, without such a guide (D13)."""
     transfer: Transfer = Transfer()
     """Knowledge transfer."""
     distillation: Distillation = Distillation()

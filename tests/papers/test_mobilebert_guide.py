@@ -84,6 +84,16 @@ def test_the_states_cost_nothing_where_they_are_the_encoders(encoder: BertModel)
     assert terms["states"].item() == 0.0 and terms.keys() == {"words", "follows", "states"}
 
 
+def test_the_text_trains_the_heads_and_the_states_the_layers(encoder: BertModel) -> None:
+    guided = Guided(model_of(chosen()), 64)
+    terms = guided_loss(Frozen(encoder), 1.0)(guided, batch())
+    (terms["words"] + terms["follows"]).backward()
+    layers = [p for name, p in guided.model.named_parameters() if name.startswith("encoder.layers.")]
+    assert layers and all(p.grad is None for p in layers) and guided.model.bias.grad is not None
+    terms["states"].backward()
+    assert all(p.grad is not None for p in layers)
+
+
 def test_the_encoder_stays_and_the_map_is_left_behind(context: Callable[..., FakeContext], encoder: BertModel) -> None:
     ctx, hyper = context("sst2"), chosen()
     ctx.given = encoder
