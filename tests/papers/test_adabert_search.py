@@ -92,6 +92,18 @@ def test_a_choice_is_moved_by_what_it_does_to_the_loss() -> None:
     assert slope[0].item() * expected > 0 and slope[0].item() == pytest.approx(-slope[1].item())
 
 
+def test_the_depth_is_moved_by_the_logits_that_it_gives() -> None:
+    made = network(beta=0.0).eval()
+    layers, _ = made(**rows([9, 4], 9))
+    wanted = [torch.randn_like(layer) for layer in layers]
+    loss = torch.stack([(w * layer).sum() for w, layer in zip(wanted, layers, strict=True)]).sum()
+    (slope,) = torch.autograd.grad(loss, made.structure.depth)
+    # Every logit is multiplied by a weight of 1, so the loss by that weight is the loss itself.
+    place = made.structure.space.cells.index(len(layers))
+    assert slope[place].item() * loss.item() > 0 and slope.sum().item() == pytest.approx(0.0, abs=1e-4)
+    assert all(other.item() * loss.item() < 0 for other in (*slope[:place], *slope[place + 1 :]))
+
+
 # Padding, and pairs
 
 
