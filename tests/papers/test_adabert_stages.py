@@ -97,6 +97,13 @@ def test_every_variant_leaves_a_plain_network(context: Callable[..., FakeContext
         assert sizes[-1] == sizes[-2] == state.facts["augmented_rows"]
 
 
+def test_probes_are_trained_on_the_first_rows_and_answer_for_all(context: Callable[..., FakeContext]) -> None:
+    ctx = context()
+    ran("adabert", ctx, PLAIN | {"knowledge.probe_rows": 5})
+    assert [len(batches.encoded) for _, _, batches, _ in ctx.fitted] == [5, 12, 12]
+    assert [asked[1] for asked in ctx.asked if asked[0] == "teacher_logits"] == [5, 12, 12]
+
+
 @pytest.mark.parametrize("task", ["sst2", "mnli"])
 def test_the_task_says_labels_and_pairs(context: Callable[..., FakeContext], task: str) -> None:
     ctx = context(task)
