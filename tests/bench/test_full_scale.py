@@ -62,7 +62,7 @@ def test_what_goes_wrong_is_one_line_each(whole: Told, place: Place) -> None:
 def test_the_plan_of_everything(whole: Told) -> None:
     plan = documents(whole)[0]
     found = {(job["paper"], job["variant"]) for job in plan["jobs"]}
-    assert found == {("bert", "bert"), ("distilbert", "distilbert"), ("lowresource", "bilstm"),
+    assert found == {("adabert", "adabert"), ("bert", "bert"), ("distilbert", "distilbert"), ("lowresource", "bilstm"),
                      ("mobilebert", "ib-bert-large"), ("mobilebert", "mobilebert"), ("qbert", "qbert-mp23"),
                      ("tinybert", "tinybert-4")}  # fmt: skip
     tasks = {job["task"] for job in plan["jobs"] if job["paper"] == "bert"}

@@ -181,7 +181,9 @@ def test_the_loss_of_the_search_by_hand(context: Callable[..., FakeContext], var
     network, loss, batches, training = ctx.fitted[-1]
     assert isinstance(network, SearchNetwork) and training.epochs == 3
     assert network.passes == 3 * len(batches.order(0)), "one for each batch of each epoch"
-    assert [(group.match, group.rate) for group in ctx.grouped[-1]] == [("structure.*", 0.2)]
+    assert [(group.match, group.rate) for group in ctx.grouped[-1]] == [
+        ("structure.*", network.search.architecture_rate)
+    ]
     batch = batches.batch(0, 0, batches.order(0)[0])
     network.eval()
     for seed in range(3):

@@ -325,7 +325,7 @@ def test_a_damaged_shard_of_a_killed_run_is_made_again(tmp_path: Path, caplog: p
     [shard] = (tmp_path / "killed").glob("*/.writing-*/part-00001.parquet")
     shard.write_bytes(bytes(len(whole[1])))
     assert [path.read_bytes() for path in entry(tmp_path / "killed").shards] == whole
-    assert "part-00001.parquet are damaged" in caplog.messages[0]
+    assert any("part-00001.parquet are damaged" in message for message in caplog.messages)
 
 
 def test_an_encoder_in_bf16_finds_nearly_the_same_words(monkeypatch):
