@@ -48,6 +48,10 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
         encoder.expect("bert")
     if chosen.augmentation.use:
         check_word_vectors(chosen.augmentation)
+    if chosen.search.steps == "alternating" and chosen.search.training.accumulation > 1:
+        raise SpecError("weights and structure move in turn, batch by batch", where="search.training.accumulation",
+                        found=chosen.search.training.accumulation, expected="1 with search.steps=alternating",
+                        fix="--set search.training.accumulation=1, or search.steps=joint")  # fmt: skip
     where, planned = chosen.architecture, variant.changes.get("architecture.origin", "searched")
     if where.origin == "file":
         read(Path(where.file).expanduser(), where.sha256)
@@ -238,7 +242,7 @@ RECIPE = Recipe(
         "adabert-probe-da": Variant(
             "knowledge by probes on augmented rows; no labels (Table 4)", STAGES, {"knowledge.gamma": 1.0}),
         "adabert-no-kd": Variant(
-            "labels and efficiency alone, no teacher (ours)", STAGES, {"knowledge.gamma": 0.0}),
+            "labels and efficiency alone; of the teacher only its tables, and the new rows (ours)", STAGES, {"knowledge.gamma": 0.0}),
         "adabert-scratch": Variant(
             "the structure that was searched, with new weights (ours)", STAGES, {"retrain.start": "scratch"}),
         "adabert-random": Variant(

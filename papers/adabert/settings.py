@@ -48,7 +48,8 @@ class Knowledge(Settings):
     """What is taken from the teacher, and how it is weighed against the labels (section 3.2)."""
 
     gamma: float = Field(default=0.8, ge=0, le=1)
-    """Share of the distillation loss; the labels have the rest. 1 reads no label, 0 asks no teacher."""
+    """Share of the distillation loss; the labels have the rest. At 0 the teacher is not asked for what it says of a row;
+    at 1 labels only weigh the layers (`weights`)."""
     source: Literal["probes", "logits"] = "probes"
     """Probes on every layer, or the teacher's own answer alone (Table 4, Base-KD)."""
     temperature: float = Field(default=1.0, gt=0)
@@ -57,7 +58,7 @@ class Knowledge(Settings):
     """Layers weighed by their probe's loss over the batch, or of each row (D4); even as in the released code."""
     probe: Training = Training(epochs=4, batch_size=32, lr=5e-3, weight_decay=0.0, warmup=0.1, precision="fp32")
     """How the teacher's probes are trained: Adam, the released code's values."""
-    probe_rows: int = Field(default=50_000, ge=1)
+    probe_rows: int = Field(default=20_000, ge=1)
     """The first rows of the task, so many at most, are what they are trained on (D2): the states of all layers are kept
     on disk, 37 kB a row of BERT-base."""
 

@@ -122,6 +122,7 @@ def test_full_scale_is_the_paper(task: str) -> None:
     assert (found.knowledge.gamma, found.search.beta, found.knowledge.temperature) == (0.8, 4.0, 1.0)
     assert (found.student.max_cells, NODES, found.student.hidden) == (8, 3, 128)
     assert found.search.training.epochs == 80 and found.search.training.batch_size == 128
+    assert found.search.architecture_rate == 0.2
     assert (found.search.steps, found.search.temperature, found.search.costs) == ("joint", (1.0, 0.2), "computed")
     assert (found.knowledge.source, found.knowledge.weights) == ("probes", "batch")
     assert found.augmentation == Augmentation() and found.augmentation.augmentation == 20 and found.augmentation.use
@@ -180,6 +181,12 @@ def test_every_variant_passes_as_it_is() -> None:
 )  # fmt: skip
 def test_the_origin_of_another_variant_is_refused(variant: str, origin: str) -> None:
     refused(variant, SpecError, {"architecture.origin": origin}, "belongs to the variant", f"found {origin}", "file")
+
+
+def test_steps_in_turn_take_one_batch_each() -> None:
+    refused(
+        "adabert", SpecError, {"search.steps": "alternating", "search.training.accumulation": 2}, "in turn", "joint"
+    )
 
 
 def refused(variant: str, kind: type[BenchError], changes: dict[str, Any], *words: str) -> None:
