@@ -242,7 +242,8 @@ RECIPE = Recipe(
         "adabert-probe-da": Variant(
             "knowledge by probes on augmented rows; no labels (Table 4)", STAGES, {"knowledge.gamma": 1.0}),
         "adabert-no-kd": Variant(
-            "labels and efficiency alone; of the teacher only its tables, and the new rows (ours)", STAGES, {"knowledge.gamma": 0.0}),
+            "labels and efficiency alone; of the teacher only its tables, and the new rows (ours)", STAGES,
+            {"knowledge.gamma": 0.0}),
         "adabert-scratch": Variant(
             "the structure that was searched, with new weights (ours)", STAGES, {"retrain.start": "scratch"}),
         "adabert-random": Variant(

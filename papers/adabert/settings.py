@@ -48,8 +48,8 @@ class Knowledge(Settings):
     """What is taken from the teacher, and how it is weighed against the labels (section 3.2)."""
 
     gamma: float = Field(default=0.8, ge=0, le=1)
-    """Share of the distillation loss; the labels have the rest. At 0 the teacher is not asked for what it says of a row;
-    at 1 labels only weigh the layers (`weights`)."""
+    """Share of the distillation loss; the labels have the rest. At 0 the teacher is not asked what it says of a row; at
+    1 labels only weigh the layers (`weights`)."""
     source: Literal["probes", "logits"] = "probes"
     """Probes on every layer, or the teacher's own answer alone (Table 4, Base-KD)."""
     temperature: float = Field(default=1.0, gt=0)
