@@ -14,15 +14,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import BertForSequenceClassification
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bench.core.errors import ModelError
 from bench.data.batches import Batch, Encoded, with_logits
 from bench.models.load import register
 from bench.models.outputs import bare, forward, reads
 from bench.train.recipe import Context, View
 from bench.train.settings import Training
+from bench.train.teacher import fine_tuned_bert
 
 AT_ONCE = 4096
 """Rows whose states are read at a time."""
@@ -77,7 +76,7 @@ def trained(ctx: Context, rows: Encoded, training: Training) -> tuple[Probes, di
     The classifiers are trained together, by the sum of their cross-entropies; none sees another one.
     Raises: ModelError for a teacher that is not fine-tuned on the task.
     """
-    teacher = fine_tuned(ctx)
+    teacher = fine_tuned_bert(ctx)
     layers, width = teacher.config.num_hidden_layers, teacher.config.hidden_size
     probes = Probes(layers, width, len(ctx.task.labels))
     states = ctx.teacher_logits(rows, View(OfLayers, "states of the first token"))
@@ -108,13 +107,3 @@ def answers(ctx: Context, rows: Encoded, probes: Probes) -> np.ndarray:
     """What the probes say of rows, [N, K * C]: made once per teacher, probes and rows, mapped into memory."""
     weights = hashlib.sha256(b"".join(tensor.detach().cpu().numpy().tobytes() for tensor in probes.parameters()))
     return ctx.teacher_logits(rows, View(lambda teacher: OfLayers(teacher, probes), f"probes {weights.hexdigest()}"))
-
-
-def fine_tuned(ctx: Context) -> BertForSequenceClassification:
-    """The teacher. Raises: ModelError for one that is not fine-tuned on the task."""
-    teacher = ctx.fine_tuned_teacher()
-    if not isinstance(teacher, BertForSequenceClassification) or teacher.config.num_labels != len(ctx.task.labels):
-        raise ModelError("the teacher is not fine-tuned on the task", where=ctx.task.name, found=type(teacher).__name__,
-                         expected=f"a BERT classifier of {len(ctx.task.labels)} labels",
-                         fix="fine-tune it first: a raw BERT knows nothing of a task")  # fmt: skip
-    return teacher

@@ -24,6 +24,7 @@ from bench.train.augmentation.rows import augment_rows, prepare_words, rows
 from bench.train.losses import task_loss
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Group, Training
+from bench.train.teacher import fine_tuned_bert
 from papers.adabert import probes, settings, student
 from papers.adabert.losses import probe_knowledge, soft_cross_entropy
 from papers.adabert.names import LENT, OPERATIONS, TASKS
@@ -123,7 +124,7 @@ def _trained(state: State, space: Space, hyper: Hyper, ctx: Context) -> State:
 
 
 def _network(space: Space, passes: int, hyper: Hyper, ctx: Context) -> SearchNetwork:
-    tables = Tables.of(probes.fine_tuned(ctx))
+    tables = Tables.of(fine_tuned_bert(ctx))
     return SearchNetwork(space, tables, len(ctx.task.labels), len(ctx.task.columns) > 1, hyper.student, hyper.search,
                          passes)  # fmt: skip
 

@@ -23,6 +23,7 @@ from bench.train.losses import supervised
 from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
+from bench.train.teacher import fine_tuned_bert
 from bench.train.tuning import classifier_config, load_encoder
 from papers.tinybert import losses, settings
 from papers.tinybert.layers import layer_loss
@@ -143,20 +144,10 @@ def distil_intermediate(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError for a teacher that is not fine-tuned on the task, or cannot teach this student.
     Source: arXiv 1909.10351v5, equation 11; D15.
     """
-    chosen, teacher = hyper.intermediate, _fine_tuned(ctx)
+    chosen, teacher = hyper.intermediate, fine_tuned_bert(ctx)
     training = _clipped(chosen.training, hyper)
     _copy_layers(state.model, teacher, chosen.losses, rows(state, hyper, ctx), training, ctx)
     return state
-
-
-def _fine_tuned(ctx: Context) -> BertForSequenceClassification:
-    """The teacher of task distillation. Raises: ModelError for one that is not a classifier of this task."""
-    teacher, outputs = ctx.fine_tuned_teacher(), max(1, len(ctx.task.labels))
-    if not isinstance(teacher, BertForSequenceClassification) or teacher.config.num_labels != outputs:
-        raise ModelError("the teacher is not fine-tuned on the task", where=ctx.task.name, found=type(teacher).__name__,
-                         expected=f"a BERT classifier of {outputs} outputs",
-                         fix="fine-tune it first: a raw BERT teaches nothing of a task")  # fmt: skip
-    return teacher
 
 
 def _copy_layers(
@@ -198,7 +189,7 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
     if chosen.loss == "hard":
         return state.having(_fit_labels(model, ctx.train_rows(hyper.max_length), training, ctx))
     examples = rows(state, hyper, ctx)
-    _fine_tuned(ctx)  # for its check alone: the logits may come from the cache
+    fine_tuned_bert(ctx)  # for its check alone: the logits may come from the cache
     batches = ctx.batches(examples, training, with_logits(ctx.teacher_logits(examples)))
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

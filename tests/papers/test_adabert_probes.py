@@ -24,9 +24,10 @@ from bench.run.context import StageContext
 from bench.train.predict import predict
 from bench.train.progress import silent
 from bench.train.settings import Training
+from bench.train.teacher import fine_tuned_bert
 from bench.train.tuning import classifier_config
 from papers.adabert import probes as module
-from papers.adabert.probes import OfLayers, Probes, answers, fine_tuned, trained
+from papers.adabert.probes import OfLayers, Probes, answers, trained
 
 LAYERS, WIDTH = 3, 8
 TRAINING = Training(epochs=40, batch_size=4, lr=5e-2, weight_decay=0.0, warmup=0.1, precision="fp32")
@@ -168,7 +169,7 @@ def test_many_rows_are_read_a_part_at_a_time(
 def test_a_teacher_that_is_not_fine_tuned_is_refused(context: Callable[..., FakeContext], kind: str) -> None:
     given = BertModel(teacher().config) if kind == "raw" else teacher("mnli")
     ctx = context("rte", given=given, trains=False)
-    for ask in (lambda: fine_tuned(ctx), lambda: trained(ctx, ctx.train_rows(16), TRAINING)):
+    for ask in (lambda: fine_tuned_bert(ctx), lambda: trained(ctx, ctx.train_rows(16), TRAINING)):
         with pytest.raises(ModelError, match="not fine-tuned on the task; in rte") as error:
             ask()
         assert "\n" not in str(error.value) and "next:" in str(error.value) and error.value.exit_code == 2
