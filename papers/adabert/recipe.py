@@ -10,6 +10,7 @@ The authors released no code of their experiments; a rewrite by their group in T
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def train_probes(state: State, hyper: Hyper, ctx: Context) -> State:
     Raises: ModelError for a teacher that is not fine-tuned on the task. Source: section 3.2; D2.
     """
     every = ctx.train_rows(hyper.max_length)
-    seen = every.between(0, min(len(every), hyper.knowledge.probe_rows))
-    found, right = probes.trained(ctx, seen, hyper.knowledge.probe)
+    seen = every.between(0, min(len(every), hyper.probes.rows))
+    found, right = probes.trained(ctx, seen, hyper.probes.training)
     return State({**state.models, "teacher_probes": found}, {**state.facts, "probe_accuracy": right})
 
 
@@ -182,7 +183,7 @@ def _batches(state: State, examples: Encoded, training: Training, hyper: Hyper, 
     return ctx.batches(examples, training, with_logits(probes.answers(ctx, examples, found)))
 
 
-def _task_loss(knowledge: Knowledge):
+def _task_loss(knowledge: Knowledge) -> Callable[[list[Tensor], Batch], dict[str, Tensor]]:
     """(1 - gamma) L_CE + gamma L_KD of the logits of each cell, those of the network last (section 3.4)."""
     gamma, heat = knowledge.gamma, knowledge.temperature
 
@@ -212,13 +213,13 @@ _ROWS = ("knowledge", "augmentation", "max_length")
 _SEARCH = ("student", "architecture", "search", *_ROWS)
 
 
-def _when(origin: str):
+def _when(origin: str) -> Callable[[Hyper], bool]:
     return lambda hyper: hyper.architecture.origin == origin
 
 
 STAGES = (
     Stage(prepare_words, uses=("head",), task_free=True, needs="lm_head", asks=("pretrained",), when=_augmented),
-    Stage(train_probes, uses=("knowledge", "max_length"), asks=("fine_tuned",), when=_probed),
+    Stage(train_probes, uses=("probes", "max_length"), asks=("fine_tuned",), when=_probed),
     Stage(augment_rows, uses=("augmentation",), when=_augmented),
     Stage(search, uses=_SEARCH, asks=("fine_tuned",), when=_when("searched")),
     Stage(train_random, uses=_SEARCH, asks=("fine_tuned",), when=_when("random")),

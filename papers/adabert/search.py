@@ -119,7 +119,12 @@ class SearchNetwork(nn.Module):
         self.pad = tables.pad
         self.register_buffer("passed", torch.zeros((), dtype=torch.long))
         costs = computed_costs(OPERATIONS) if search.costs == "computed" else [RELEASED_COSTS[o] for o in OPERATIONS]
-        self.costs = dict(zip(OPERATIONS, costs, strict=True))
+        price = dict(zip(OPERATIONS, costs, strict=True))
+        # What each candidate costs, the edges one after another.
+        self.candidates = [len(names) for _, _, names in space.edges]
+        prices = torch.tensor([price[name] for _, _, names in space.edges for name in names])
+        self.register_buffer("prices", prices, persistent=False)
+        self.register_buffer("depths", torch.tensor(space.cells), persistent=False)
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
@@ -143,11 +148,9 @@ class SearchNetwork(nn.Module):
         return [one * depth.weight for one in logits], price
 
     def _price(self, chosen: Sequence[Choice], depth: Choice) -> Tensor:
-        space, device = self.structure.space, depth.one_hot.device
-        each = [torch.stack([torch.as_tensor(self.costs[name], device=device) for name in names])
-                for _, _, names in space.edges]  # fmt: skip
-        cells = (depth.one_hot * torch.tensor(space.cells, device=device)).sum()
-        return efficiency([one.one_hot for one in chosen], each, cells, self.max_cells)
+        assert isinstance(self.prices, Tensor) and isinstance(self.depths, Tensor)
+        cells = (depth.one_hot * self.depths).sum()
+        return efficiency([one.one_hot for one in chosen], self.prices.split(self.candidates), cells, self.max_cells)
 
 
 def _still(choice: Choice) -> Choice:

@@ -17,7 +17,6 @@ from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Settings, Training
 from papers.adabert.names import MAX_CELLS
 
-SINGLE = ("cola", "sst2")
 Heat = Annotated[float, Field(gt=0)]
 
 
@@ -56,9 +55,14 @@ class Knowledge(Settings):
     """T of the softmax on both sides."""
     weights: Literal["batch", "example", "even"] = "batch"
     """Layers weighed by their probe's loss over the batch, or of each row (D4); even as in the released code."""
-    probe: Training = Training(epochs=4, batch_size=32, lr=5e-3, weight_decay=0.0, warmup=0.1, precision="fp32")
-    """How the teacher's probes are trained: Adam, the released code's values."""
-    probe_rows: int = Field(default=20_000, ge=1)
+
+
+class Probing(Settings):
+    """The teacher's probes: one set for all that learn from that teacher with the same rows before."""
+
+    training: Training = Training(epochs=4, batch_size=32, lr=5e-3, weight_decay=0.0, warmup=0.1, precision="fp32")
+    """Adam, the released code's values."""
+    rows: int = Field(default=20_000, ge=1)
     """The first rows of the task, so many at most, are what they are trained on (D2): the states of all layers are kept
     on disk, 37 kB a row of BERT-base."""
 
@@ -97,6 +101,8 @@ class Hyper(Settings):
     """Sizes of the network."""
     architecture: Architecture = Architecture()
     """Where its structure comes from."""
+    probes: Probing = Probing()
+    """How the teacher is read."""
     knowledge: Knowledge = Knowledge()
     """What it learns from the teacher."""
     head: HeadTraining = HeadTraining()
@@ -113,7 +119,7 @@ class Hyper(Settings):
 
 def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The paper's settings at full scale; its ratios to the encoder at hand, and declared budgets, elsewhere (D9)."""
-    base = Hyper(head=HEADS[scale], max_length=64 if scale == "smoke" or task in SINGLE else 128)
+    base = Hyper(head=HEADS[scale], max_length=64 if scale == "smoke" or task == "sst2" else 128)
     if scale == "small" and encoder is not None:
         base = base.changed(ratios(encoder.layers, encoder.hidden)).changed(SMALL)
     if scale == "smoke":
@@ -134,7 +140,7 @@ SMALL: dict[str, Any] = {
 }  # fmt: skip
 """Two cores: few epochs of smaller batches, larger steps."""
 SMOKE: dict[str, Any] = {
-    "student.hidden": 64, "student.max_cells": 3, "augmentation.augmentation": 1, "knowledge.probe.epochs": 2,
+    "student.hidden": 64, "student.max_cells": 3, "augmentation.augmentation": 1, "probes.training.epochs": 2,
     "search.training.epochs": 2, "search.training.batch_size": 32, "search.training.lr": 2e-3,
     "search.architecture_rate": 5.0,
     "retrain.training.epochs": 2, "retrain.training.batch_size": 32, "retrain.training.lr": 1e-3,

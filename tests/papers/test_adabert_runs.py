@@ -24,7 +24,7 @@ from papers.adabert.student import OPERATIONS, AdaBertForSequenceClassification,
 
 QUICK = {
     "student.hidden": 16, "student.max_cells": 2, "head.corpus_tokens": 500, "augmentation.letters_only": "false",
-    "knowledge.probe.epochs": 1, "search.training.epochs": 4, "retrain.training.epochs": 3,
+    "probes.training.epochs": 1, "search.training.epochs": 4, "retrain.training.epochs": 3,
     "search.training.lr": 5e-3, "retrain.training.lr": 5e-3,
 }  # fmt: skip
 

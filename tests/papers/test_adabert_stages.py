@@ -41,7 +41,7 @@ def tiny(variant: str, changes: Mapping[str, Any] = NOTHING) -> Hyper:
         "student.hidden": 6, "student.max_cells": 3, "max_length": 16, "augmentation.augmentation": 2,
         "augmentation.letters_only": False,
     }  # fmt: skip
-    for name in ("knowledge.probe", "search.training", "retrain.training"):
+    for name in ("probes.training", "search.training", "retrain.training"):
         content |= {f"{name}.{field}": value for field, value in training.items()}
     made = recipe.hyper(RECIPE.variants[variant], "rte", "smoke", None)
     return made.changed(content | dict(changes))
@@ -99,7 +99,7 @@ def test_every_variant_leaves_a_plain_network(context: Callable[..., FakeContext
 
 def test_probes_are_trained_on_the_first_rows_and_answer_for_all(context: Callable[..., FakeContext]) -> None:
     ctx = context()
-    ran("adabert", ctx, PLAIN | {"knowledge.probe_rows": 5})
+    ran("adabert", ctx, PLAIN | {"probes.rows": 5})
     assert [len(batches.encoded) for _, _, batches, _ in ctx.fitted] == [5, 12, 12]
     assert [asked[1] for asked in ctx.asked if asked[0] == "teacher_logits"] == [5, 12, 12]
 
