@@ -178,6 +178,8 @@ class System(Part):
     """The kernels that its speed takes, as `bench measure --backend` names them; empty for plain floats."""
     timed_as: str = ""
     """The variant whose shape stands for its speed, where that is another paper's (`paper/variant`)."""
+    scored_as: str = ""
+    """The variant of this paper whose runs say what it keeps, where `variant` is a shape that nobody trains."""
     needs: Text
     """What making it takes besides time: data, labels, teachers."""
 

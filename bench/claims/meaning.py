@@ -206,6 +206,8 @@ def _system(system: System, ledger: Ledger) -> Iterator[Mistake]:
         name = getattr(system, field)
         if name and (name not in ledger.by_id or ledger.by_id[name].kind not in kinds):
             yield "a system without that claim", field, name, f"the id of a claim of this ledger of kind {kinds[0]}"
+    if system.scored_as and system.scored_as not in {claim.variant for claim in ledger.claims}:
+        yield "a system without that variant", "scored_as", system.scored_as, "a variant of a claim of this ledger"
 
 
 def _tasks(name: str, ledger: Ledger) -> Iterator[Mistake]:

@@ -125,12 +125,13 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     size = verdicts.get(system.size)
     runs = [run for run in book.index.counted(key, "parameters", "all") if run.scale in PAPER_SIZED]
     guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))
-    scores = book.widest(key, GLUE)
+    scored = system.scored_as or system.variant
+    scores = book.widest((ledger.paper.name, scored), GLUE)
     taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
     return SystemView(
         ledger, system, size, verdicts.get(system.speed), verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
-        timings[0] if timings else None, scores, _worst_printed(ledger, system.variant), guessed,
+        timings[0] if timings else None, scores, _worst_printed(ledger, scored), guessed,
         any(run is not None and run.paper == ledger.paper.name for run in taught),
     )  # fmt: skip
 

@@ -86,6 +86,7 @@ def test_fine_print_names_numbers_of_the_ledger(change: str, told: str, tmp_path
     ('speed = "toy.params"', "system Toy: speed; found toy.params"),
     ('colour = "red"', "system Toy: colour"),
     ("devices = 0", "system Toy: devices"),
+    ('scored_as = "ghost"', "system Toy: scored_as; found ghost"),
 ])  # fmt: skip
 def test_a_system_names_claims_of_its_kind(line: str, told: str, tmp_path: Path) -> None:
     assert load(write(tmp_path, LEDGER + SYSTEM + 'size = "toy.params"\n')).systems[0].size == "toy.params"
