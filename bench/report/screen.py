@@ -144,7 +144,8 @@ def _kept(view: SystemView) -> Cell:
     told = "" if printed is None else f"{show(100 * printed, 1)} → "
     if kept is None or view.scores is None:
         return told + DASH
-    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}{' §' if view.own_teacher else ''}"
+    signs = (" §" if view.own_teacher else "") + (" ¶" if view.system.scored_as else "")
+    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}{signs}"
     return told + number if view.scores.tier in STRICT else (told, Weak(f"{number} ({len(view.scores.entries)})"))
 
 
@@ -192,7 +193,9 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
     signs = {"‡ stand-in.": any(view.guessed for view in views),
-             "§ of a teacher of its own.": any(view.own_teacher and view.kept for view in views)}  # fmt: skip
+             "§ of a teacher of its own.": any(view.own_teacher and view.kept for view in views),
+             "¶ of other networks than size and speed.": any(view.system.scored_as and view.kept for view in views),
+             }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
     parts += [told] if told else []
     return [Note(tuple(parts))] if parts else []

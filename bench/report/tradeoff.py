@@ -41,7 +41,8 @@ def _side_by_side(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def _point(view: SystemView) -> dict[str, Any] | None:
     speedup = 1.0 if view.reference else view.speedup.value if view.speedup else None
-    printed, kept = view.printed("retention"), view.kept
+    # A point is one model: a score of other networks than those that were timed has no place beside their speed.
+    printed, kept = view.printed("retention"), None if view.system.scored_as else view.kept
     if speedup is None or (printed is None and kept is None and not view.reference):
         return None
     return {
