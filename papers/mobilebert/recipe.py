@@ -88,9 +88,11 @@ def pretrain_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def pretrain_guided_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
-    """The same, from the given encoder's words on, and with its last states beside the text (D13); task-free."""
-    words, encoder = ctx.vocabulary, ctx.teacher()
-    assert isinstance(encoder, PreTrainedModel), "the reference starts from an encoder of transformers"
+    """IB-BERT from the words of the encoder that was given, taught by its last states beside the text; task-free (D13)."""
+    words, given = ctx.vocabulary, ctx.teacher()
+    assert isinstance(given, PreTrainedModel), "the reference starts from an encoder of transformers"
+    encoder = given.base_model  # without a masked-LM head, whose words nobody asks for
+    assert isinstance(encoder, PreTrainedModel)
     model = MobileBertForPreTraining(settings.teacher_of(hyper, words.size, words.pad))
     start_words(model, encoder)
     rows = ctx.sentence_pairs(hyper.corpus.corpus_tokens, hyper.corpus.max_length)
