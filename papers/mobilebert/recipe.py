@@ -88,7 +88,7 @@ def pretrain_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
 
 
 def pretrain_guided_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
-    """IB-BERT from the words of the encoder that was given, taught by its last states beside the text; task-free (D13)."""
+    """IB-BERT from the given encoder's words, taught by its last states beside the text; task-free (D13)."""
     words, given = ctx.vocabulary, ctx.teacher()
     assert isinstance(given, PreTrainedModel), "the reference starts from an encoder of transformers"
     encoder = given.base_model  # without a masked-LM head, whose words nobody asks for
