@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
+import shutil
 from collections.abc import Callable
 
 import torch
@@ -79,48 +81,83 @@ class _SoftTargets(torch.autograd.Function):
     @staticmethod
     def forward(ctx, student, weight, bias, teacher, teacher_weight, teacher_bias, temperature, chunk, counts):
         # Shapes: student [P, H_s], teacher [P, H_t], weight [V, H_s], counts [P] or None.
-        device, positions = student.device, student.shape[0]
+        device, positions, words = student.device, student.shape[0], len(weight)
         low = torch.get_autocast_dtype(device.type) if torch.is_autocast_enabled(device.type) else student.dtype
+        of_chunk = _divergence_by_kernel if _has_kernel(device.type) else _divergence
         loss = torch.zeros((), device=device, dtype=torch.float32)
         grad_student = torch.empty_like(student)
-        grad_weight = torch.zeros_like(weight, dtype=torch.float32)
-        grad_bias = torch.zeros_like(bias, dtype=torch.float32)
         with torch.autocast(device.type, enabled=False):
             # T divides what is projected, not the many more logits; each matrix is cast once, not once a chunk.
-            matrix, teacher_matrix = weight.to(low), teacher_weight.to(low)
-            offset, teacher_offset = (bias / temperature).to(low), (teacher_bias / temperature).to(low)
+            matrix, teacher_matrix = _cast(weight, low), _cast(teacher_weight, low)
+            offset, teacher_offset = _cast(bias / temperature, low), _cast(teacher_bias / temperature, low)
+            grad_weight = torch.zeros(matrix.shape, device=device, dtype=torch.float32)
+            grad_bias = torch.zeros(offset.shape, device=device, dtype=torch.float32)
             for start in range(0, positions, chunk):
                 part = slice(start, start + chunk)
                 states = student[part].to(low)
-                log_s = _log_softmax(F.linear(states / temperature, matrix, offset))
-                log_t = _log_softmax(F.linear(teacher[part].to(low) / temperature, teacher_matrix, teacher_offset))
-                t = log_t.exp()
-                difference, grad = log_t.sub_(log_s), log_s.exp_().sub_(t)
-                # d KL / d logits = (softmax(s/T) - softmax(t/T)) / T; T^2 / P and 1 / T are multiplied in at the end
-                if counts is None:
-                    loss += torch.dot(t.view(-1), difference.view(-1))
-                else:
-                    loss += torch.dot(t.mul_(difference).sum(-1), counts[part])
-                    grad.mul_(counts[part, None])
-                grad_bias += grad.sum(0)
+                ours = F.linear(states / temperature, matrix, offset)
+                theirs = F.linear(teacher[part].to(low) / temperature, teacher_matrix, teacher_offset)
+                value, grad = of_chunk(ours, theirs, None if counts is None else counts[part], words)
+                loss += value
+                grad_bias += grad.sum(0, dtype=torch.float32)
                 grad = grad.to(low)
                 grad_student[part] = (grad @ matrix).to(student.dtype)
                 grad_weight += grad.T @ states
         mean = 1.0 / (positions if counts is None else counts.sum().clamp(min=1.0))
-        ctx.save_for_backward(grad_student, grad_weight, grad_bias)
+        ctx.save_for_backward(grad_student, grad_weight[:words], grad_bias[:words])
         ctx.scale, ctx.dtypes = mean * temperature, (weight.dtype, bias.dtype)
         return loss * (mean * temperature**2)
 
     @staticmethod
     def backward(ctx, *grad_outputs):
+        # d KL / d logits = (softmax(s/T) - softmax(t/T)) / T, times T^2 over the number of positions
         scale = grad_outputs[0] * ctx.scale
         grad_student, grad_weight, grad_bias = ctx.saved_tensors
         weight, bias = (grad_weight * scale).to(ctx.dtypes[0]), (grad_bias * scale).to(ctx.dtypes[1])
         return (grad_student * scale).to(grad_student.dtype), weight, bias, *[None] * 6
 
 
-def _log_softmax(logits: Tensor) -> Tensor:
-    return torch.log_softmax(logits, -1, dtype=torch.float32)
+def _divergence(student: Tensor, teacher: Tensor, counts: Tensor | None, words: int) -> tuple[Tensor, Tensor]:
+    """The sum over positions of KL(softmax(teacher) || softmax(student)), and softmax(student) - softmax(teacher).
+
+    Shapes: logits [P, V], `counts` [P] or None for ones; the gradient [P, V] is in fp32.
+    """
+    log_s = torch.log_softmax(student, -1, dtype=torch.float32)
+    log_t = torch.log_softmax(teacher, -1, dtype=torch.float32)
+    t = log_t.exp()
+    difference, grad = log_t.sub_(log_s), log_s.exp_().sub_(t)
+    if counts is None:
+        return torch.dot(t.view(-1), difference.view(-1)), grad
+    return torch.dot(t.mul_(difference).sum(-1), counts), grad.mul_(counts[:, None])
+
+
+def _divergence_by_kernel(student: Tensor, teacher: Tensor, counts: Tensor | None, words: int) -> tuple[Tensor, Tensor]:
+    """The same by a kernel that reads each logit twice; `student` becomes the gradient, in its own format.
+
+    Shapes: logits [P, V or more], of which the first `words` count.
+    """
+    from bench.train.kernels import divergence_
+
+    return divergence_(student, teacher, counts, words).sum(), student
+
+
+@functools.cache
+def _has_kernel(device: str) -> bool:
+    """Whether Triton and the C compiler that it starts are there, for a GPU."""
+    compiler = any(map(shutil.which, ("gcc", "cc", "clang")))
+    return device == "cuda" and compiler and importlib.util.find_spec("triton") is not None
+
+
+ALIGNED = 64
+"""On a GPU a vocabulary is filled up to a multiple of it: matrix products of an odd width run at half their speed."""
+
+
+def _cast(of_words: Tensor, dtype: torch.dtype) -> Tensor:
+    """A matrix [V, H] or vector [V] in another format; where the kernel runs with rows of zeros behind it."""
+    cast = of_words.to(dtype)
+    if not _has_kernel(of_words.device.type):
+        return cast
+    return F.pad(cast, (0,) * (2 * cast.ndim - 1) + (-len(cast) % ALIGNED,))
 
 
 CHUNK_ON_CPU = 256

@@ -1,12 +1,15 @@
 """The shared losses against values worked by hand and against their plain forms."""
 
 import math
+import sys
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from bench.data.masking import IGNORED
+from bench.train import losses
 from bench.train.losses import masked_lm, soft_targets, soft_targets_plain, task_loss
 
 
@@ -82,3 +85,35 @@ def test_masked_lm_without_a_masked_position_costs_nothing_and_still_has_a_gradi
 def test_task_loss_by_hand() -> None:
     assert task_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0]), True).item() == pytest.approx(2.5)
     assert task_loss(torch.zeros(1, 2), torch.tensor([1]), False).item() == pytest.approx(math.log(2))
+
+
+def by_hand_(student: torch.Tensor, teacher: torch.Tensor, counts: torch.Tensor | None, width: int) -> torch.Tensor:
+    """What the kernel does, by plain operations."""
+    s, t = student[:, :width].float().log_softmax(-1), teacher[:, :width].float().log_softmax(-1)
+    weight = torch.ones(len(s)) if counts is None else counts
+    student.zero_()[:, :width] = (s.exp() - t.exp()) * weight[:, None]
+    return (t.exp() * (t - s)).sum(-1) * weight
+
+
+@pytest.mark.parametrize("counts", [None, torch.tensor([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0])])
+def test_the_path_of_the_kernel_on_a_filled_up_vocabulary(
+    counts: torch.Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head, teacher_head = nn.Linear(5, 11), nn.Linear(6, 11)
+    student, teacher = torch.randn(7, 5, requires_grad=True), torch.randn(7, 6)
+    kept = slice(None) if counts is None else counts.bool()
+    plain = soft_targets_plain(head(student[kept]), teacher_head(teacher[kept]), 2.0)
+    wanted = torch.autograd.grad(plain, [student, head.weight, head.bias])
+    monkeypatch.setitem(sys.modules, "bench.train.kernels", SimpleNamespace(divergence_=by_hand_))
+    for has in (False, True):
+        monkeypatch.setattr(losses, "_has_kernel", lambda device, has=has: has)
+        value = soft_targets(student, teacher, head, teacher_head, 2.0, 3, counts)
+        torch.testing.assert_close(value, plain, rtol=1e-5, atol=1e-6)
+        found = torch.autograd.grad(value, [student, head.weight, head.bias])
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+
+
+def test_a_kernel_is_for_gpus_alone() -> None:
+    assert not losses._has_kernel("cpu")

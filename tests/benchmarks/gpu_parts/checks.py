@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -18,7 +19,7 @@ from bench.data.places import Attended
 from bench.train import fit as loop
 from bench.train import graphs
 from bench.train.checkpoint import Checkpointer
-from bench.train.losses import supervised
+from bench.train.losses import soft_targets, soft_targets_plain, supervised
 from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
@@ -186,3 +187,40 @@ def recover(work: Work) -> dict[str, float]:
         print(f"  {name}: {log.engine}")
         found[f"recover_{name}"] = float(log.engine.startswith("eager (no graph") and log.steps == 40)
     return found
+
+
+def soft(work: Work) -> dict[str, float]:
+    """Soft targets by the kernel and by plain operations in double precision: relative errors of value and gradients.
+
+    On a CPU the chunks stand in for the kernel. Half of the positions only fill up.
+    """
+    torch.manual_seed(0)
+    positions, words, found = (4096 if work.gpu else 32), work.size.words, {}
+    with work.device:
+        head, teacher_head = nn.Linear(64, words), nn.Linear(96, words)
+        student, teacher = torch.randn(positions, 64, requires_grad=True), torch.randn(positions, 96)
+        counts = (torch.arange(positions) % 2).float()
+    wanted = _gradients(
+        soft_targets_plain(head.double()(student[1::2].double()), teacher_head.double()(teacher[1::2].double()), 2.0),
+        student, head,
+    )  # fmt: skip
+    head, teacher_head = head.float(), teacher_head.float()
+    for name, low in (("fp32", False), ("bf16", True)):
+        with torch.autocast(work.device.type, torch.bfloat16, enabled=low):
+            value = soft_targets(student, teacher, head, teacher_head, 2.0, counts=counts)
+        pairs = zip(_gradients(value, student, head), wanted, strict=True)
+        found[f"soft_{name}_error"] = max(float((a - b).norm() / b.norm()) for a, b in pairs)
+    work.wait()
+    started = time.perf_counter()
+    for _ in range(5):
+        with torch.autocast(work.device.type, torch.bfloat16):
+            soft_targets(student, teacher, head, teacher_head, 2.0, counts=counts)
+    work.wait()
+    return found | {"soft_ms_per_4096": 1e3 * (time.perf_counter() - started) / 5 * 4096 / positions}
+
+
+def _gradients(value: Tensor, student: Tensor, head: nn.Linear) -> list[Tensor]:
+    """The value and its gradients, in double precision."""
+    assert head.bias is not None
+    gradients = torch.autograd.grad(value, [student, head.weight, head.bias])
+    return [one.detach().double() for one in (value, *gradients)]
