@@ -69,17 +69,24 @@ def check(settings: Settings) -> None:
             choose(training, Accelerator().device, name, Accelerator().num_processes)
 
 
+def records(name: Name, accelerator: Accelerator) -> bool:
+    """Whether an engine records graphs, and so takes batches of few shapes: compiled steps too, of one process."""
+    alone = accelerator.num_processes == 1
+    return name == "graph" or (name == "compile" and alone and accelerator.device.type == "cuda")
+
+
 @contextmanager
 def started(name: Name, job: Job) -> Iterator[Engine]:
     """The engine of a training."""
     if name == "compile":
         compile_in_place(job.model)
     device = job.accelerator.device
-    if name != "graph":
+    alone = "compile" if name == "compile" else "eager"
+    if not records(name, job.accelerator):
         with cheaper(job.model) if name == "eager" and device.type == "cpu" else nullcontext():
-            yield Eager(name)
+            yield Eager(alone)
         return
-    with Graphs.on(device) as graphs:
+    with Graphs.on(device, alone) as graphs:
         yield graphs
 
 

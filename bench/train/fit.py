@@ -85,7 +85,7 @@ def _fit(
     _same_start(model, accelerator)
     optimizer = made(model, training, device, of)
     at = checkpointer.restore(accelerator, model, optimizer) if checkpointer else Position()
-    batches = batches.of_few_shapes() if name == "graph" else batches
+    batches = batches.of_few_shapes() if engine.records(name, accelerator) else batches
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     job = Job(model, loss, training, accelerator, choose(training.precision, device), optimizer, parameters, steps)
@@ -93,7 +93,7 @@ def _fit(
         torch.cuda.reset_peak_memory_stats(device)
     with (
         engine.started(name, job) as run,
-        closing(feed(batches, training, at, accelerator, fill=name == "graph")) as fed,
+        closing(feed(batches, training, at, accelerator, fill=engine.records(name, accelerator))) as fed,
         progress(steps, at.step) as advance,
     ):
         _train(job, run, fed, at, checkpointer, advance)

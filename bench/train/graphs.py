@@ -56,6 +56,8 @@ class Graphs:
 
     device: torch.device
     stream: torch.cuda.Stream
+    alone: str
+    """What steps run by that are not recorded: `eager` or `compile`."""
     refused: str = ""
     """Why nothing is recorded any more."""
     _pool: object = None
@@ -65,12 +67,12 @@ class Graphs:
 
     @classmethod
     @contextmanager
-    def on(cls, device: torch.device) -> Iterator[Graphs]:
+    def on(cls, device: torch.device, alone: str) -> Iterator[Graphs]:
         """Steps inside run on a stream of their own: what is recorded must not meet the default stream."""
         stream = torch.cuda.Stream(device)
         stream.wait_stream(torch.cuda.current_stream(device))
         with torch.cuda.stream(stream):
-            graphs = cls(device, stream, _pool=torch.cuda.graph_pool_handle())
+            graphs = cls(device, stream, alone, _pool=torch.cuda.graph_pool_handle())
             try:
                 yield graphs
             finally:
@@ -109,10 +111,11 @@ class Graphs:
     def says(self) -> str:
         done = sum(self._seen.values())
         if self.refused and not self._replays:
-            return f"eager (no graph: {self.refused})"
+            return f"{self.alone} (no graph: {self.refused})"
+        named = "graph" if self.alone == "eager" else f"{self.alone}, graph"
         if self.refused:
-            return f"graph ({self._replays} of {done} batches; then none was recorded any more: {self.refused})"
-        return f"graph ({self._replays} of {done} batches by {len(self._recorded)} graphs)"
+            return f"{named} ({self._replays} of {done} batches; then none was recorded any more: {self.refused})"
+        return f"{named} ({self._replays} of {done} batches by {len(self._recorded)} graphs)"
 
     def _may(self) -> bool:
         return not self.refused and len(self._recorded) < MOST

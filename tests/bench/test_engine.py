@@ -7,7 +7,8 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -286,6 +287,9 @@ def test_an_engine_that_the_device_has_not_is_one_line(monkeypatch: pytest.Monke
     with pytest.raises(DeviceError, match=r"engine graph was asked for; .*found 2 processes; expected one"):
         engine.choose(Training(engine="graph"), torch.device("cuda"), processes=2)
     assert engine.choose(Training(engine="graph"), torch.device("cuda")) == "graph"
+    places = [("cuda", 1), ("cuda", 2), ("cpu", 1)]
+    shapes = [SimpleNamespace(device=torch.device(name), num_processes=processes) for name, processes in places]
+    assert [engine.records("compile", cast(Accelerator, one)) for one in shapes] == [True, False, False]
 
 
 def test_rates_are_the_schedule_times_that_of_the_group() -> None:

@@ -76,6 +76,7 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
     for name in real:
         monkeypatch.setattr(graphs, name, runs[name])
     monkeypatch.setattr(engine, "choose", lambda training, device, **more: training.engine)
+    monkeypatch.setattr(engine, "records", lambda name, accelerator: name != "eager")
     return made
 
 
@@ -185,3 +186,14 @@ def test_a_step_of_several_batches_replays_each(recordings: list[Recording], mon
         assert log.last_loss == pytest.approx(ends[0][0].last_loss, rel=1e-6) and log.steps == 12
         for a, b in zip(weights, ends[0][1], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
+def test_compiled_steps_are_recorded_too(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(engine, "compile_in_place", compiled.append)
+    model = bert()
+    training = TRAINING.model_copy(update={"engine": "compile"})
+    log, weights = trained(model, supervised("label"), Batches(encoded(), 4, 0), training)
+    assert compiled == [model] and log.engine.startswith("compile, graph (") and len(recordings) >= 2
+    alone, others = trained(bert(), supervised("label"), Batches(encoded(), 4, 0))
+    assert alone.engine.startswith("graph (") and all(torch.equal(a, b) for a, b in zip(weights, others, strict=True))

@@ -32,6 +32,7 @@ SECTIONS: dict[str, tuple[Section, int]] = {
     "small": (speed.small, 40),
     "base": (speed.base, 40),
     "stock": (speed.stock, 45),
+    "soft": (checks.soft, 20),
     "equal": (checks.equal, 50),
     "distil": (speed.distil, 50),
     "resume": (checks.resume, 40),
@@ -39,6 +40,7 @@ SECTIONS: dict[str, tuple[Section, int]] = {
     "recover": (checks.recover, 20),
     "measure": (speed.measure, 70),
     "compiled": (speed.compiled, 90),
+    "stock_compiled": (speed.stock_compiled, 90),
 }
 """Name -> what it does, and its most seconds; in the order of their worth, so that what time allows is whole."""
 

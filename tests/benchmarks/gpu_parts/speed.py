@@ -45,17 +45,20 @@ def matmul(work: Work) -> dict[str, float]:
     return {"matmul_tflops": RATE["matmul"] / 1e12}
 
 
-def _train(work: Work, name: str, shape: dict[str, int], rows: Encoded, batch: int) -> dict[str, float]:
+def _train(
+    work: Work, name: str, shape: dict[str, int], rows: Encoded, batch: int, engines: tuple[str, ...] = ()
+) -> dict[str, float]:
     found: dict[str, float] = {}
     tokens = float(rows.lengths.mean()) * batch
-    for engine in work.engines:
+    for engine in engines or work.engines:
         model = work.classifier(shape)
         weights = sum(p.numel() for n, p in model.named_parameters() if "embeddings" not in n)
+        attention = 2 * shape["num_hidden_layers"] * shape["hidden_size"] * float(rows.lengths.mean())
         training = Training(epochs=1, batch_size=batch, engine=engine)
-        rate, log = work.timed(model, supervised("label"), Batches(rows, batch, 0), training)
+        rate, log = work.timed(model, supervised("label"), Batches(rows, batch, 0), training, len(rows) // batch)
         found[f"{name}_{engine}_steps"] = rate
         if "matmul" in RATE:
-            found[f"{name}_{engine}_share"] = 6 * weights * tokens * rate / RATE["matmul"]
+            found[f"{name}_{engine}_share"] = 6 * (weights + attention) * tokens * rate / RATE["matmul"]
         print(f"  {name}: {log.engine}, {log.precision}, peak {log.peak_bytes / 2**30:.2f} GiB")
         del model
         work.tidy()
@@ -63,7 +66,10 @@ def _train(work: Work, name: str, shape: dict[str, int], rows: Encoded, batch: i
 
 
 def base(work: Work) -> dict[str, float]:
-    """Fine-tuning BERT-base, 32 x 128: steps a second, and the share of the matmul rate (6 operations a weight)."""
+    """Fine-tuning BERT-base, 32 x 128: steps a second, and their share of the matmul rate.
+
+    A token costs 6 operations a weight, and as many a unit for each of two products with the tokens that it attends.
+    """
     return _train(work, "base", work.size.base, base_rows(work), 32)
 
 
@@ -87,7 +93,7 @@ def distil(work: Work) -> dict[str, float]:
     teacher = work.masked_lm(work.size.small)
     transform = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended()))
     for tokens in work.size.tokens:
-        steps = max(work.size.steps[2] * work.size.tokens[0] // tokens, 2 * work.size.look)
+        steps = max(work.size.steps[2] * work.size.tokens[0] // tokens, work.size.look)
         # Padded to one length, so that few steps are enough to meet it often.
         shortest, longest = (57, 64) if work.gpu else (12, 16)
         rows = work.rows(2 * steps * tokens // (shortest + longest), shortest, longest)
@@ -97,7 +103,7 @@ def distil(work: Work) -> dict[str, float]:
                 student = DistilBertForMaskedLM(config(teacher.config))
             batches = Batches(rows, 32, 0, tokens=tokens, transform=transform)
             training = Training(epochs=1, batch_tokens=tokens, lr=1e-4, engine=engine)
-            rate, log = work.timed(student, triple_loss(teacher, Distillation()), batches, training)
+            rate, log = work.timed(student, triple_loss(teacher, Distillation()), batches, training, steps)
             found[f"distil_{engine}_{tokens}"] = rate * len(rows.tokens) / log.steps
             print(f"  distil {tokens}: {log.engine}, peak {log.peak_bytes / 2**30:.2f} GiB")
             del student
@@ -177,8 +183,16 @@ def stock(work: Work) -> dict[str, float]:
 
 
 def compiled(work: Work) -> dict[str, float]:
-    """The same, compiled; not on a CPU, where it may lack a compiler."""
-    return _both(work, "compiled", compiled=True) if work.gpu else {}
+    """The engine `compile`, which on a GPU is recorded too; not on a CPU, where there may be no compiler."""
+    if not work.gpu:
+        return {}
+    base = _train(work, "base", work.size.base, base_rows(work), 32, ("compile",))
+    return base | _train(work, "small", work.size.small, small_rows(work), 16, ("compile",))
+
+
+def stock_compiled(work: Work) -> dict[str, float]:
+    """The stock Trainer, compiled; not on a CPU either."""
+    return _both(work, "stock_compiled", compiled=True) if work.gpu else {}
 
 
 def measure(work: Work) -> dict[str, float]:

@@ -35,7 +35,7 @@ class Size:
     steps: tuple[int, int, int]
     """Optimiser steps of a timed training: of BERT-base, of the small encoder, of distillation by the fewest tokens."""
     look: int
-    """Steps between two looks at its losses: a look empties the queue of the device."""
+    """Steps between two looks at its losses, at most: a look empties the queue of the device."""
     equal_steps: int
     tokens: tuple[int, ...]
     """Padded tokens of a batch of distillation."""
@@ -50,7 +50,7 @@ FULL = Size(
     30_522,
     {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072},
     {"hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 12, "intermediate_size": 1536},
-    128, (96, 320, 128), 16, 200, (4096, 16_384, 65_536), 20_000, 8192,
+    128, (96, 320, 128), 32, 200, (4096, 16_384, 65_536), 20_000, 8192,
     ("distilbert", "tinybert-4", "tinybert-6", "mobilebert", "bilstm"),
 )  # fmt: skip
 TINY = Size(
@@ -104,13 +104,15 @@ class Work:
         tokens = rng.integers(5, self.size.words, offsets[-1]).astype(np.int32)
         return Encoded(tokens, np.zeros(len(tokens), np.uint8), offsets, rng.integers(0, 2, count), np.arange(count))
 
-    def timed(self, model: nn.Module, loss: Loss, batches: Batches, training: Training) -> tuple[float, FitLog]:
-        """Steps per second in the second half of a training, and what the training says.
+    def timed(
+        self, model: nn.Module, loss: Loss, batches: Batches, training: Training, steps: int
+    ) -> tuple[float, FitLog]:
+        """Steps per second in about the second half of a training, and what the training says.
 
         At a look the device has done all that was sent before, so that a clock of the host is right there.
         """
         marks: dict[int, float] = {}
-        every, done = self.size.look, 0
+        every, done = min(self.size.look, steps // 2), 0
 
         @contextmanager
         def noted(total: int, before: int) -> Iterator[Advance]:
