@@ -205,8 +205,9 @@ _ADAM = {"epochs": 1, "accumulation": 1, "optimizer": "adamw", "lr": 1e-3, "beta
 """Few and small steps: LAMB is made for batches of thousands (D2)."""
 SMALL = {
     "corpus.corpus_tokens": 300_000, "corpus.max_length": 64, "guide": 1.0, **_trainings(**_ADAM, batch_tokens=1024),
-    **_tuning(batch_size=16, epochs=5, lr=5e-4),
+    **_tuning(batch_size=16, epochs=5, lr=1e-4),
 }  # fmt: skip
+"""A rate of 5e-4 leaves IB-BERT near the majority class of SST-2; 1e-4, as of BERT and TinyBERT, and 3e-4 do not."""
 SMOKE = {
     "stream.hidden_size": 128, "stream.embedding_size": 64, "stream.max_position_embeddings": 128,
     "stream.initializer_range": 0.04,
