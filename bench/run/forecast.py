@@ -17,8 +17,8 @@ from bench.run.plan import Plan
 from bench.train.precision import choose
 
 EFFICIENCY = {("cpu", "fp32"): 0.4, ("cpu", "bf16"): 0.15, ("cuda", "fp32"): 0.3, ("cuda", "bf16"): 0.2}
-"""Share of the matmul rate that training reaches on short batches (ours; on a GPU BERT-base reached 0.24 as graphs,
-tests/benchmarks/gpu-h100.json)."""
+"""Share of the matmul rate that training reaches on short batches (ours; of a GPU, what BERT-base reaches at least as
+graphs in tests/benchmarks/gpu-h100.json and gpu-h200.json)."""
 BATCH_S = {"cpu": 0.004, "cuda": 0.003}
 """Seconds that no batch goes under: what starting its kernels takes (tests/benchmarks/gpu-h100.json: some 400 small
 steps a second as graphs)."""

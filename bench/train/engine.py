@@ -42,9 +42,10 @@ def choose(training: Training, device: torch.device, where: str = "...", process
     """The engine that was asked for; of one process on a GPU graphs, unless another one is.
 
     Graphs make the same bits as single operations, and a stop and a resume change none: tests/benchmarks/gpu.py checks
-    both, and gpu-h100.json beside it is what it found. There graphs are several times as fast where launches took the
-    time, and slower on the largest batches of distillation. `where` names the training in a message. Raises DeviceError
-    where the device, the machine or several processes have not what was asked for.
+    both, and gpu-h100.json and gpu-h200.json beside it are what it found. There graphs are several times as fast where
+    launches took the time, and as fast where the largest batches of distillation fill the device.
+    `where` names the training in a message. Raises DeviceError where the device, the machine or several processes have
+    not what was asked for.
     """
     asked, fix = training.engine, f"--set {where}.engine=auto"
     if asked == "graph" and device.type != "cuda":
