@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from bench.core.record import Measurement, Record
+from bench.core.record import Answers, Measurement, Packed, Record
 
 SHARES = {"accuracy", "f1", "exact_match", "majority"}
 """Scores between 0 and 1; other fractions may be correlations."""
@@ -14,6 +14,9 @@ SIGNED_RATIOS = {"retention"}
 """Of correlations; other ratios are of sizes and times."""
 POSITIVE = {"s", "bytes", "count", "flop", "examples/s", "ratio"}
 """Units of what is measured of a thing that is there."""
+
+CODES = {"correct": "uint1", "predictions": "", "f1": "float16"}
+"""What is kept of each row -> how; predictions are labels of any width, or scores."""
 
 
 def wrong_measurement(m: Measurement) -> str:
@@ -41,6 +44,9 @@ def wrong(record: Record) -> str:
             continue
         if found := wrong_measurement(m):
             return f"measurement {found}"
+    for split, answers in record.answers.items():
+        if found := _wrong_answers(answers):
+            return f"answers {split}: {found}"
     if not (_finite(record.hyper.values()) and _finite(record.environment.values())):
         return "a setting that is no finite number"
     if record.overrides and not _finite(record.overrides.values()):
@@ -48,6 +54,22 @@ def wrong(record: Record) -> str:
     score = record.teacher.score if record.teacher else None
     if score is not None and not -1.0 <= score <= 1.0 + 1e-9:
         return f"a teacher's score of {score}, expected -1 to 1"
+    return ""
+
+
+def _wrong_answers(answers: Answers) -> str:
+    """What cannot be right of answers, by their size alone: the bytes are looked at by who reads them."""
+    for name, code in CODES.items():
+        packed: Packed | None = getattr(answers, name)
+        if packed is None:
+            continue
+        if code and packed.code != code:
+            return f"{name} as {packed.code}, expected {code}"
+        if bool(packed.base64) == bool(packed.sha256):
+            return f"{name} {'both in the record and' if packed.base64 else 'neither in the record nor'} beside it"
+        letters = 4 * -(-packed.bytes_of(answers.n) // 3)
+        if packed.base64 and len(packed.base64) != letters:
+            return f"{name} of {len(packed.base64)} letters, expected {letters} for {answers.n} rows"
     return ""
 
 

@@ -10,8 +10,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-FORMAT = 1
-
+FORMATS = (1, 2)
+"""The layouts that are read. 2 added `answers`, `session` and `code.measure_hash`: a record of 1 lacks them."""
+FORMAT = FORMATS[-1]
+"""What is written."""
 
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
@@ -36,6 +38,8 @@ class Code(_Part):
     commit: str
     dirty: bool
     stage_hashes: dict[str, str] = Field(default_factory=dict)
+    measure_hash: str = ""
+    """Of the code that measures; empty of records of format 1."""
 
 
 class Data(_Part):
@@ -91,8 +95,36 @@ class Artefact(_Part):
     bytes: Count
 
 
+WIDTHS = {"uint1": 1, "uint2": 2, "uint4": 4, "uint8": 8, "float16": 16}
+"""Code -> bits of one number."""
+
+
+class Packed(_Part):
+    """One number for each row of a split, packed: either here as base64, or in a file beside the record."""
+
+    code: Literal["uint1", "uint2", "uint4", "uint8", "float16"]
+    base64: str = ""
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+    """Of the file's bytes, and its name: `answers-<the first 16 digits>.bin`; empty where `base64` holds them."""
+
+    def bytes_of(self, rows: int) -> int:
+        """How many bytes so many rows take."""
+        return -(-rows * WIDTHS[self.code] // 8)
+
+
+class Answers(_Part):
+    """What the model answered to each row of a scored split, in the order of the rows; see `bench.core.answers`."""
+
+    n: int = Field(ge=1)
+    rows_sha256: str = Field(pattern=r"^[0-9a-f]{16}$")
+    """The first 16 digits of a hash of the rows that were scored: texts, labels and their order."""
+    correct: Packed | None = None
+    predictions: Packed | None = None
+    f1: Packed | None = None
+
+
 class Record(_Part):
-    format: Literal[1] = FORMAT
+    format: Literal[1, 2] = FORMAT
     id: str
     status: Literal["ok", "failed"]
     reason: str = ""
@@ -108,7 +140,11 @@ class Record(_Part):
     stages: list[StageEntry] = Field(default_factory=list)
     dev_looks: Count = 0
     measurements: list[Measurement] = Field(default_factory=list)
+    answers: dict[str, Answers] = Field(default_factory=dict)
+    """By split."""
     artefacts: list[Artefact] = Field(default_factory=list)
+    session: str = ""
+    """Shared by the records of all models that were timed in turn with each other; empty of a run."""
     started: str
     seconds: Seconds
 

@@ -1,7 +1,8 @@
 """The record store: plain JSON files under results/, each written once, atomically, and never changed.
 
 A reader never sees half a file, and two benches may write to one folder: a file appears under its name only when
-it is whole, and a name that is taken is never taken over.
+it is whole, and a name that is taken is never taken over. Answers that would make a record too large lie beside it,
+in a file that is named by the hash of what it holds.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import json
 import logging
 import os
 import re
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,9 +19,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.core import files, meaning
+from bench.core.beside import FIX, answers_name, read_file, take_out
 from bench.core.collection import no_collection
 from bench.core.errors import RecordError, UnwritableError
-from bench.core.record import FORMAT, Code, Record
+from bench.core.record import FORMATS, Code, Record
 from bench.core.spec import RECORD_SCALES, Spec
 from bench.core.trouble import FULL
 
@@ -30,13 +31,8 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 64_000
 """What a record may weigh; a larger one is kept all the same (hours went into it), and complained about."""
 
-FAR_TOO_LARGE = 256 * MAX_BYTES
-"""What no record weighs: it is not read."""
 _DEPTH = 3
 """Of the folders below a scale: paper, variant, task."""
-_READ = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
-"""A pipe without a writer would be waited for."""
-_FIX = "restore it from git, or move it out of the results folder"
 _told: set[str] = set()
 
 _SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
@@ -82,6 +78,12 @@ def _folder(results: Path, scale: str, *parts: str) -> Path:
     return results.joinpath(scale, *map(_checked, parts))
 
 
+def folder_of(results: Path, record: Record) -> Path:
+    """The folder that a record lies in, and what it keeps beside it. Raises RecordError for a name that is no path."""
+    spec = record.spec
+    return _folder(results, spec.scale, spec.paper, spec.variant, spec.task)
+
+
 def write_atomic(path: Path, text: str) -> None:
     """Write a text file so that a reader sees the old content or the new one, never a part; replaces what is there.
 
@@ -95,15 +97,21 @@ def write_record(results: Path, record: Record) -> Path:
     """Write a record to its own path and return that path. Never overwrites.
 
     Where another bench has already written a record of the same job and second, this one's id gets a number
-    ("-2"), in the file too. Raises RecordError when the folder cannot be written, and for a record that could not be
-    read back: a value that is not JSON (a NaN), a number that means nothing.
+    ("-2"), in the file too. Answers that do not fit are written first, each in a file beside the record. Raises
+    RecordError when the folder cannot be written, and for a record that could not be read back: a value that is not
+    JSON (a NaN), a number that means nothing.
     """
-    spec = record.spec
-    folder = _folder(results, spec.scale, spec.paper, spec.variant, spec.task)
+    folder = folder_of(results, record)
+    record, beside = take_out(record, lambda one: len(_as_json(one).encode()) - MAX_BYTES)
     for number in itertools.count(1):
         numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
         path, text = folder / f"{_checked(numbered.id)}.json", _as_json(numbered)
+        if len(text.encode()) > MAX_BYTES:
+            log.warning("record=%s bytes=%d limit=%d", numbered.id, len(text.encode()), MAX_BYTES)
         _parsed(path, text.encode())
+        for sha256, content in beside.items():
+            with _writing(path, late=True):
+                files.write_atomic(folder / answers_name(sha256), content)  # whoever was first wrote the same
         with suppress(FileExistsError), _writing(path, late=True):
             files.create_atomic(path, text)
             return path
@@ -125,21 +133,7 @@ def read_record(path: Path | str) -> Record:
 
     What is no file is never waited for.
     """
-    try:
-        descriptor = os.open(path, _READ)
-        try:
-            described = os.fstat(descriptor)
-            if not stat.S_ISREG(described.st_mode):
-                raise RecordError("the record is not a file", where=path, fix=_FIX)
-            if described.st_size > FAR_TOO_LARGE:
-                raise RecordError("the record is too large", where=path, found=f"{described.st_size} bytes",
-                                  expected=f"at most {MAX_BYTES}", fix=_FIX)  # fmt: skip
-            content = os.read(descriptor, described.st_size)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise RecordError("the record cannot be read", where=path, found=error.strerror or error) from error
-    return _parsed(path, content)
+    return _parsed(path, read_file(path, "the record"))
 
 
 def _parsed(path: Path | str, content: bytes) -> Record:
@@ -153,9 +147,9 @@ def _parsed(path: Path | str, content: bytes) -> Record:
     told = (spec.scale, spec.paper, spec.variant, spec.task, f"{record.id}.json")
     if told != (scale, paper, variant, task, name):
         raise RecordError("the record is not at its place", where=path, found=os.sep.join(told),
-                          expected="a path that ends so", fix=_FIX)  # fmt: skip
+                          expected="a path that ends so", fix=FIX)  # fmt: skip
     if found := meaning.wrong(record):
-        raise RecordError("the record means nothing", where=path, found=found, fix=_FIX)
+        raise RecordError("the record means nothing", where=path, found=found, fix=FIX)
     return record
 
 
@@ -187,7 +181,7 @@ def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Itera
                 _leave_out(error)
                 continue
             if record.id in ids:
-                _leave_out(RecordError("two records have one id", where=path, found=record.id, fix=_FIX))
+                _leave_out(RecordError("two records have one id", where=path, found=record.id, fix=FIX))
                 continue
             ids.add(record.id)
             yield record
@@ -224,7 +218,7 @@ def _files(folder: str, depth: int) -> Iterator[str]:
                 if depth:
                     yield from _files(entry.path, depth - 1)
                 else:
-                    _leave_out(RecordError("a folder where records lie", where=entry.path, fix=_FIX))
+                    _leave_out(RecordError("a folder where records lie", where=entry.path, fix=FIX))
             elif entry.name.endswith(".json"):
                 yield entry.path
 
@@ -237,7 +231,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _explained(path: Path | str, content: bytes, error: ValidationError) -> RecordError:
-    fix = _FIX
+    fix = FIX
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -245,9 +239,10 @@ def _explained(path: Path | str, content: bytes, error: ValidationError) -> Reco
         return RecordError("the record is not JSON", where=path, found=shown, expected="one JSON object", fix=fix)
     if not isinstance(found, dict):
         return RecordError("the record is not an object", where=path, found=type(found).__name__, fix=fix)
-    if found.get("format") != FORMAT:
+    if found.get("format") not in FORMATS:
         given = repr(found["format"]) if "format" in found else "no key format"
-        return RecordError("the record's format is unknown", where=path, found=given, expected=f"format {FORMAT}",
+        known = " or ".join(map(str, FORMATS))
+        return RecordError("the record's format is unknown", where=path, found=given, expected=f"format {known}",
                            fix="use the bench that wrote it, or move it out of the results folder")  # fmt: skip
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     field = ".".join(str(part) for part in first["loc"]) or "the record"
@@ -262,12 +257,9 @@ def _checked(name: str) -> str:
 
 def _as_json(record: Record) -> str:
     try:
-        text = json.dumps(record.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        return json.dumps(record.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     except (ValueError, TypeError) as error:
         raise RecordError("the record holds a value that is not JSON", where=record.id, found=error) from error
-    if (size := len(text.encode())) > MAX_BYTES:
-        log.warning("record=%s bytes=%d limit=%d", record.id, size, MAX_BYTES)
-    return text
 
 
 @contextmanager

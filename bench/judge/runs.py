@@ -151,7 +151,7 @@ class _Reader:
 
     def _code(self, code: Code) -> Code:
         return self._shared.setdefault(
-            ("code", code.commit, code.dirty, tuple(sorted(code.stage_hashes.items()))), code
+            ("code", code.commit, code.dirty, code.measure_hash, tuple(sorted(code.stage_hashes.items()))), code
         )
 
 
