@@ -97,6 +97,8 @@ class Timing:
     """`ratio` with each side's tokenising in its passes; None without a tokenizer of its own."""
     alike: Ratio | None = None
     """How many times faster than the reference under the same backend; None of it, and of eager, where `ratio` is."""
+    group: int = 0
+    """Which of the sessions it is from, where not all subjects fit in memory at once."""
 
     @property
     def noisy(self) -> bool:
@@ -138,7 +140,8 @@ def measure(
     groups = fitting(rest, _room() + 1 - len(every))
     found = [_session([*every, *some], batches, length, threads, effort, say) for some in groups]
     facts = {subject: told for one in reversed(found) for subject, told in one.facts.items()}
-    later = [timing for one in found[1:] for timing in one.timings if timing.subject not in every]
+    later = [replace(timing, group=group) for group, one in enumerate(found) if group
+             for timing in one.timings if timing.subject not in every]  # fmt: skip
     failures = {failure.subject: failure for one in reversed(found) for failure in one.failures}
     return Measured(facts, (*found[0].timings, *later), tuple(failures.values()))
 

@@ -6,8 +6,11 @@ import ast
 import functools
 import hashlib
 import importlib.util
+import pkgutil
 from collections.abc import Callable
 from pathlib import Path
+
+from bench import measure as measuring
 
 
 @functools.cache
@@ -62,3 +65,10 @@ def module_hash(module: str) -> str:
         assert path is not None
         total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
     return total.hexdigest()
+
+
+@functools.cache
+def measuring_hash() -> str:
+    """The same of all that measures: every module of `bench.measure`, and what they reach."""
+    names = (f"{measuring.__name__}.{module.name}" for module in pkgutil.iter_modules(measuring.__path__))
+    return hashlib.sha256("".join(map(module_hash, sorted(names))).encode()).hexdigest()

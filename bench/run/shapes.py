@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import statistics
 import time
 from collections import defaultdict
@@ -22,7 +23,7 @@ from bench.measure.process import Subject
 from bench.measure.session import FULL, Effort, Failure, Measured, Timing, measure
 from bench.models.device import here
 from bench.models.shape import Key, Shape, all_shapes, find_shape
-from bench.run.codehash import module_hash
+from bench.run.codehash import measuring_hash, module_hash
 from bench.run.recipes import usable
 
 log = logging.getLogger(__name__)
@@ -139,6 +140,8 @@ def _records(
     for failure in measured.failures:
         failed[failure.subject.paper, failure.subject.variant].append(failure)
     facts = {(subject.paper, subject.variant): found for subject, found in measured.facts.items()}
+    name = f"{started:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    sessions = {key: session_name(name, timings) for key, timings in by_model.items()}
     reference, device = next(iter(by_model), None), here()
     machine = environment.fingerprint(threads) | {
         "device": device.type, "processes": len(measured.facts) + 1, "precision": "fp32",
@@ -149,15 +152,21 @@ def _records(
             key, shapes[key], started, seconds,
             [*_sizes(facts[key]), *_packed(shapes[key].packed, {}), *(m for t in timings for m in _times(t)),
              *(_ratios(facts, key, by_model, reference) if reference and key != reference else ())],
-            machine, effort,
+            machine, effort, session=sessions[key],
         )
         for key, timings in by_model.items()
     ]  # fmt: skip
     return whole + [
         _record(key, shapes[key], started, seconds, _sizes(facts[key]) if key in facts else [], machine, effort,
-                "; ".join(map(_reason, failures)))
+                "; ".join(map(_reason, failures)), sessions.get(key, name))
         for key, failures in failed.items()
     ]  # fmt: skip
+
+
+def session_name(name: str, timings: Sequence[Timing]) -> str:
+    """The name of the session, with a number where another had to follow; empty for times of several of them."""
+    groups = {timing.group for timing in timings}
+    return "" if len(groups) > 1 else name + "".join(f"-{group + 1}" for group in groups if group)
 
 
 def _reason(failure: Failure) -> str:
@@ -178,12 +187,15 @@ def _ratios(
 
 def _record(
     key: Key, shape: Shape, started: datetime, seconds: float, measurements: list[Measurement],
-    machine: dict[str, Any], effort: Effort | None, reason: str = "",
+    machine: dict[str, Any], effort: Effort | None, reason: str = "", session: str = "",
 ) -> Record:  # fmt: skip
     paper, variant = key
     papers, _ = registry.find()
     code = environment.code_state().model_copy(
-        update={"stage_hashes": {"shape": module_hash(f"{papers[paper].module}.shapes")}}
+        update={
+            "stage_hashes": {"shape": module_hash(f"{papers[paper].module}.shapes")},
+            "measure_hash": measuring_hash(),
+        }
     )
     hyper: dict[str, Any] = {"guessed": shape.guessed} if shape.guessed else {}
     if effort:
@@ -196,7 +208,7 @@ def _record(
         id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="failed" if reason else "ok", reason=reason,
         spec=spec, hyper=hyper, hash=content,
         tier="reduced" if effort and effort.reduced else "exact", code=code, environment=machine,
-        measurements=measurements,
+        measurements=measurements, session=session,
         started=started.strftime("%Y-%m-%dT%H:%M:%SZ"), seconds=round(seconds, 3),
     )  # fmt: skip
 

@@ -40,7 +40,8 @@ from bench.measure.session import (
     sample,
 )  # fmt: skip
 from bench.models.device import sums_int8
-from bench.run.shapes import Request
+from bench.run.codehash import measuring_hash
+from bench.run.shapes import Request, session_name
 
 SIMULATIONS = 1000
 COSTS = {"reference": 1.8, "student": 1.0}
@@ -231,6 +232,9 @@ def test_every_session_has_the_reference_and_facts_of_all_come_back(monkeypatch:
     assert [timing.subject for timing in found.timings] == [reference, one, other] and set(found.facts) == {
         reference, one, other}  # fmt: skip
     assert found.timings[1].floor != found.timings[2].floor, "each session has an A/A pair of its own"
+    assert [timing.group for timing in found.timings] == [0, 0, 1]
+    assert [session_name("s", found.timings[first:]) for first in (0, 2)] == ["", "s-2"]
+    assert session_name("s", found.timings[:2]) == session_name("s", []) == "s"
 
 
 @pytest.mark.parametrize(("low", "value", "high", "noisy"), [(0.97, 1.0, 1.03, False), (0.94, 1.0, 1.06, True),
@@ -279,6 +283,8 @@ def test_the_command_writes_a_record_per_variant(bench, tmp_path) -> None:
     assert (fast.value("speedup", "batch1-length16") or 0) > 5
     assert fast.tier == "reduced" and fast.environment["threads"] == 1
     assert {"latency_p99_s", "flops", "aa_ratio", "first_call_s"} <= {m.metric for m in fast.measurements}
+    assert fast.session == records["bert"].session != "" == packed.session, "what is only counted is in no session"
+    assert fast.code.measure_hash == measuring_hash()
     assert "chosen to meet" in fast.hyper["guessed"] and "guessed" not in packed.hyper
     assert packed.value("size_bytes", "packed") == 66_362_880 and packed.value("size_ratio", "packed-encoder") == 1 / 8
     assert {m.metric for m in packed.measurements} == {"size_bytes", "size_ratio"}, "arithmetic has no speed"
