@@ -181,5 +181,6 @@ class StageContext:
         if tokenizer is not None:
             encoded = encode(self._inputs.rows(self.task, split), tokenizer, reading.max_length)
         found = predict(model, encoded, self._accelerator)
-        score = self._inputs.scores(self.task, split, reading, found)[self.task.primary]
+        said = self._inputs.said(self.task, split, reading, found)
+        score = self._inputs.scores(self.task, split, said)[self.task.primary]
         return float("nan") if score is None else score

@@ -15,11 +15,11 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.measure.within import LENGTH, PROTOCOLS, SHAPES
 from bench.models.flops import count, encoder_formula
 from bench.models.shape import Shape, all_shapes
 from bench.models.size import parameters
 from bench.run.inputs import encoder_facts
-from bench.run.measure import LENGTH, PROTOCOLS, SHAPES
 from bench.run.plan import Job, Plan, StagePlan
 from bench.train import bounds, checkpoint
 from bench.train.recipe import EncoderFacts
@@ -159,10 +159,10 @@ class StageCosts:
         """FLOPs of scoring and timing a finished model, with the one that it is compared with."""
         student = self.size(job).flops
         rows = sum(len(job.inputs.rows(job.task, split)) for split in job.task.scored)
-        both = student + (self.reference.flops if job.reference else 0)
+        turns = student + (2 * self.reference.flops if job.reference else student)  # the reference has a twin
         timed = sum(batch * LENGTH * (protocol.warmup + protocol.rounds * protocol.calls_per_round)
                     for batch, protocol in zip(SHAPES.values(), PROTOCOLS.values(), strict=True))  # fmt: skip
-        return rows * self._mean_length(job) * student + timed * both
+        return rows * self._mean_length(job) * student + timed * turns
 
     def _data(
         self, job: Job, stage: StagePlan, settings: Settings, length: int, more: int

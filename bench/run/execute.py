@@ -105,7 +105,8 @@ def refuse_given_teacher(plan: Plan) -> None:
     for job in {job.task.name: job for job in plan.jobs if job.reference is None}.values():
         model = load.realign(load.load(checkpoint, load.architecture(checkpoint.architecture)), job.task.labels)
         split = job.task.scored[0]
-        scores = measure.quality(job, measure.answers(job, model, job.reading, Accelerator()), job.reading)
+        logits = measure.logits(job, model, job.reading, Accelerator())
+        scores = measure.quality(job, measure.said(job, logits, job.reading))
         score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
         lowest = lowest_score(job)
         if score is None or score < lowest:

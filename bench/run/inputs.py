@@ -15,10 +15,12 @@ from transformers import PreTrainedTokenizerBase
 from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.files import file_sha256, remove_folder, whole_folder
+from bench.core.record import Answers
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.corpus import about_bytes, gathered
+from bench.data.each import Said, each_answer
 from bench.data.rows import UNLABELLED, Texts
 from bench.data.sources import Rows, check_corpus, corpus_sha256, corpus_texts, open_source
 from bench.data.tasks import Task, check_classes
@@ -167,19 +169,30 @@ class Inputs:
         rows = self.used(task, split)
         return tags.tagged(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
 
-    def scores(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> dict[str, float | None]:
-        """All metrics of the task for a model's logits on a scored split, in the order of `encoded`."""
-        rows = self.rows(task, split)
+    def said(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> Said:
+        """What a model's logits [N, ...], in the order of `encoded`, say of each row of a scored split."""
         if task.tags:
-            return entities.scores(tags.best_tags(logits, self._tagged(task, split, reading)), rows.labels, task.labels)
+            return tags.best_tags(logits, self._tagged(task, split, reading))
         if not task.spans:
-            from bench.data.metrics import compute  # a second and more, which a plan need not wait for
-
-            return compute(task, predict.answers(task, logits), rows.labels)
+            return predict.answers(task, logits)
         assert reading.windows is not None
-        said = spans.best_answers(logits, self._windows(task, split, reading), rows.texts[1], reading.windows.n_best,
-                                  reading.windows.answer)  # fmt: skip
-        return answers.scores(said, rows.answers)
+        return spans.best_answers(logits, self._windows(task, split, reading), self.rows(task, split).texts[1],
+                                  reading.windows.n_best, reading.windows.answer)  # fmt: skip
+
+    def scores(self, task: Task, split: str, said: Said) -> dict[str, float | None]:
+        """All metrics of the task for what was said of a scored split."""
+        rows = self.rows(task, split)
+        if isinstance(said, list):
+            return answers.scores(said, rows.answers)
+        if task.tags:
+            return entities.scores(said, rows.labels, task.labels)
+        from bench.data.metrics import compute  # a second and more, which a plan need not wait for
+
+        return compute(task, said, rows.labels)
+
+    def each_answer(self, task: Task, split: str, said: Said) -> Answers:
+        """What was said of each row of a scored split, packed for a record."""
+        return each_answer(task, said, self.rows(task, split))
 
     def data_identity(self, task: Task) -> str:
         """A hash of every row that a run of this task can see."""

@@ -22,6 +22,7 @@ from bench.data.tasks import floor
 from bench.models import load
 from bench.run import further, measure
 from bench.run.cache import WORKERS, Cache
+from bench.run.codehash import measuring_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.run.stages import ChainLog, make_stages, tokenizer_folder
@@ -87,8 +88,10 @@ def _make(
     content["artefacts"] = measure.artefacts(load.weight_files(folder))
     model = load.load_saved(folder)
     reading = Reading(tokenizer_folder(job, cache), job.reading.max_length, job.reading.windows)
-    said = measure.answers(job, model, reading, accelerator)
-    measurements += measure.quality(job, said, reading)
+    logits = measure.logits(job, model, reading, accelerator)
+    said = measure.said(job, logits, reading)
+    measurements += measure.quality(job, said)
+    content["answers"] = {split: job.inputs.each_answer(job.task, split, found) for split, found in said.items()}
     measurements += measure.size(model, folder)
     measurements += measure.findings(facts)
     other = None
@@ -96,7 +99,7 @@ def _make(
         other = load.load_saved(cache.model_folder(make_stages(job.reference, cache, ChainLog(), bars=bars)))
     if job.recipe.further:
         beside = cache.further_folder(key)
-        measurements += further.measure(job, job.recipe.further, model, said, other, beside, reading, accelerator)
+        measurements += further.measure(job, job.recipe.further, model, logits, other, beside, reading, accelerator)
         content["artefacts"] += measure.artefacts(load.packed_files(beside))
     if accelerator.is_main_process:  # the others wait: they would disturb its timing
         measurements += measure.speed(model, other, accelerator)
@@ -218,7 +221,7 @@ def _code(job: Job) -> Code:
         before = "" if at is job else f"{at.spec.variant}: "
         hashes = {f"{before}{plan.stage.name}": plan.code for plan in at.stages} | hashes
         at = at.below
-    return _where()[1].model_copy(update={"stage_hashes": hashes})
+    return _where()[1].model_copy(update={"stage_hashes": hashes, "measure_hash": measuring_hash()})
 
 
 def _tier(job: Job) -> Tier:

@@ -15,7 +15,9 @@ from torch import nn
 
 from bench.core.files import file_sha256
 from bench.core.record import Artefact, Measurement, StageEntry
-from bench.measure.latency import Protocol, inference, interleaved, speedup
+from bench.data.each import Said
+from bench.measure import within
+from bench.measure.within import LENGTH
 from bench.models.flops import count
 from bench.models.size import folder_bytes, parameters, parameters_without_embeddings
 from bench.run.inputs import Reading
@@ -23,33 +25,25 @@ from bench.run.plan import Job
 from bench.train.cpu import keep_large_blocks
 from bench.train.predict import predict
 
-LENGTH = 128
-SHAPES = {"batch1-length128": 1, "batch32-length128": 32}
-PROTOCOLS = {
-    "batch1-length128": Protocol(warmup=2, rounds=10, calls_per_round=1),
-    "batch32-length128": Protocol(warmup=1, rounds=3, calls_per_round=1),
-}
-"""Short: enough for a ratio inside a run. The full protocol at paper size is `bench measure`."""
 
-
-def words_of(model: nn.Module) -> int:
-    """The size of a model's vocabulary, by its config."""
-    return int(model.config.vocab_size)  # pyright: ignore[reportAttributeAccessIssue, reportArgumentType]
-
-
-def answers(job: Job, model: nn.Module, reading: Reading, accelerator: Accelerator) -> dict[str, np.ndarray]:
+def logits(job: Job, model: nn.Module, reading: Reading, accelerator: Accelerator) -> dict[str, np.ndarray]:
     """Scored split -> the model's logits, in the order of the encoded rows."""
     return {
         split: predict(model, job.inputs.encoded(job.task, split, reading), accelerator) for split in job.task.scored
     }
 
 
-def quality(job: Job, said: Mapping[str, np.ndarray], reading: Reading) -> list[Measurement]:
+def said(job: Job, logits: Mapping[str, np.ndarray], reading: Reading) -> dict[str, Said]:
+    """Scored split -> what the logits say of each row."""
+    return {split: job.inputs.said(job.task, split, reading, found) for split, found in logits.items()}
+
+
+def quality(job: Job, told: Mapping[str, Said]) -> list[Measurement]:
     """Every metric of the task on every scored split, and `majority`: the accuracy of always saying the commonest."""
     out = []
-    for split, logits in said.items():
+    for split, found in told.items():
         labels = job.inputs.rows(job.task, split).labels
-        for metric, value in job.inputs.scores(job.task, split, reading, logits).items():
+        for metric, value in job.inputs.scores(job.task, split, found).items():
             out.append(Measurement(metric=metric, split=split, value=value, unit="fraction", n=len(labels)))
         if job.task.kind == "label":
             share = float(np.bincount(labels).max() / len(labels))
@@ -82,28 +76,9 @@ def findings(facts: Mapping[str, Any]) -> list[Measurement]:
 
 
 def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator) -> list[Measurement]:
-    """Latency per batch, throughput, and the paired speed-up over the teacher; tokenisation excluded."""
-    out: list[Measurement] = []
-    device = accelerator.device
+    """Times of the model, and against its teacher; tokenisation excluded."""
     keep_large_blocks()  # as training in this process has done: a model from the cache is timed as a new one is
-    models = {"student": model} if teacher is None else {"teacher": teacher, "student": model}
-    for split, batch in SHAPES.items():
-        calls = {name: inference(m.to(device), batch, LENGTH, words_of(m), device) for name, m in models.items()}
-        rounds = interleaved(calls, PROTOCOLS[split])
-
-        def add(metric: str, value: float, unit: str, samples: list[float], split: str = split) -> None:
-            kept = [float(f"{s:.6g}") for s in samples]
-            out.append(Measurement(metric=metric, split=split, value=value, unit=unit, n=len(samples), samples=kept))
-
-        mine = sorted(rounds["student"])[len(rounds["student"]) // 2]
-        add("latency_s", mine, "s", rounds["student"])
-        add("throughput", batch / mine, "examples/s", [])
-        if teacher is not None:
-            theirs = rounds["teacher"]
-            add("teacher_latency_s", sorted(theirs)[len(theirs) // 2], "s", theirs)
-            ratio = speedup(theirs, rounds["student"])
-            add("speedup", ratio.value, "ratio", list(ratio.samples))
-    return out
+    return within.speed(model, teacher, accelerator.device)
 
 
 def against_reference(job: Job, mine: list[Measurement], theirs: list[Measurement]) -> list[Measurement]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import ModelError
 from bench.data.tasks import Task
+from bench.measure.within import LENGTH
 from bench.models import load
 from bench.train.recipe import EncoderFacts
 from bench.train.settings import Settings
@@ -71,8 +72,6 @@ def check_fine_tuned(checkpoint: load.Checkpoint, task: Task) -> None:
 
 def _lengths(job: Job, facts: EncoderFacts | None) -> Iterator[tuple[str, int]]:
     """Every length in tokens that the stages, the evaluation and the timing take, with the setting that says it."""
-    from bench.run.measure import LENGTH  # which knows plans itself
-
     for plan in job.stages:
         if plan.stage.needs == "lm_head" and facts is not None and facts.lm_head:
             continue  # the head is there and not trained

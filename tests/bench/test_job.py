@@ -13,6 +13,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from bench.core import answers
 from bench.core.record import Record
 from bench.core.store import Store
 from bench.models import load
@@ -82,6 +83,20 @@ def test_two_jobs_at_once_make_the_records_that_they_make_one_after_the_other(pl
     assert found.keys() == wanted.keys()
     for hash_, record in found.items():
         assert scores(record) == scores(wanted[hash_]) and record.code == wanted[hash_].code
+        assert record.answers == wanted[hash_].answers
+
+
+def test_a_record_says_which_rows_were_right(plan: Callable[[str], Plan]) -> None:
+    made = plan("rows")
+    store = Store(Path(made.request.results))
+    records = [run_job(job, store, made.cache) for job in made.jobs]
+    for record in records:
+        right = answers.correct(record, "validation")
+        assert right is not None and len(right) == 32 and right.mean() == record.value("accuracy", "validation")
+        assert answers.same_rows(record, records[0], "validation") and record.code.measure_hash and not record.session
+        times = [{m.split for m in record.measurements if m.metric == name} for name in ("latency_s", "aa_ratio")]
+        assert times[0] == times[1] and len(times[0]) == 2
+    assert len(records) == 4
 
 
 def test_a_record_that_is_there_is_found_and_nothing_is_made(plan: Callable[[str], Plan]) -> None:

@@ -13,6 +13,8 @@ from commands import Call, Result, add_task, config, measured, refused
 from tokenizers import normalizers
 from transformers import BertForTokenClassification, BertModel, PreTrainedTokenizerFast
 
+from bench.core import answers
+from bench.core.record import Record
 from bench.models import load
 from papers.qbert import packed
 
@@ -55,6 +57,10 @@ def test_bert_learns_it_and_qbert_packs_it(call: Call, folder: Path) -> None:
     assert measured(student, "packed_score")["validation"] == measured(student, "f1")["validation"]
     assert measured(student, "packed_difference")["validation"] <= 1e-5
     assert measured(student, "int8_score") and measured(student, "retention") and measured(student, "flops")
+    right, f1 = (of(Record.model_validate(student), "validation") for of in (answers.correct, answers.f1))
+    assert right is not None and f1 is not None and len(right) == len(f1) == 40
+    assert set(f1[right]) == {1.0} and f1.mean() > 0.3
+    assert measured(student, "aa_ratio").keys() == measured(student, "latency_s").keys()
     (file,) = (folder / "home" / "further").glob("*")
     assert type(packed.load(file)) is BertForTokenClassification
 

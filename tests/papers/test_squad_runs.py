@@ -22,6 +22,8 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from bench.core import answers
+from bench.core.record import Record
 from bench.models import load
 from papers.distilbert.losses import soft_spans
 from papers.qbert import packed
@@ -66,6 +68,10 @@ def test_bert_learns_it_and_is_exported(call: Call, folder: Path) -> None:
     assert measured(record, "f1")["validation"] >= measured(record, "exact_match")["validation"] > 0.4
     assert {m["n"] for m in record["measurements"] if m["metric"] in ("f1", "exact_match")} == {40}
     assert not measured(record, "majority") and measured(record, "latency_s") and measured(record, "flops")
+    kept = Record.model_validate(record)
+    exact, f1 = (of(kept, "validation") for of in (answers.correct, answers.f1))
+    assert exact is not None and exact.mean() == pytest.approx(measured(record, "exact_match")["validation"])
+    assert f1 is not None and f1.mean() == pytest.approx(measured(record, "f1")["validation"], abs=5e-4)
     done = subprocess.run([sys.executable, "-m", "bench", "export", record["id"], "out"], capture_output=True,
                           text=True, check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr
