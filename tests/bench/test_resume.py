@@ -29,7 +29,8 @@ checkpoint_minutes = 0.0002
 "pretrain.training.epochs" = 2
 "fine_tune.epochs" = 2
 """
-TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "training_seconds", "training_peak_bytes"}
+TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "aa_ratio", "training_seconds",
+         "training_peak_bytes"}  # fmt: skip
 
 
 def start(folder: Path, home: Path) -> subprocess.Popen[str]:

@@ -60,7 +60,8 @@ checkpoint_minutes = 0.005
 """
 """Of a run that is killed: some seconds of training."""
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *"abcdefghijklmnopqrstuvwxyz"]
-TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "training_seconds", "training_peak_bytes"}
+TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "aa_ratio", "training_seconds",
+         "training_peak_bytes"}  # fmt: skip
 IN_FULL = 20
 """Of so many places one is tried with a whole run."""
 
