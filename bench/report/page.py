@@ -34,7 +34,22 @@ class Strong:
     text: str
 
 
-Text = str | Link | Weak | Strong
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A number as a paper printed it, beside one that was measured here."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """A verdict in one sign."""
+
+    text: str
+    verdict: str
+
+
+Text = str | Link | Weak | Strong | Printed | Sign
 Cell = Text | tuple[Text, ...]
 """One piece of text, or several in a row."""
 

@@ -12,7 +12,9 @@ from bench.judge.series import SeriesIndex
 from bench.report import headlines, launches, tradeoff
 from bench.report.claims import LEGEND, MARKS
 from bench.report.numbers import DASH, show, significant
-from bench.report.page import Block, Cell, Lines, Link, Note, Page, Section, Strong, Table, Text, Weak, plain
+from bench.report.page import (
+    Block, Cell, Lines, Link, Note, Page, Printed, Section, Sign, Strong, Table, Text, Weak, plain,
+)  # fmt: skip
 from bench.report.systems import ONE, SystemView
 
 KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Orderings"}
@@ -93,7 +95,7 @@ def _parts(cell: Cell) -> tuple[Text, ...]:
     return cell if isinstance(cell, tuple) else (cell,)
 
 
-def _size(view: SystemView) -> str:
+def _size(view: SystemView) -> Cell:
     """`40 → 38.8 % fewer ✓`"""
     if view.size is None:
         return f"{view.bytes_.value / 1e6:,.1f} MB" if view.bytes_ else DASH
@@ -102,10 +104,10 @@ def _size(view: SystemView) -> str:
         found = UNITS[claim.unit].to_print(view.own_size.value)
     unit = {"x smaller": "x", "% fewer": "% fewer"}.get(claim.unit, f" {claim.unit}")
     part = f" {claim.split.removeprefix('packed-')}" if claim.split.startswith("packed-") else ""
-    return f"{claim.value:g} → {significant(found)}{unit}{part}{_mark(view.size)}"
+    return (Printed(f"{claim.value:g}"), " → ", f"{significant(found)}{unit}{part}", *_mark(view.size))
 
 
-def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> str:
+def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> Cell:
     """`1.6 → 2.1x ↑`; where the printed number is judged at another batch than 1, that is shown, as b32."""
     if view.reference:
         return "1x"
@@ -114,10 +116,10 @@ def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> str:
     if view.speed and claim and claim.split != ONE and view.speed.measured is not None:
         found = UNITS[claim.unit].to_record(view.speed.measured)
         where = f" b{claim.split.partition('-')[0].removeprefix('batch')}"
-    text = f"{show(printed, 1)} → " if printed else ""
-    text += f"{show(found, 1 if found < 1000 else 0)}x{_mark(view.speed)}{where}" if found else DASH
-    text += f" ({view.system.backend})" if view.system.backend and found else ""
-    return text + "".join(_elsewhere(view, index, machine) for machine in beside)
+    told: tuple[Text, ...] = (Printed(show(printed, 1)), " → ") if printed else ()
+    told += (f"{show(found, 1 if found < 1000 else 0)}x", *_mark(view.speed), where) if found else (DASH,)
+    kernels = f" ({view.system.backend})" if view.system.backend and found else ""
+    return tuple(part for part in (*told, kernels, *(_elsewhere(view, index, machine) for machine in beside)) if part)
 
 
 def _elsewhere(view: SystemView, index: SeriesIndex, machine: str) -> str:
@@ -141,12 +143,14 @@ def _kept(view: SystemView) -> Cell:
     printed, kept = view.printed("retention"), view.kept
     if printed is None and kept is None:
         return DASH
-    told = "" if printed is None else f"{show(100 * printed, 1)} → "
+    told: tuple[Text, ...] = () if printed is None else (Printed(show(100 * printed, 1)), " → ")
     if kept is None or view.scores is None:
-        return told + DASH
+        return (*told, DASH)
     signs = (" §" if view.own_teacher else "") + (" ¶" if view.system.scored_as else "")
-    number = f"{show(100 * kept.value, 1)}{_mark(view.retention)}{signs}"
-    return told + number if view.scores.tier in STRICT else (told, Weak(f"{number} ({len(view.scores.entries)})"))
+    number, mark = show(100 * kept.value, 1), _mark(view.retention)
+    if view.scores.tier in STRICT:
+        return tuple(part for part in (*told, number, *mark, signs) if part)
+    return (*told, Weak(f"{number}{plain(mark)}{signs} ({len(view.scores.entries)})"))
 
 
 def _lost(view: SystemView) -> Cell:
@@ -166,9 +170,10 @@ def _price(view: SystemView) -> str:
     return (f"{hours:,.0f} {device} h, " if hours else "") + view.system.needs
 
 
-def _mark(entry: Judged | None) -> str:
+def _mark(entry: Judged | None) -> tuple[Text, ...]:
+    """The sign of a verdict with a space before it; nothing where it has none."""
     sign = MARKS.get(entry.verdict, "") if entry else ""
-    return f" {sign}" if sign else ""
+    return (" ", Sign(sign, entry.verdict)) if entry and sign else ()
 
 
 def _footnote(views: Sequence[SystemView]) -> list[Block]:
