@@ -13,7 +13,20 @@ from bench.report import headlines, launches, tradeoff
 from bench.report.claims import LEGEND, MARKS
 from bench.report.numbers import DASH, show, significant
 from bench.report.page import (
-    Block, Cell, Lines, Link, Note, Page, Printed, Section, Sign, Strong, Table, Text, Weak, plain,
+    Block,
+    Cell,
+    Lines,
+    Link,
+    Note,
+    Page,
+    Printed,
+    Section,
+    Sign,
+    Strong,
+    Table,
+    Text,
+    Weak,
+    plain,
 )  # fmt: skip
 from bench.report.systems import ONE, SystemView
 

@@ -1,0 +1,101 @@
+"""What of a system one chooses by: weight, speed and score, each number said to be printed or measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from bench.judge.rules import STRICT
+from bench.judge.series import PAPER_SIZED, SeriesIndex
+from bench.judge.sizes import estimate
+from bench.report.systems import SystemView
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a system must meet; None leaves it open."""
+
+    max_mb: float | None = None
+    min_speedup: float | None = None
+    min_retention: float | None = None
+    """In percent of the teacher's score."""
+    machine: str = ""
+    """The machine whose speed-ups count; by default the one that speaks for each system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """One system with the numbers that are compared; None where nobody printed or measured it."""
+
+    view: SystemView
+    megabytes: float | None
+    megabytes_by: str
+    speedup: float | None
+    speedup_by: str
+    machine: str
+    """Where the speed-up was measured; empty where it was not."""
+    retention: float | None
+    retention_by: str
+    records: tuple[str, ...]
+
+    def misses(self, bounds: Bounds) -> float:
+        """How far it is from the bounds: the largest ratio by which one is missed, 1 where all are met."""
+        return max((ratio for _, ratio in self.missed(bounds)), default=1.0)
+
+    def missed(self, bounds: Bounds) -> list[tuple[str, float]]:
+        """Each bound that is missed and by what ratio; infinite where the system has no such number."""
+        compared = (
+            ("--max-mb", self.megabytes, bounds.max_mb, True),
+            ("--min-speedup", self.speedup, bounds.min_speedup, False),
+            ("--min-retention", self.retention, bounds.min_retention, False),
+        )
+        ratios = [(name, math.inf if not own else own / bound if most else bound / own)
+                  for name, own, bound, most in compared if bound is not None]  # fmt: skip
+        return [(name, ratio) for name, ratio in ratios if ratio > 1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Every number with where it is from, the price, and the records behind what was measured."""
+        return {
+            "system": self.view.system.name, "paper": self.view.key[0], "variant": self.view.key[1],
+            "megabytes": self.megabytes, "megabytes_by": self.megabytes_by,
+            "speedup": self.speedup, "speedup_by": self.speedup_by, "machine": self.machine,
+            "retention_percent": self.retention, "retention_by": self.retention_by,
+            "device_hours": self.view.device_hours, "needs": self.view.system.needs,
+            "kernels": self.view.system.backend or "floats", "stand_in": self.view.guessed,
+            "records": list(self.records),
+        }  # fmt: skip
+
+
+def timed_key(view: SystemView) -> tuple[str, str]:
+    """(paper, variant) of the model whose speed a timed system has."""
+    assert view.timing is not None
+    return view.timing.suite.paper, view.timing.suite.variant
+
+
+def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
+    """A system's numbers at paper size: bytes and speed are measured, a score is printed until a full run has it."""
+    timing = view.timing
+    if timing is not None and machine:
+        here = index.timings(timed_key(view), "speedup", timing.split)
+        timing = next((one for one in here if one.machine == machine and one.suite.scale in PAPER_SIZED), None)
+    found = estimate(timing) if timing else None
+    speed, by = (1.0, "by definition") if view.reference else (view.printed("speed"), "printed")
+    records: tuple[str, ...] = ()
+    if timing is not None and found is not None:
+        # Low precision is timed on another model's weights: say whose speed it is.
+        by = f"measured of {timing.suite.variant}" if view.system.timed_as else "measured"
+        speed, records = found.value, tuple(run.id for run in timing.runs)
+    printed, kept = view.printed("retention"), view.kept
+    share, share_by = (None if printed is None else 100 * printed), "printed"
+    if view.reference:
+        share, share_by = 100.0, "by definition"
+    elif kept is not None and view.scores is not None and view.scores.tier in STRICT:
+        share, share_by = 100 * kept.value, "measured"
+        records = (*records, *view.scores.records)
+    size = view.bytes_
+    return Choice(
+        view, size.value / 1e6 if size else None, size.by if size else "", speed, by,
+        timing.machine if found and timing else "", share, share_by,
+        tuple(sorted({*records, *(size.records if size else ())})),
+    )  # fmt: skip
