@@ -1,7 +1,7 @@
 """Renders reports/ from records and claims, and writes or checks it.  Same inputs, same bytes; never imports torch.
 
 `bench report` writes the first screen (README.md), table.md, environments.md, budgets.md, a page per paper, the named
-tables as CSV and LaTeX, and the figures; `bench report --check` writes nothing and lists what is stale.
+tables as CSV and LaTeX, the figures, and index.html; `bench report --check` writes nothing and lists what is stale.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bench.judge.runs import read_runs
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
-from bench.report import budgets, environments, formats, launches, markdown, paper, papers, screen, table
+from bench.report import budgets, environments, formats, html, launches, markdown, paper, papers, screen, table
 from bench.report.drawing import Drawing
 from bench.report.page import Page, Section, figures, tables
 from bench.report.rows import Row, rows
@@ -112,11 +112,10 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
     more, unread = _more(own)
     bands = tolerance_digest(ledgers)
     broken = {**asked.broken, **unread}
-    pages = [
-        screen.page(ledgers, judged, views, index, broken, beside, bands),
-        table.page(every, judged, launches.section(index)),
-        papers.page(ledgers, judged, bands), environments.page(index.runs), budgets.page(every, index),
-    ]  # fmt: skip
+    first = screen.page(ledgers, judged, views, index, broken, beside, bands)
+    lists = table.page(every, judged, launches.section(index))
+    rules, allowed = papers.page(ledgers, judged, bands), budgets.page(every, index)
+    pages = [first, lists, rules, environments.page(index.runs), allowed]
     for ledger in ledgers:
         name = ledger.paper.name
         verdicts = [entry for entry in judged if entry.claim.paper == name]
@@ -127,6 +126,9 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
         files[asked.reports / f"{one.name}.csv"] = formats.csv(one)
         files[asked.reports / f"{one.name}.tex"] = formats.latex(one)
     files |= {asked.reports / name: text for name, text in drawing.drawn().items()}
+    source = html.Source(first, lists, rules, allowed, ledgers, judged, views, index, asked.results[0], asked.reports,
+                         bands)  # fmt: skip
+    files[asked.reports / html.FILE] = html.render(source)
     readme = (asked.reports / "README.md").as_posix()
     return Report(files, tuple(screen.summary(judged, views, index, readme, beside)))
 

@@ -39,7 +39,7 @@ def _number(ledger: Ledger, entry: Judged) -> Cell:
     """`DistilBERT 40% fewer parameters: 38.8 ✓. 66 M beside 110 M.`"""
     told = fine_print(ledger, entry.claim)
     small = f" {told[0].upper()}{told[1:]}." if told else ""
-    head = Strong(f"{ledger.paper.label} {_phrase(entry.claim)}:")
+    head = Strong(f"{ledger.paper.label} {phrase(entry.claim)}:")
     if entry.measured is None:
         return (head, f" {entry.verdict}.", small)
     weak = entry.tier not in ("exact", "checkpoint") and entry.claim.kind in ("retention", "quality")
@@ -53,7 +53,7 @@ _WORDS = {
 """What a number of a metric is of, where its unit does not say it."""
 
 
-def _phrase(claim: Claim) -> str:
+def phrase(claim: Claim) -> str:
     """`40% fewer parameters`, `7.5x as fast`, `97% of the score`"""
     value, unit = f"{claim.value:g}", claim.unit
     if claim.kind == "retention":

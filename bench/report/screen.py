@@ -260,7 +260,7 @@ def summary(
     return [
         sentence(judged, index),
         speed,
-        f"Read {where} first; every row is in table.md beside it, every paper on a page of its own.",
+        f"Open index.html beside {where}, which says the same as text; every paper has a page of its own.",
         f"Next: bench choose --max-mb 100, bench show {views[-1].system.variant}, or bench run --help for real data."
         if views else "Next: bench list shows what there is to run.",
     ]  # fmt: skip

@@ -69,10 +69,10 @@ def page(rows: Sequence[Row], judged: Sequence[Judged], launches: Section | None
 
 
 _WHERE = ("paper", "variant")
-_PHYSICAL = ("params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32", "machine",
+PHYSICAL = ("params (M)", "MB on disk", "GFLOPs", "speed-up, batch 1", "speed-up, batch 32", "machine",
              "training, s per run")  # fmt: skip
-_SCORED = ("GLUE score", "retention (%)", "teacher (M)", "tasks", "seeds", "tier")
-_WHOLE = (*_WHERE, "scale", *_PHYSICAL, *_SCORED, "verdicts")
+SCORED = ("GLUE score", "retention (%)", "teacher (M)", "tasks", "seeds", "tier")
+_WHOLE = (*_WHERE, "scale", *PHYSICAL, *SCORED, "verdicts")
 """The columns of the CSV and LaTeX files; the page shows them in tables that fit a screen."""
 
 _TITLES = {"shape": "paper size, random weights", "full": "paper size, trained", "small": "small runs",
@@ -80,13 +80,13 @@ _TITLES = {"shape": "paper size, random weights", "full": "paper size, trained",
 
 
 def _physical(scale: str, lines: Sequence[Mapping[str, Cell]]) -> Section:
-    columns = [column for column in _PHYSICAL if any(line[column] != DASH for line in lines)]
+    columns = [column for column in PHYSICAL if any(line[column] != DASH for line in lines)]
     return Section(f"Size and speed: {_TITLES[scale]}", (Table.of(lines, (*_WHERE, *columns), RIGHT),))
 
 
 def _scored(scale: str, lines: Sequence[Mapping[str, Cell]]) -> list[Section]:
     own = [line for line in lines if line["GLUE score"] not in (DASH, '"')]
-    return [Section(f"Scores: {_TITLES[scale]}", (Table.of(own, (*_WHERE, *_SCORED), RIGHT),))] if own else []
+    return [Section(f"Scores: {_TITLES[scale]}", (Table.of(own, (*_WHERE, *SCORED), RIGHT),))] if own else []
 
 
 def _tasks(row: Row) -> tuple[str, ...]:
