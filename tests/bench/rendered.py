@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -33,6 +34,16 @@ made = _made_up()
 
 def ledgers() -> list[Ledger]:
     return [load(FIXTURES / "bert.toml"), load(FIXTURES / "distilbert.toml")]
+
+
+def enlarged(books: Sequence[Ledger], number: int) -> list[Ledger]:
+    """The same ledgers with claims of the last one repeated, until there are so many claims in all."""
+    *others, last = books
+    lacking = max(0, number - sum(len(book.claims) for book in books))
+    printed = [claim for claim in last.claims if not claim.derived_from]
+    copies = [printed[place % len(printed)].model_copy(update={"id": f"{last.paper.name}.again-{place}"})
+              for place in range(lacking)]  # fmt: skip
+    return [*others, last.model_copy(update={"claims": (*last.claims, *copies)})]
 
 
 def request(folder: Path = Path("x")) -> build.Request:

@@ -226,7 +226,7 @@ def _fill(folder: Path) -> None:
         store.write_record(folder / "results", record)
 
 
-NAMES = ["README.md", "bert.md", "budgets.md", "distilbert.md", "environments.md", "no-free-lunch.csv",
+NAMES = ["README.md", "bert.md", "budgets.md", "distilbert.md", "environments.md", "index.html", "no-free-lunch.csv",
          "no-free-lunch.tex", "papers.md", "table.csv", "table.md", "table.tex", "tradeoff.svg"]  # fmt: skip
 
 
