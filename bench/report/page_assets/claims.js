@@ -91,10 +91,15 @@
       make("td", "", ask, make("span", "sub", [papers[paperOf(claim)].label, text(claim.source)].join(", "))),
       cell("Printed", claim.printed),
       cell("Measured", claim.measured ?? "", claim.interval ? make("span", "interval", " ", claim.interval) : ""),
-      make("td", verdicts[claim.verdict][2], strip(claim)));
+      beside(claim));
     line.addEventListener("click", (event) => { if (!event.target.closest("a")) toggle(line, claim); });
     line.dataset.id = claim.id;
     return line;
+  }
+  function beside(claim) {
+    const drawn = strip(claim), made = make("td", verdicts[claim.verdict][2], drawn);
+    if (drawn) made.dataset.label = "Beside the band";
+    return made;
   }
   function cell(label, ...inside) {
     const made = make("td", "number", ...inside);
@@ -164,16 +169,22 @@
   }
 
   // #claims?paper=..&verdict=..&q=.. is a search, #claim/ID one claim, opened.
+  function named(hash) {
+    try { return decodeURIComponent(hash.slice(7)); } catch { return ""; }
+  }
   function follow() {
-    const hash = decodeURIComponent(location.hash);
-    if (hash.startsWith("#claim/") && byId.has(hash.slice(7))) {
+    const hash = location.hash;
+    if (hash.startsWith("#claim/") && byId.has(named(hash))) {
       for (const select of selects) select.value = "";
-      q.value = hash.slice(7);
+      q.value = named(hash);
       render();
       toggle(body.rows[0], byId.get(q.value), true);
     } else if (hash.startsWith("#claims?")) {
       const query = new URLSearchParams(hash.slice(8));
-      for (const select of selects) select.value = query.get(select.id) ?? "";
+      for (const select of selects) {
+        const value = query.get(select.id) ?? "";
+        select.value = [...select.options].some((option) => option.value === value) ? value : "";
+      }
       q.value = query.get("q") ?? "";
       render();
     } else return;

@@ -27,6 +27,10 @@
     (r) => `M0,${-1.3 * r}L${0.4 * r},${-0.4 * r}L${1.3 * r},0L${0.4 * r},${0.4 * r}L0,${1.3 * r}L${-0.4 * r},${0.4 * r}L${-1.3 * r},0L${-0.4 * r},${-0.4 * r}Z`,
   ];
 
+  // It stays while what it holds is drawn anew: fingers on it would lose their place with the element that they touch.
+  const svg = node("svg");
+  canvas.append(svg);
+
   // What is seen: logarithms to the base of ten across, percent upwards.
   const heights = points.flatMap((point) => [point.printed, point.measured]).filter((y) => y !== null);
   const span = Math.max(...heights) - Math.min(...heights);
@@ -95,8 +99,10 @@
 
   function draw() {
     const { width, height } = size, { left, top } = pad, right = width - pad.right, bottom = height - pad.bottom;
-    const svg = node("svg", { viewBox: `0 0 ${width} ${height}`, height });
-    svg.append(node("clipPath", { id: "inside" }, node("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 6 })));
+    const focus = canvas.contains(document.activeElement) ? document.activeElement.dataset?.label : null;
+    svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
+    svg.setAttribute("height", height);
+    svg.replaceChildren(node("clipPath", { id: "inside" }, node("rect", { x: left, y: top - 6, width: right - left, height: bottom - top + 6 })));
     for (const tick of ticks(10 ** view.x0, 10 ** view.x1, width / 55)) {
       const x = across(tick);
       svg.append(node("line", { class: "grid", x1: x, x2: x, y1: top, y2: bottom }),
@@ -115,8 +121,6 @@
     labels(marked, lined);
     layer.append(...marks.map((one) => one.node));
     svg.append(layer);
-    const focus = canvas.contains(document.activeElement) ? document.activeElement.dataset?.label : null;
-    canvas.replaceChildren(svg);
     if (focus) marks.find((one) => one.point.label === focus)?.node.focus();
   }
   function mark(point, marked, lined) {
@@ -136,7 +140,7 @@
     const lines = facts(point);
     group.setAttribute("aria-label", `${point.label}. ${lines.map(([name, text]) => `${name}: ${text}`).join("; ")}`);
     group.addEventListener("focus", () => tell(marks.find((one) => one.point === point)));
-    group.addEventListener("blur", () => tell(null));
+    group.addEventListener("blur", () => { if (told?.point === point) tell(null); });
     return { point, node: group, spots, lines };
   }
 
@@ -254,7 +258,7 @@
     tell(null);
     canvas.querySelector(".box")?.remove();
     const x = Math.min(one.left, other.left), y = Math.min(one.top, other.top);
-    canvas.firstChild.append(node("rect", { class: "box", x, y, width: Math.abs(one.left - other.left), height: Math.abs(one.top - other.top) }));
+    svg.append(node("rect", { class: "box", x, y, width: Math.abs(one.left - other.left), height: Math.abs(one.top - other.top) }));
   }
   function end(event) {
     const now = place(event), drawn = canvas.querySelector(".box");
@@ -274,6 +278,7 @@
   canvas.addEventListener("pointerup", end);
   canvas.addEventListener("pointercancel", end);
   canvas.addEventListener("pointerleave", (event) => { if (event.pointerType === "mouse" && !start) tell(null); });
+  document.addEventListener("pointerdown", (event) => { if (!canvas.contains(event.target)) tell(null); });
   canvas.addEventListener("dblclick", steps.reset);
   canvas.addEventListener("wheel", (event) => {
     if (!event.ctrlKey && !event.metaKey) return;  // a plain wheel scrolls the page; a pinched touchpad comes with ctrl
