@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -108,7 +108,7 @@ def write_record(results: Path, record: Record) -> Path:
         path, text = folder / f"{_checked(numbered.id)}.json", _as_json(numbered)
         if len(text.encode()) > MAX_BYTES:
             log.warning("record=%s bytes=%d limit=%d", numbered.id, len(text.encode()), MAX_BYTES)
-        _parsed(path, text.encode())
+        parsed(path, text.encode())
         for sha256, content in beside.items():
             with _writing(path, late=True):
                 files.write_atomic(folder / answers_name(sha256), content)  # whoever was first wrote the same
@@ -133,10 +133,10 @@ def read_record(path: Path | str) -> Record:
 
     What is no file is never waited for.
     """
-    return _parsed(path, read_file(path, "the record"))
+    return parsed(path, read_file(path, "the record"))
 
 
-def _parsed(path: Path | str, content: bytes) -> Record:
+def parsed(path: Path | str, content: bytes) -> Record:
     """A record that lies, or is to lie, at this path. Raises: as `read_record`."""
     try:
         record = Record.model_validate_json(content)
@@ -162,31 +162,48 @@ def read_records(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> list
 
 
 def each_record(results: Path, scales: tuple[str, ...] = RECORD_SCALES) -> Iterator[Record]:
-    """The records of these scales, ordered by scale, paper, variant, task and time, read one by one.
+    """The records of these scales, ordered by scale, paper, variant, task and time; see `each_file`."""
+    return (record for _, _, record in each_file(results, scales))
 
-    Files that are being written are passed over. What is no record, or has the id of another, is named in a warning
-    and left out. Raises RecordError for a folder that is not there, or in which nothing else lies.
+
+def each_file(
+    results: Path, scales: tuple[str, ...] = RECORD_SCALES, but: Container[str] = ()
+) -> Iterator[tuple[str, bytes, Record]]:
+    """(path below the folder, content, record) of the records of these scales, without the paths in `but`.
+
+    Ordered by scale, paper, variant, task and time; read one by one. Files that are being written are passed over.
+    What is no record, or has the id of another, is named in a warning and left out.
+    Raises RecordError for a folder that is not there, or in which nothing else lies.
     """
     if not results.is_dir():
         found = "a file" if results.exists() else "no such folder"
         raise RecordError("the results are not a folder", where=results, found=found, fix="give --results FOLDER")
     ids: set[str] = set()
     first: RecordError | None = None
-    for scale in scales:
-        for path in sorted(_files(str(results / scale), _DEPTH), key=_order):
-            try:
-                record = read_record(path)
-            except RecordError as error:
-                first = first or error
-                _leave_out(error)
-                continue
-            if record.id in ids:
-                _leave_out(RecordError("two records have one id", where=path, found=record.id, fix=FIX))
-                continue
-            ids.add(record.id)
-            yield record
+    for path in _paths(results, scales, but):
+        whole = os.path.join(results, path)
+        try:
+            content = read_file(whole, "the record")
+            record = parsed(whole, content)
+        except RecordError as error:
+            first = first or error
+            _leave_out(error)
+            continue
+        if record.id in ids:
+            _leave_out(RecordError("two records have one id", where=whole, found=record.id, fix=FIX))
+            continue
+        ids.add(record.id)
+        yield path, content, record
     if first is not None and not ids:
         raise first
+
+
+def _paths(results: Path, scales: Iterable[str], but: Container[str]) -> Iterator[str]:
+    """The paths of what should be records, below the results folder, in order."""
+    start = len(os.path.join(results, ""))
+    for scale in scales:
+        found = (path[start:] for path in _files(str(results / scale), _DEPTH))
+        yield from sorted((path for path in found if path not in but), key=_order)
 
 
 def _leave_out(error: RecordError) -> None:

@@ -8,12 +8,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.core import store
 from bench.core.collection import no_collection
 from bench.core.record import Code, Data, Record
 from bench.core.spec import RECORD_SCALES
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Measured(NamedTuple):
@@ -86,6 +89,10 @@ class Run:
     teacher_score: float | None
     stages: tuple[Stage, ...] = field(repr=False)
     measured: Measurements = field(repr=False)
+    weights: str = field(default="", repr=False)
+    """What tells the weights of its finished model from others; empty where it kept none."""
+    answers: np.ndarray | None = field(default=None, repr=False)
+    """Whether each example was right, see `answers`."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -133,6 +140,7 @@ class _Reader:
             self._data(record.data), self._code(record.code),
             teacher.record if teacher else "", teacher.score if teacher else None,
             tuple(Stage(stage.name, stage.seconds, stage.steps, stage.cached) for stage in record.stages), measured,
+            weights_of(record), answers(record),
         )  # fmt: skip
 
     def _settings(self, record: Record) -> Settings:
@@ -153,6 +161,19 @@ class _Reader:
         return self._shared.setdefault(
             ("code", code.commit, code.dirty, code.measure_hash, tuple(sorted(code.stage_hashes.items()))), code
         )
+
+
+def answers(record: Record) -> np.ndarray | None:
+    """Whether each example of the split that the primary metric was taken on was right [N], as booleans.
+
+    None where the record does not say: no record does yet.
+    """
+    return None
+
+
+def weights_of(record: Record) -> str:
+    """What tells the weights of a run's finished model from others; empty where it kept none."""
+    return " ".join(sorted(artefact.sha256 for artefact in record.artefacts))
 
 
 def machine_of(environment: Mapping[str, Any]) -> str:

@@ -7,7 +7,8 @@ enter one average: what is a matter of one task (rows, epochs) may differ betwee
 says of one time on one machine under one protocol: times of two machines or devices, and quick and full sessions, are
 never pooled.
 
-Verdicts, tables, figures, exports, `choose` and `show` read their numbers from here, in the order of `rank`.
+Verdicts, tables, figures, exports, `choose` and `show` read their numbers from here, in the order of `rank`; what
+`regress` and `history` may set side by side is said here, too.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class Series:
     @property
     def newest(self) -> Run:
         """Its run that started last."""
-        return max(self.runs.values(), key=_age)
+        return max(self.runs.values(), key=age)
 
     @property
     def made_up(self) -> bool:
@@ -117,7 +118,7 @@ class Suite:
             if run.value(metric, split) is not None and task in ("", run.task):
                 found[run.environment.machine, run.protocol].append(run)
         if self.scale == SHAPE:  # sessions have no seeds: the newest one speaks
-            found = {name: [max(runs, key=_age)] for name, runs in found.items()}
+            found = {name: [max(runs, key=age)] for name, runs in found.items()}
         timings = [Timing(self, metric, split, *name, tuple(runs)) for name, runs in found.items()]
         return sorted(timings, key=lambda timing: (timing.rank, timing.newest), reverse=True)
 
@@ -151,11 +152,17 @@ class Timing:
     @property
     def newest(self) -> tuple[str, str]:
         """(start, id) of its run that started last; larger is newer."""
-        return _age(max(self.runs, key=_age))
+        return age(max(self.runs, key=age))
 
 
-def _age(run: Run) -> tuple[str, str]:
+def age(run: Run) -> tuple[str, str]:
+    """(start, id): larger is newer, by the clocks of the machines."""
     return run.started, run.id
+
+
+def stage_code(run: Run) -> tuple[tuple[str, str], ...]:
+    """(stage, hash of its code) of a run, sorted."""
+    return tuple(sorted(run.code.stage_hashes.items()))
 
 
 def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool, newest: Run) -> Rank:
@@ -167,7 +174,7 @@ def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool
     own = not (settings.changes.keys() - settings.budget.keys())
     return (
         -TIERS.index(tier), -SCALE_ORDER.index(scale), seeds > 1, own, budget_size(settings.budget), whole, seeds,
-        _age(newest),
+        age(newest),
     )  # fmt: skip
 
 
@@ -200,7 +207,7 @@ class SeriesIndex:
 
     def failed(self, key: Key) -> list[Run]:
         """The failed runs of a variant, in the order of their start."""
-        return sorted((run for run in self._of.get(key, ()) if not run.ok), key=_age)
+        return sorted((run for run in self._of.get(key, ()) if not run.ok), key=age)
 
     def tasks(self, key: Key) -> list[str]:
         """The tasks on which a variant has a finished run; sorted."""
@@ -236,7 +243,7 @@ class SeriesIndex:
             for run in self._of.get(key, ())
             if run.ok and run.value(metric, split) is not None and (task in ("", run.task) or run.task == SHAPE)
         ]
-        return sorted(runs, key=lambda run: (-SCALE_ORDER.index(run.scale), not run.settings.changes, _age(run)),
+        return sorted(runs, key=lambda run: (-SCALE_ORDER.index(run.scale), not run.settings.changes, age(run)),
                       reverse=True)  # fmt: skip
 
     @cached_property
@@ -247,7 +254,7 @@ class SeriesIndex:
         for run in self.runs:
             machine = run.environment.machine
             full[machine] |= {run.key} if run.ok and run.protocol == "full" and run.timed else set()
-            newest[machine] = max(newest.get(machine, ("", "")), _age(run))
+            newest[machine] = max(newest.get(machine, ("", "")), age(run))
         return sorted(full, key=lambda machine: (len(full[machine]), newest[machine]), reverse=True)
 
     def teacher(self, run: Run) -> Run | None:
@@ -269,7 +276,7 @@ class SeriesIndex:
 
     def _group(self, runs: list[Run]) -> list[Suite]:
         by_series: dict[tuple[object, ...], list[Run]] = defaultdict(list)
-        for run in sorted(runs, key=_age):
+        for run in sorted(runs, key=age):
             by_series[self._identity(run)].append(run)
         by_suite: dict[tuple[object, ...], list[Series]] = defaultdict(list)
         for members in by_series.values():
@@ -277,12 +284,19 @@ class SeriesIndex:
             by_suite[one.suite].append(one)
         return sorted((_suite(found) for found in by_suite.values()), key=lambda suite: suite.rank, reverse=True)
 
+    def comparable(self, run: Run) -> tuple[object, ...]:
+        """What two runs share that a regression may compare: all that makes a series but the code of its stages.
+
+        Sessions of `bench measure` may differ in their effort, too, which is said by their protocol.
+        """
+        # Shared parts are one object each, so their ids compare as their contents do.
+        if run.scale == SHAPE:
+            return run.task, run.tier, self._suite_key(run), run.environment.machine, run.protocol
+        return run.task, run.tier, self._suite_key(run), id(run.settings), id(run.data)
+
     def _identity(self, run: Run) -> tuple[object, ...]:
         """Everything but the seed."""
-        # Shared parts are one object each, so their ids compare as their contents do.
-        same = (id(run.settings), id(run.data), tuple(sorted(run.code.stage_hashes.items())))
-        times = (run.environment.machine, run.protocol) if run.scale == SHAPE else ()
-        return run.task, run.tier, self._suite_key(run), same, times
+        return *self.comparable(run), id(run.settings), id(run.data), stage_code(run)
 
     def _suite_key(self, run: Run) -> tuple[object, ...]:
         """What may enter one average: (paper, variant, scale, budget, changes, source of the data, teacher, size)."""
