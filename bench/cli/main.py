@@ -18,7 +18,8 @@ from bench.core.trouble import explained
 from bench.train.stopping import stoppable
 
 COMMANDS = (
-    "list", "claims", "show", "choose", "plan", "run", "measure", "report", "export", "schema", "doctor",
+    "list", "claims", "show", "choose", "plan", "run", "measure", "report", "regress", "baseline", "history",
+    "export", "schema", "doctor",
 )  # fmt: skip
 """In the order of the help; the file of each has its name."""
 

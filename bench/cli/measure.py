@@ -11,6 +11,7 @@ from bench.cli.output import complain, quiet_libraries, say_json, say_table
 from bench.core.errors import SpecError
 
 MOST_MINUTES = 7 * 24 * 60
+MOST_COPIES = 1000
 
 
 def command(
@@ -24,6 +25,9 @@ def command(
                      "with commas between. Eager by default, and cudagraph on a GPU."),
     ] = "",
     quick: Annotated[bool, typer.Option("--quick", help="A short protocol, recorded as reduced.")] = False,
+    copies: Annotated[
+        int | None, typer.Option("--copies", help="Fresh sets of processes: 5 by default, 10 to compare sessions.")
+    ] = None,
     until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",
     minutes: Annotated[float, typer.Option("--minutes", help="The most that --until may take per batch size.")] = 10.0,
     results: Results = None, as_json: Json = False,
@@ -36,6 +40,8 @@ def command(
     from bench.run import shapes
 
     effort = replace(QUICK if quick else FULL, until=_share(until), minutes=_minutes(minutes))
+    if copies is not None:
+        effort = replace(effort, copies=_copies(copies))
     batches = _numbers("--batch", batch or ("1" if quick else "1,32"))
     request = shapes.Request(
         tuple(variant or ()), batches, length, _numbers("--threads", threads),
@@ -74,6 +80,13 @@ def _share(text: str) -> float | None:
         raise SpecError("--until is not a share", found=text, expected="more than 0% and less than 100%",
                         fix="for example --until 3%")  # fmt: skip
     return share
+
+
+def _copies(copies: int) -> int:
+    """Raises SpecError for a number of processes that is none, or that nobody waits for."""
+    if not 1 <= copies <= MOST_COPIES:
+        raise SpecError("--copies is out of range", found=copies, expected=f"a number from 1 to {MOST_COPIES}")
+    return copies
 
 
 def _minutes(minutes: float) -> float:

@@ -169,24 +169,33 @@ def each(results: Path, baseline: Baseline) -> Iterator[Record]:
 
     Raises RecordError, which counts and names them, where some are gone or are no longer what they were.
     """
-    gone: list[str] = []
+    lost: list[str] = []
     for named in baseline.records:
-        path = results / named.path
-        try:
-            content = store.read_bytes(path)
-        except RecordError:
-            gone.append(f"{named.path} is gone")
-            continue
-        if hashlib.sha256(content).hexdigest() != named.sha256:
-            gone.append(f"{named.path} has changed")
-            continue
-        if not gone:
-            yield store.parsed(path, content)
-    if gone:
-        shown = ", ".join(gone[:3]) + (f" and {len(gone) - 3} more" if len(gone) > 3 else "")
+        content, reason = _content(results, named)
+        if reason:
+            lost.append(reason)
+        elif not lost:
+            yield store.parsed(results / named.path, content)
+    if lost:
+        shown = ", ".join(lost[:3]) + (f" and {len(lost) - 3} more" if len(lost) > 3 else "")
         raise RecordError("records of the baseline are not there", where=results / FOLDER / f"{baseline.name}.json",
-                          found=f"{len(gone)} of {len(baseline.records)}: {shown}",
+                          found=f"{len(lost)} of {len(baseline.records)}: {shown}",
                           fix="restore them from git, or set another baseline")  # fmt: skip
+
+
+def gone(results: Path, baseline: Baseline) -> list[str]:
+    """What of a baseline's records is not there as it was, a line each."""
+    return [reason for named in baseline.records if (reason := _content(results, named)[1])]
+
+
+def _content(results: Path, named: Named) -> tuple[bytes, str]:
+    """What a record's file holds, and why that is not what the baseline named; empty where it is."""
+    try:
+        content = store.read_bytes(results / named.path)
+    except RecordError:
+        return b"", f"{named.path} is gone"
+    changed = hashlib.sha256(content).hexdigest() != named.sha256
+    return content, f"{named.path} has changed" if changed else ""
 
 
 def _path(results: Path, name: str) -> Path:

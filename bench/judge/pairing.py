@@ -67,14 +67,14 @@ def pairs(old: Sequence[Run], new: Sequence[Run]) -> Iterator[Pair]:
         yield from _sessions(old, new, changed)
         return
     was, now = {run.seed: run for run in old}, {run.seed: run for run in new}  # of two the newer
-    for metric, split in _scores(new[0]):
+    for metric, split in scores(new[0]):
         found = _quality(metric, split, was, now, changed)
         if found:
             yield found
     yield from _by_the_way(list(was.values()), list(now.values()), changed)
 
 
-def _scores(run: Run) -> list[tuple[str, str]]:
+def scores(run: Run) -> list[tuple[str, str]]:
     """The primary metric of a run's task on each split where it was taken."""
     for metric in TASK_METRICS.get(run.task, QUALITY):
         found = [name for name in run.measured if name[0] == metric]
@@ -132,7 +132,7 @@ def _same_weights(pairs: Sequence[tuple[Run, Run]]) -> tuple[int, int] | None:
     return mcnemar(before, now)
 
 
-def _speeds(run: Run) -> Iterator[str]:
+def speeds(run: Run) -> Iterator[str]:
     return (split for metric, split in run.measured if metric == "speedup")
 
 
@@ -157,7 +157,7 @@ def copies(run: Run, split: str) -> list[float]:
 
 def _sessions(old: Sequence[Run], new: Sequence[Run], changed: tuple[str, ...]) -> Iterator[Pair]:
     """The times of a shape: of the baseline's sessions the first half is for the screen; of the new ones the first."""
-    for split in dict.fromkeys(split for run in new for split in _speeds(run)):
+    for split in dict.fromkeys(split for run in new for split in speeds(run)):
         was, now = ([run for run in side if ("speedup", split) in run.measured] for side in (old, new))
         a, b = ([found for run in side if (found := copies(run, split))] for side in (was, now))
         if not a or not b:
@@ -173,7 +173,7 @@ def _by_the_way(old: Sequence[Run], new: Sequence[Run], changed: tuple[str, ...]
     machines = dict.fromkeys(run.environment.machine for run in new)
     for machine in machines:
         mine = [[run for run in side if run.environment.machine == machine] for side in (old, new)]
-        for split in dict.fromkeys(split for run in mine[1] for split in _speeds(run)):
+        for split in dict.fromkeys(split for run in mine[1] for split in speeds(run)):
             was, now = ({run.seed: one[0] for run in side if ("speedup", split) in run.measured
                          and (one := copies(run, split))} for side in mine)  # fmt: skip
             second = set(halves(was)[1])
