@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import Json, Papers, Results
 from bench.cli.output import say, say_facts, say_json, say_table
-from bench.core import baseline as baselines
 from bench.core.errors import SpecError
+
+if TYPE_CHECKING:
+    from bench.core.baseline import Baseline
 
 DOES = ("set", "list", "show", "promote")
 
@@ -28,6 +30,8 @@ def command(
     as_json: Json = False,
 ) -> None:  # fmt: skip
     """Set a baseline of the records at hand, list them, show one, or promote the one that regress takes unasked."""
+    from bench.core import baseline as baselines
+
     folder = Path(results or "results")
     if what not in DOES:
         raise SpecError("unknown word", where="bench baseline", found=what, expected=", ".join(DOES))
@@ -48,6 +52,8 @@ def command(
 
 
 def _list(folder: Path, as_json: bool) -> None:
+    from bench.core import baseline as baselines
+
     promoted = baselines.promoted(folder)
     every = [baselines.load(folder, name) for name in baselines.names(folder)]
     rows = [{"name": one.name, "promoted": one.name == promoted, "set": one.date, "records": len(one.records),
@@ -60,14 +66,16 @@ def _list(folder: Path, as_json: bool) -> None:
         say("there are none; next: bench baseline set NAME --why TEXT")
 
 
-def _facts(folder: Path, found: baselines.Baseline) -> list[tuple[str, str]]:
+def _facts(folder: Path, found: Baseline) -> list[tuple[str, str]]:
+    from bench.core.baseline import gone
+
     groups: dict[str, int] = {}
     for named in found.records:
         scale, paper = named.path.split("/")[:2]
         groups[f"{paper}, {scale}"] = groups.get(f"{paper}, {scale}", 0) + 1
     commit = found.commit[:12] + (" with uncommitted changes" if found.dirty else "")
-    gone = baselines.gone(folder, found)
+    lost = gone(folder, found)
     lines = [("baseline", found.name), ("why", found.why), ("set", found.date), ("commit", commit),
              ("records", str(len(found.records)))]  # fmt: skip
     lines += [("", f"{number} of {name}") for name, number in sorted(groups.items())]
-    return [*lines, ("state", "; ".join(gone) if gone else "all there, unchanged")]
+    return [*lines, ("state", "; ".join(lost) if lost else "all there, unchanged")]

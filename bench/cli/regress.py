@@ -11,7 +11,6 @@ import typer
 
 from bench.cli.options import Json, Results
 from bench.cli.output import complain, say, say_json
-from bench.core import environment
 
 EVERY_CODE = "Compare series whose stage code changed, too; marked."
 
@@ -51,6 +50,7 @@ def command(
 
 def _confirmed(result, everything: bool) -> bool:
     """Measure anew what this machine can of the suspects; whether anything was."""
+    from bench.core import environment
     from bench.report.settle import settle
 
     done: set[tuple[str, ...]] = set()

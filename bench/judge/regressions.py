@@ -172,6 +172,6 @@ def _verdict(one: Comparison, tested: _Tested, worse: float, better: float, wide
         return "worse"
     if tested.passes and one.confirm is None and (one.two_stages or not rule.alone):
         return "suspect"
-    if tested.error is None or tested.error > widest:
-        return "untold"
-    return "better" if better <= DISCOVERY and tested.effect >= rule.alarm else "fine"
+    if better <= DISCOVERY and tested.effect >= rule.alarm:
+        return "better"
+    return "untold" if tested.error is None or tested.error > widest else "fine"

@@ -5,11 +5,12 @@ The page, reports/regressions.md, is written by `bench regress` alone; `bench re
 
 from __future__ import annotations
 
+import itertools
 import logging
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,30 +77,35 @@ def read(results: Path, given: str = "", scales: Sequence[str] = ()) -> Sides:
     if unknown := sorted(set(scales) - set(RECORD_SCALES)):
         raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}")
     wanted = tuple(scales) or RECORD_SCALES
-    with no_collection():
-        folder = Path(given)
-        if given and given not in baseline.names(results) and folder.is_dir():
-            if results.is_dir() and folder.resolve() == results.resolve():
-                raise SpecError("the two sides are one folder", where=results, fix="give another --results")
-            old = list(store.each_record(folder, wanted))
-            about, passed = f"the records of {given}", frozenset()
-        else:
-            root = folder.parent.parent if given.endswith(".json") else results
-            found = baseline.read(folder) if given.endswith(".json") else baseline.load(results, given)
-            old = [record for record in baseline.each(root, found) if record.spec.scale in wanted]
-            told = f" of {found.commit[:12]}" if found.commit else ""
-            about = f"the baseline {found.name}{told}, set {found.date[:10]}: {found.why}"
-            passed = frozenset(named.path for named in found.records)
-            passed = passed if root.resolve() == results.resolve() else frozenset()
-        ids = frozenset(record.id for record in old)
-        new = [record for record in _after(results, wanted, passed) if record.id not in ids]
-        return Sides(SeriesIndex(runs_of([*old, *new])), ids, about)
+    old, about, passed = _baseline(results, given, wanted)
+    ids: set[str] = set()
+
+    def before() -> Iterator[Record]:
+        for record in old:
+            ids.add(record.id)
+            yield record
+
+    files = store.each_file(results, wanted, passed)
+    new = (record for _, _, record in files if record.id not in ids)
+    with no_collection():  # one record after the other becomes a run: all of them would fill the memory
+        runs = runs_of(itertools.chain(before(), new))
+    return Sides(SeriesIndex(runs), frozenset(ids), about)
 
 
-def _after(results: Path, scales: tuple[str, ...], passed: frozenset[str]) -> list[Record]:
-    """The records of a folder but those of the baseline."""
-    passed = frozenset(path.replace("/", os.sep) for path in passed)
-    return [record for _, _, record in store.each_file(results, scales, passed)]
+def _baseline(results: Path, given: str, scales: tuple[str, ...]) -> tuple[Iterator[Record], str, frozenset[str]]:
+    """The records of the baseline, what it is, and the paths in `results` that need not be read again."""
+    folder = Path(given)
+    if given and given not in baseline.names(results) and folder.is_dir():
+        if results.is_dir() and folder.resolve() == results.resolve():
+            raise SpecError("the two sides are one folder", where=results, fix="give another --results")
+        return store.each_record(folder, scales), f"the records of {given}", frozenset()
+    root = folder.parent.parent if given.endswith(".json") else results
+    found = baseline.read(folder) if given.endswith(".json") else baseline.load(results, given)
+    records = (record for record in baseline.each(root, found) if record.spec.scale in scales)
+    told = f" of {found.commit[:12]}" if found.commit else ""
+    about = f"the baseline {found.name}{told}, set {found.date[:10]}: {found.why}"
+    same = root.resolve() == results.resolve()
+    return records, about, frozenset(named.path.replace("/", os.sep) for named in found.records if same)
 
 
 def judge(sides: Sides, results: str, across_code: bool = False) -> Result:
