@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bench.cli.options import Json, Results
 from bench.cli.output import complain, say, say_json
+
+if TYPE_CHECKING:
+    from bench.report.regressions import Result
 
 EVERY_CODE = "Compare series whose stage code changed, too; marked."
 
@@ -35,7 +39,7 @@ def command(
 
     folder = results or "results"
     result = regressions.judge(regressions.read(Path(folder), baseline, scale or ()), folder, across_code)
-    if confirm is not False and _confirmed(result, confirm is True):
+    if confirm is not False and confirmed(result, confirm is True):
         result = regressions.judge(regressions.read(Path(folder), baseline, scale or ()), folder, across_code)
     for note in result.notes:
         complain(note)
@@ -48,7 +52,7 @@ def command(
     raise typer.Exit(result.compared.exit_code)
 
 
-def _confirmed(result, everything: bool) -> bool:
+def confirmed(result: Result, everything: bool) -> bool:
     """Measure anew what this machine can of the suspects; whether anything was."""
     from bench.core import environment
     from bench.report.settle import settle
@@ -66,8 +70,12 @@ def _confirmed(result, everything: bool) -> bool:
         if run.scale == "full" and not everything:
             continue
         complain(f"measured anew: {todo.text}")
-        ended = subprocess.run([sys.executable, "-m", *todo.command], stdout=subprocess.DEVNULL, check=False)
-        if ended.returncode != 0:
-            complain(f"that ended with exit code {ended.returncode}")
+        if code := measured(todo.command):
+            complain(f"that ended with exit code {code}")
         done.add(todo.command)
     return bool(done)
+
+
+def measured(command: Sequence[str]) -> int:
+    """Run a command of the bench; its exit code."""
+    return subprocess.run([sys.executable, "-m", *command], stdout=subprocess.DEVNULL, check=False).returncode

@@ -12,12 +12,15 @@ from bench.judge.chance import QUALITY
 from bench.judge.differences import mcnemar, of_differences, of_sessions
 from bench.judge.regressions import Comparison
 from bench.judge.runs import Run
-from bench.judge.series import SHAPE, stage_code
+from bench.judge.series import SEARCHED, SHAPE, stage_code
 
 TWO_STAGES = 6
 """A baseline of so many seeds is divided: the first half is for the screen, the other for a confirmation."""
 
 POINTS = 100.0
+
+METRICS = frozenset({*QUALITY, "speedup", "aa_ratio", "parameters", SEARCHED[0]})
+"""What of a run a comparison reads, or its series."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,8 @@ class Pair:
     """The mean of each side: a fraction, or how many times faster than its reference."""
     changed: tuple[str, ...] = ()
     """The stages whose code changed."""
+    later: tuple[int, ...] = ()
+    """The baseline's seeds that are for the confirmation."""
 
 
 def changed_stages(old: Iterable[tuple[str, str]], new: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -116,7 +121,7 @@ def _quality(
     run = now[both[0]]
     subject = Subject(run.paper, run.variant, run.task, run.scale, metric, split)
     return Pair(subject, comparison, tuple(a for a, _ in pairs), tuple(b for _, b in pairs),
-                (fmean(old), fmean(new)), changed)  # fmt: skip
+                (fmean(old), fmean(new)), changed, tuple(second))  # fmt: skip
 
 
 def _same_weights(pairs: Sequence[tuple[Run, Run]]) -> tuple[int, int] | None:
@@ -185,7 +190,8 @@ def _by_the_way(old: Sequence[Run], new: Sequence[Run], changed: tuple[str, ...]
             found = Comparison("speed", _pool(mine[1][0]), of_sessions(*([side] for side in screen)), later,
                                bool(second))  # fmt: skip
             typical = _typical([list(was.values())]), _typical([list(now.values())])
-            yield Pair(_timed(mine[1][0], split), found, tuple(mine[0]), tuple(mine[1]), typical, changed)
+            sides = tuple(mine[0]), tuple(mine[1])
+            yield Pair(_timed(mine[1][0], split), found, *sides, typical, changed, tuple(sorted(second)))
 
 
 def _pool(run: Run) -> tuple[object, ...]:

@@ -42,8 +42,8 @@ class Rule:
     """The least effect that is called worse."""
     widest: float
     """The standard error of a stage above which its silence means nothing."""
-    alone: bool
-    """Whether a screen may be beyond doubt by itself: seeds are independent, the copies of a session share it."""
+    alone: float
+    """The p value up to which a screen is beyond doubt by itself; 0 for times, whose copies share one session."""
 
 
 SESSION = 0.01
@@ -55,9 +55,9 @@ WIDEST_COPIES, COPIES = 0.05, 10
 """The same of the copies of a session; a stage is then one session against two."""
 
 RULES: dict[Kind, Rule] = {
-    "quality": Rule(4, 0.5, 1.0, WIDEST_SEEDS / math.sqrt(SEEDS), True),
+    "quality": Rule(4, 0.5, 1.0, WIDEST_SEEDS / math.sqrt(SEEDS), 1e-3),
     "speed": Rule(6, math.log(1.025), math.log(1.05),
-                  math.sqrt(1.5 * (WIDEST_COPIES**2 / COPIES + SESSION**2)), False),
+                  math.sqrt(1.5 * (WIDEST_COPIES**2 / COPIES + SESSION**2)), 0.0),
 }  # fmt: skip
 
 
@@ -143,16 +143,14 @@ def _test(one: Comparison, others: Spread, session: float) -> _Tested:
     weights = [1 / max(error, 1e-12) ** 2 for error, _ in known]
     effect = math.fsum(w * stage.effect for w, stage in zip(weights, stages, strict=True)) / math.fsum(weights)
     passes = down[0] <= SCREEN and stages[0].effect <= -rule.screen
-    return _Tested(effect, math.fsum(weights) ** -0.5, _p(one, rule, down), _p(one, rule, up), passes)
+    return _Tested(effect, math.fsum(weights) ** -0.5, _p(one, down), _p(one, up), passes)
 
 
-def _p(one: Comparison, rule: Rule, stages: Sequence[float]) -> float:
-    """The p value of all stages; a screen without its confirmation counts where it may be beyond doubt by itself."""
-    if len(stages) == 2:
-        return combined(*stages)
-    if not rule.alone:
-        return 1.0
-    return combined(stages[0], 1.0) if one.two_stages else stages[0]
+def _p(one: Comparison, stages: Sequence[float]) -> float:
+    """The p value of all stages; a confirmation that was not made is one that says nothing."""
+    if len(stages) == 1 and not one.two_stages:
+        return stages[0]
+    return combined(stages[0], stages[1] if len(stages) == 2 else 1.0)
 
 
 def _decision(one: Comparison, tested: _Tested, worse: float, better: float) -> Decision:
@@ -168,10 +166,13 @@ def _verdict(one: Comparison, tested: _Tested, worse: float, better: float, wide
     rule = RULES[one.kind]
     if one.same:
         return "same"
-    if worse <= DISCOVERY and tested.effect <= -rule.alarm:
+    sessions = one.kind == "speed"
+    unconfirmed = one.confirm is None and one.changed is None and (one.two_stages or sessions)
+    sure = not unconfirmed or tested.worse <= rule.alone
+    if worse <= DISCOVERY and tested.effect <= -rule.alarm and sure:
         return "worse"
-    if tested.passes and one.confirm is None and (one.two_stages or not rule.alone):
+    if tested.passes and unconfirmed:
         return "suspect"
-    if better <= DISCOVERY and tested.effect >= rule.alarm:
+    if better <= DISCOVERY and tested.effect >= rule.alarm and (not unconfirmed or tested.better <= rule.alone):
         return "better"
     return "untold" if tested.error is None or tested.error > widest else "fine"

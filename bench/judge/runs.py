@@ -5,7 +5,7 @@ A hundred thousand records have to fit into memory: a `Run` keeps nothing that a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -125,15 +125,16 @@ class Run:
 class _Reader:
     """Turns records into runs; what was seen before is not kept twice."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Container[str] | None = None) -> None:
         self._shared: dict[object, Any] = {}
+        self._metrics = metrics
 
     def run(self, record: Record) -> Run:
         spec, teacher, once = record.spec, record.teacher, self._shared.setdefault
         measured = {
             once((m.metric, m.split), (m.metric, m.split)): Measured(m.value, m.n, tuple(m.samples))
-            for m in record.measurements
-        }
+            for m in record.measurements if self._metrics is None or m.metric in self._metrics
+        }  # fmt: skip
         return Run(
             record.id, record.status == "ok", record.reason, spec.paper, spec.variant, spec.task, spec.scale, spec.seed,
             record.tier, record.started, record.dev_looks, self._settings(record), self._environment(record),
@@ -183,9 +184,9 @@ def machine_of(environment: Mapping[str, Any]) -> str:
     return f"{key}-on-cpu" if idle_gpu else key
 
 
-def runs_of(records: Iterable[Record]) -> list[Run]:
-    """The runs of records."""
-    reader = _Reader()
+def runs_of(records: Iterable[Record], metrics: Container[str] | None = None) -> list[Run]:
+    """The runs of records, with all that they measured or these metrics only."""
+    reader = _Reader(metrics)
     return [reader.run(record) for record in records]
 
 

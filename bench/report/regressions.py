@@ -21,6 +21,7 @@ from bench.core.errors import SpecError
 from bench.core.record import Record
 from bench.core.spec import RECORD_SCALES
 from bench.judge.compare import Compared, Finding, compare
+from bench.judge.pairing import METRICS
 from bench.judge.runs import runs_of
 from bench.judge.series import SeriesIndex, age
 from bench.report import markdown
@@ -88,7 +89,7 @@ def read(results: Path, given: str = "", scales: Sequence[str] = ()) -> Sides:
     files = store.each_file(results, wanted, passed)
     new = (record for _, _, record in files if record.id not in ids)
     with no_collection():  # one record after the other becomes a run: all of them would fill the memory
-        runs = runs_of(itertools.chain(before(), new))
+        runs = runs_of(itertools.chain(before(), new), METRICS)
     return Sides(SeriesIndex(runs), frozenset(ids), about)
 
 

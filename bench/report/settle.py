@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass
 
 from bench.judge.compare import Finding
-from bench.judge.pairing import TWO_STAGES, Pair, halves
+from bench.judge.pairing import TWO_STAGES, Pair
 from bench.judge.regressions import COPIES, SEEDS
 from bench.judge.runs import Run
 from bench.judge.series import SHAPE
@@ -53,11 +53,10 @@ def _confirmation(pair: Pair, results: str) -> Settling:
         if not pair.comparison.two_stages:
             return Settling(f"the baseline holds one session; one of {SESSIONS} would allow a confirmation")
         return Settling("a new session confirms it or not", _measure(pair, results), True)
-    second = halves(before.seed for before in pair.before)[1]
-    if not second or not pair.comparison.two_stages:
+    if not pair.later:
         return Settling(f"a baseline of {TWO_STAGES} seeds or more would allow a confirmation")
-    command, complete = _run(run, max(second) + 1, results)
-    return Settling(f"seeds up to {max(second)} confirm it or not", command, complete)
+    command, complete = _run(run, max(pair.later) + 1, results)
+    return Settling(f"seeds up to {max(pair.later)} confirm it or not", command, complete)
 
 
 def _more(finding: Finding) -> Settling:
@@ -71,7 +70,7 @@ def _more(finding: Finding) -> Settling:
         return Settling(f"nothing tells how processes spread; sessions of {COPIES} copies would settle it")
     factor = (decision.error / decision.widest) ** 2
     if one.kind == "quality":
-        whole = n if one.confirm is not None or not one.two_stages else len(pair.before)
+        whole = n if one.confirm is not None or not one.two_stages else n + len(pair.later)
         return Settling(f"seeds spread {_spread(finding):.1f} points; about {math.ceil(whole * factor)} seeds on both "
                         "sides would settle it")  # fmt: skip
     copies = math.ceil(one.screen.n * factor)
