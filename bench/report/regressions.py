@@ -186,7 +186,8 @@ def summary(result: Result) -> str:
     told = [f"{number} {words}" for verdict, words in VERDICTS.items() if (number := compared.count(verdict))]
     left = Counter(one.reason.partition(":")[0] for one in compared.left)
     out = [f"{number} {reason}" for reason, number in sorted(left.items())]
-    text = f"{len(compared.findings)} comparisons with {result.about}: {', '.join(told) or 'nothing to compare'}"
+    number = len(compared.findings)
+    text = f"{number} comparison{'s' * (number != 1)} with {result.about}: {', '.join(told) or 'nothing to compare'}"
     text += f"; series not compared: {', '.join(out)}" if out else ""
     if any(one.reason.startswith("the code changed") for one in compared.left):
         text += " (--across-code compares them)"
