@@ -17,6 +17,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.core import environment, files, store
+from bench.core.beside import read_file
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Record
 from bench.core.spec import RECORD_SCALES
@@ -191,7 +192,7 @@ def gone(results: Path, baseline: Baseline) -> list[str]:
 def _content(results: Path, named: Named) -> tuple[bytes, str]:
     """What a record's file holds, and why that is not what the baseline named; empty where it is."""
     try:
-        content = store.read_bytes(results / named.path)
+        content = read_file(results / named.path, "the record")
     except RecordError:
         return b"", f"{named.path} is gone"
     changed = hashlib.sha256(content).hexdigest() != named.sha256

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from bench.judge.pairing import Pair, changed_stages, pairs
 from bench.judge.regressions import Decision, decide
 from bench.judge.runs import Run
-from bench.judge.series import SHAPE, SeriesIndex, age, stage_code
+from bench.judge.series import SHAPE, SeriesIndex, age, stage_code, timed_alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def compare(index: SeriesIndex, before: Collection[str], across_code: bool = Fal
             run = (sides[1] or sides[0])[0]
             left.append(Left(run.paper, run.variant, run.task, run.scale, reason))
             continue
-        found = list(pairs(old, new))
+        found = list(pairs(old, new, across_code))
         every += found
         if not found:
             run = new[0]
@@ -109,15 +109,21 @@ def _sides(old: list[Run], new: list[Run], across_code: bool) -> tuple[list[Run]
         return [], [], "not in the baseline"
     if not new:
         return [], [], "not run again"
-    code = stage_code(max(new, key=age))
-    same = [run for run in old if stage_code(run) == code]
-    new = [run for run in new if stage_code(run) == code]
+    newest = max(new, key=age)
+    new = [run for run in new if _same_code(run, newest)]
+    same = [run for run in old if _same_code(run, newest)]
     if not same:
-        last = stage_code(max(old, key=age))
+        last = max(old, key=age)
         if not across_code:
-            return [], [], f"the code changed: {', '.join(changed_stages(last, code))}"
-        same = [run for run in old if stage_code(run) == last]
+            stages = changed_stages(stage_code(last), stage_code(newest)) or ("measuring",)
+            return [], [], f"the code changed: {', '.join(stages)}"
+        same = [run for run in old if _same_code(run, last)]
     return sorted(same, key=age), sorted(new, key=age), ""
+
+
+def _same_code(run: Run, other: Run) -> bool:
+    """Whether the same code made two runs; of sessions of `bench measure` that code is what measures, too."""
+    return stage_code(run) == stage_code(other) and (run.scale != SHAPE or timed_alike(run, other))
 
 
 def _failed(runs: Iterable[Run], before: Collection[str]) -> tuple[Run, ...]:

@@ -12,12 +12,15 @@ from bench.judge.chance import QUALITY
 from bench.judge.differences import mcnemar, of_differences, of_sessions
 from bench.judge.regressions import Comparison
 from bench.judge.runs import Run
-from bench.judge.series import SEARCHED, SHAPE, stage_code
+from bench.judge.series import SEARCHED, SHAPE, stage_code, timed_alike
 
 TWO_STAGES = 6
 """A baseline of so many seeds is divided: the first half is for the screen, the other for a confirmation."""
 
 POINTS = 100.0
+
+EXAMPLE_BY_EXAMPLE = ("accuracy", "exact_match")
+"""Metrics that say which share of the examples was right."""
 
 METRICS = frozenset({*QUALITY, "speedup", "aa_ratio", "parameters", SEARCHED[0]})
 """What of a run a comparison reads, or its series."""
@@ -65,8 +68,11 @@ def changed_stages(old: Iterable[tuple[str, str]], new: Iterable[tuple[str, str]
     return tuple(sorted({name for name, _ in set(old) ^ set(new)}))
 
 
-def pairs(old: Sequence[Run], new: Sequence[Run]) -> Iterator[Pair]:
-    """All comparisons of two sides of one series, which come by age."""
+def pairs(old: Sequence[Run], new: Sequence[Run], across_code: bool = False) -> Iterator[Pair]:
+    """All comparisons of two sides of one series, which come by age.
+
+    Times of runs are compared where the same code took them, or `across_code`.
+    """
     changed = changed_stages(stage_code(old[0]), stage_code(new[0]))
     if new[0].scale == SHAPE:
         yield from _sessions(old, new, changed)
@@ -76,7 +82,8 @@ def pairs(old: Sequence[Run], new: Sequence[Run]) -> Iterator[Pair]:
         found = _quality(metric, split, was, now, changed)
         if found:
             yield found
-    yield from _by_the_way(list(was.values()), list(now.values()), changed)
+    alike = [run for run in was.values() if across_code or timed_alike(run, new[-1])]
+    yield from _by_the_way(alike, list(now.values()), changed)
 
 
 def scores(run: Run) -> list[tuple[str, str]]:
@@ -116,7 +123,7 @@ def _quality(
         "quality", ("quality", was[both[0]].task, metric), of_differences(screen),
         of_differences(confirm) if confirm else None, bool(second),
         POINTS / max(1, min(was[seed].measured[name].n for seed in both)),
-        not any(difference.values()), _same_weights(pairs),
+        not any(difference.values()), _same_weights(pairs, metric, split),
     )  # fmt: skip
     run = now[both[0]]
     subject = Subject(run.paper, run.variant, run.task, run.scale, metric, split)
@@ -124,20 +131,27 @@ def _quality(
                 (fmean(old), fmean(new)), changed, tuple(second))  # fmt: skip
 
 
-def _same_weights(pairs: Sequence[tuple[Run, Run]]) -> tuple[int, int] | None:
-    """(examples lost, examples won) where both runs of each pair hold answers of the very same weights; else None."""
+def _same_weights(pairs: Sequence[tuple[Run, Run]], metric: str, split: str) -> tuple[int, int] | None:
+    """(examples lost, examples won) where both runs of each pair hold answers of the very same weights; else None.
+
+    Only of metrics that are a mean over examples, and where all answered the same rows.
+    """
+    if metric not in EXAMPLE_BY_EXAMPLE:
+        return None
     before, now = [], []
     for old, new in pairs:
-        if not old.weights or old.weights != new.weights or old.answers is None or new.answers is None:
+        mine, theirs = old.answers.get(split), new.answers.get(split)
+        if not old.weights or old.weights != new.weights or mine is None or theirs is None:
             return None
-        before.append(old.answers)
-        now.append(new.answers)
-    if len({len(one) for one in (*before, *now)}) != 1:
+        before.append(mine)
+        now.append(theirs)
+    if len({(one.rows, one.n) for one in (*before, *now)}) != 1:
         return None
-    return mcnemar(before, now)
+    return mcnemar([one.right() for one in before], [one.right() for one in now])
 
 
 def speeds(run: Run) -> Iterator[str]:
+    """The conditions under which a run was timed against its reference."""
     return (split for metric, split in run.measured if metric == "speedup")
 
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.core import store
+from bench.core.answers import unpack
 from bench.core.collection import no_collection
-from bench.core.record import Code, Data, Record
+from bench.core.record import Code, Data, Packed, Record
 from bench.core.spec import RECORD_SCALES
 
 if TYPE_CHECKING:
@@ -32,6 +33,18 @@ class Measured(NamedTuple):
 
 Measurements = Mapping[tuple[str, str], Measured]
 """By (metric, split)."""
+
+
+class Answered(NamedTuple):
+    """Which rows of a split a model got right, packed; `rows` tells whether two models answered the same ones."""
+
+    rows: str
+    n: int
+    packed: Packed
+
+    def right(self) -> np.ndarray:
+        """Whether each row was right, bool [N].  Raises: RecordError where that is damaged."""
+        return unpack(self.packed, self.n).astype(bool)
 
 
 class Stage(NamedTuple):
@@ -91,8 +104,8 @@ class Run:
     measured: Measurements = field(repr=False)
     weights: str = field(default="", repr=False)
     """What tells the weights of its finished model from others; empty where it kept none."""
-    answers: np.ndarray | None = field(default=None, repr=False)
-    """Whether each example was right, see `answers`."""
+    answers: Mapping[str, Answered] = field(default_factory=dict, repr=False)
+    """By split; where they were asked for."""
 
     @property
     def key(self) -> tuple[str, str]:
@@ -127,7 +140,7 @@ class _Reader:
 
     def __init__(self, metrics: Container[str] | None = None) -> None:
         self._shared: dict[object, Any] = {}
-        self._metrics = metrics
+        self._metrics, self._answers = metrics, metrics is not None
 
     def run(self, record: Record) -> Run:
         spec, teacher, once = record.spec, record.teacher, self._shared.setdefault
@@ -141,7 +154,7 @@ class _Reader:
             self._data(record.data), self._code(record.code),
             teacher.record if teacher else "", teacher.score if teacher else None,
             tuple(Stage(stage.name, stage.seconds, stage.steps, stage.cached) for stage in record.stages), measured,
-            weights_of(record), answers(record),
+            weights_of(record), answers(record) if self._answers else {},
         )  # fmt: skip
 
     def _settings(self, record: Record) -> Settings:
@@ -164,12 +177,13 @@ class _Reader:
         )
 
 
-def answers(record: Record) -> np.ndarray | None:
-    """Whether each example of the split that the primary metric was taken on was right [N], as booleans.
+def answers(record: Record) -> dict[str, Answered]:
+    """Whether each row was right, by split, of the records that hold it themselves.
 
-    None where the record does not say: no record does yet.
+    What lies in a file beside its record is passed over: a run does not know its folder.
     """
-    return None
+    return {split: Answered(found.rows_sha256, found.n, found.correct) for split, found in record.answers.items()
+            if found.correct is not None and found.correct.base64}  # fmt: skip
 
 
 def weights_of(record: Record) -> str:
@@ -185,7 +199,7 @@ def machine_of(environment: Mapping[str, Any]) -> str:
 
 
 def runs_of(records: Iterable[Record], metrics: Container[str] | None = None) -> list[Run]:
-    """The runs of records, with all that they measured or these metrics only."""
+    """The runs of records, with all that they measured; or with these metrics, and which rows were right."""
     reader = _Reader(metrics)
     return [reader.run(record) for record in records]
 

@@ -165,6 +165,12 @@ def stage_code(run: Run) -> tuple[tuple[str, str], ...]:
     return tuple(sorted(run.code.stage_hashes.items()))
 
 
+def timed_alike(run: Run, other: Run) -> bool:
+    """Whether the same code took the times of two runs, as far as is known: records of format 1 do not say."""
+    codes = {run.code.measure_hash, other.code.measure_hash}
+    return len(codes) == 1 or "" in codes
+
+
 def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool, newest: Run) -> Rank:
     """The order of preference, of series and of suites alike.
 

@@ -121,7 +121,7 @@ def test_a_clock_that_ran_backwards_is_told(results: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
-        ('"format": 1', '"format": 77', "the record's format is unknown"),
+        ('"format": 2', '"format": 77', "the record's format is unknown"),
         ('"value": 0.9', '"value": NaN, "x": 0.9', "malformed"),
         ('"seconds": 1.0', '"seconds": -1.0', "malformed"),
         ('"value": 0.9', '"value": 9.9', "means nothing"),

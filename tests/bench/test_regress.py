@@ -15,10 +15,11 @@ from test_cli import bench
 from worked_records import number, record
 
 from bench.core import baseline, store
+from bench.core.answers import answers_of
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Artefact, Measurement, Record
 from bench.judge.compare import Compared, compare
-from bench.judge.pairing import copies, halves
+from bench.judge.pairing import METRICS, copies, halves
 from bench.judge.runs import runs_of
 from bench.judge.series import SeriesIndex
 from bench.report import markdown, regressions
@@ -61,7 +62,7 @@ def session(when: str, place: int, speed: float, spread: float = 0.01, **given: 
 
 
 def compared(before: Sequence[Record], now: Sequence[Record], across_code: bool = False) -> Compared:
-    index = SeriesIndex(runs_of([*before, *now]))
+    index = SeriesIndex(runs_of([*before, *now], METRICS))
     return compare(index, {one.id for one in before}, across_code)
 
 
@@ -200,23 +201,30 @@ def test_failed_runs_are_no_regression_and_not_fine() -> None:
 
 
 def test_the_same_weights_are_judged_by_their_examples() -> None:
-    def scored(when: str, wrong: int) -> list[Any]:
-        runs = runs_of([one.model_copy(update={"artefacts": [Artefact(name="model.safetensors", sha256="a", bytes=1)]})
-                        for one in side(when, 0.9 - wrong / 1000, noise=0)])  # fmt: skip
-        right = np.arange(1000) >= wrong
-        for run in runs:
-            object.__setattr__(run, "answers", right)
-        return runs
+    def scored(when: str, wrong: int, weights: str = "a", rows: str = "0" * 64) -> list[Record]:
+        answered = {"validation": answers_of(rows, np.arange(1000) >= wrong)}
+        return [one.model_copy(update={"artefacts": [Artefact(name="model.safetensors", sha256=weights, bytes=1)],
+                                       "answers": answered})
+                for one in side(when, 0.9 - wrong / 1000, range(2), noise=0)]  # fmt: skip
 
-    before, now = scored("before", 0), scored("now", 12)
-    # one reader makes equal settings one object
-    shared = before[0]
-    for run in now:
-        object.__setattr__(run, "settings", shared.settings)
-        object.__setattr__(run, "data", shared.data)
-    found = compare(SeriesIndex([*before, *now]), {run.id for run in before})
+    found = compared(scored("before", 0), scored("now", 12))
     assert found.findings[0].pair.comparison.changed == (12, 0) and verdicts(found) == ["worse"]
     assert "12 examples lost, 0 won" in regressions.basis(found.findings[0])
+    for other in (scored("now", 12, "b"), scored("now", 12, rows="1" * 64)):
+        assert compared(scored("before", 0), other).findings[0].pair.comparison.changed is None
+
+
+def test_times_by_other_measuring_code_are_not_compared() -> None:
+    def by(code: str, sessions: list[Record]) -> list[Record]:
+        return [one.model_copy(update={"code": one.code.model_copy(update={"measure_hash": code})}) for one in sessions]
+
+    before, now = [session("before", place, 3.0) for place in range(4)], [session("now", 0, 3.0)]
+    found = compared(by("1", before), by("2", now))
+    assert found.exit_code == 3 and found.left[0].reason == "the code changed: measuring"
+    assert verdicts(compared(by("1", before), by("2", now), across_code=True)) == ["fine"]
+    assert verdicts(compared(before, by("2", now))) == ["fine"], "older records do not say"
+    scores = by("1", side("before", 0.9)), by("2", side("now", 0.9))
+    assert verdicts(compared(*scores)) == ["fine"], "scores are not timed"
 
 
 def test_the_order_of_records_changes_nothing() -> None:
