@@ -303,3 +303,12 @@ def test_what_can_be_measured_anew_is(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not regress.confirmed(result(small), True), "no record says where the teacher lies"
     timed = compared([session("before", at, 3.0) for at in range(4)], [session("now", 0, 2.7)])
     assert verdicts(timed) == ["suspect"] and not regress.confirmed(result(timed), True), "another machine"
+
+
+@pytest.mark.parametrize("copies_", [0, -1, 10_000])
+def test_a_number_of_processes_that_is_none_is_refused(copies_: int) -> None:
+    from bench.cli import measure
+
+    with pytest.raises(SpecError, match="--copies is out of range"):
+        measure._copies(copies_)
+    assert measure._copies(10) == 10
