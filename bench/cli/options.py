@@ -36,6 +36,7 @@ Minutes = Annotated[
 Workers = Annotated[
     str, typer.Option("--workers", help="Processes that make runs at the same time, or auto; 1 by default.")
 ]
+Track = Annotated[str | None, typer.Option("--track", help="Tell losses and scores to tensorboard, wandb or mlflow.")]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 

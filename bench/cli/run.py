@@ -23,6 +23,7 @@ from bench.cli.options import (
     Set,
     Tasks,
     Teacher,
+    Track,
     Unlabelled,
     Variants,
     Workers,
@@ -37,7 +38,7 @@ def command(
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
     results: Results = None, workers: Workers = "1", minutes: Minutes = None, again: Again = False,
-    as_json: Json = False,
+    track: Track = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     count = _workers(workers, again)
@@ -45,6 +46,7 @@ def command(
     plans = make_plans(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
+        track=track,
     )  # fmt: skip
     records = _made(plans, count, again, deadline)
     if as_json:

@@ -30,6 +30,7 @@ from bench.train.predict import predict
 from bench.train.progress import Bars, silent
 from bench.train.recipe import Asked, View
 from bench.train.settings import Group, Training, Windowing
+from bench.train.tracking import Run, watched
 
 Ask = Callable[[Asked], tuple[nn.Module, Path]]
 """Which model a stage asks for -> the model, and the folder of the tokenizer that it reads with."""
@@ -164,15 +165,24 @@ class StageContext:
     ) -> FitLog:
         """Each fit of a stage has its own checkpoint folder, numbered in order; one that fails keeps its number."""
         folder = self._progress_folder / f"fit-{self._fits}"
+        checkpointer = Checkpointer(folder, self._inputs.request.checkpoint_minutes * 60.0)
+        bars = self._bars(self.label) if self._accelerator.is_main_process else silent
+        run = self._tracked(training)
         self._fits += 1
-        minutes = self._inputs.request.checkpoint_minutes
-        log = fit(
-            model, loss, batches, training, self._accelerator, groups=groups,
-            checkpointer=Checkpointer(folder, minutes * 60.0),
-            progress=self._bars(self.label) if self._accelerator.is_main_process else silent,
-        )  # fmt: skip
+        with watched(run, checkpointer, bars) as (checkpointer, progress):
+            log = fit(model, loss, batches, training, self._accelerator, groups=groups, checkpointer=checkpointer,
+                      progress=progress)  # fmt: skip
         self.logs.append(log)
         return log
+
+    def _tracked(self, training: Training) -> Run | None:
+        """The tracker's run for the next fit, where one is asked for; one process speaks for all."""
+        if self._inputs.tracking is None or not self._accelerator.is_main_process:
+            return None
+        stage, spec = self._plan.stage, self._job.spec
+        settings = {name: getattr(self._job.hyper, name) for name in stage.uses}
+        said = {"run": spec.as_dict(), "stage": stage.name, "fit": self._fits, "training": training}
+        return self._inputs.tracking.run(f"{spec}/{stage.name}-{self._fits}", said | {"settings": settings})
 
     def dev_score(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> float:
         self.dev_looks += 1

@@ -33,9 +33,12 @@ from bench.run.request import Request
 from bench.train import predict
 from bench.train.recipe import EncoderFacts
 from bench.train.settings import Windowing
+from bench.train.tracking import Tracking
 
 log = logging.getLogger(__name__)
 
+TRACKED = "local/tracking"
+"""Under the results, where git sees nothing of it: what a tracker keeps on this machine."""
 SYNTHETIC_SENTENCES = 60_000
 SHORTEST = 3
 """Tokens of a sequence of one word: no line is shorter."""
@@ -62,6 +65,7 @@ class Inputs:
 
     def __init__(self, request: Request):
         self.request = request
+        self.tracking = Tracking.by(request.track, Path(request.results) / TRACKED) if request.track else None
         self.source = open_source(request.source)
         self._rows: dict[tuple[str, str], Rows] = {}
         if request.scale == "smoke" and request.source != "synthetic" and not request.teacher:

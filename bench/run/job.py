@@ -67,6 +67,7 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
     record = _record(job, started, time.monotonic() - clock, chain, measurements, content)
     if accelerator.is_main_process:
         log.info("record=%s status=%s", store.write(record), record.status)
+        _track(job, record)
     accelerator.wait_for_everyone()
     if failure is not None and not isinstance(failure, BenchError):
         raise failure
@@ -109,6 +110,19 @@ def _make(
     for one in measurements:
         if found := wrong_measurement(one):
             raise TrainError("a measurement means nothing", where=one.split, found=found, fix="report it: it is a bug")
+
+
+def _track(job: Job, record: Record) -> None:
+    """Tell the tracker, where one is asked for, what a finished run scored."""
+    tracking = job.inputs.tracking
+    if tracking is None or record.status != "ok":
+        return
+    said = {"run": job.spec.as_dict(), "record": record.id, "tier": record.tier, "settings": record.hyper}
+    run = tracking.run(f"{job.spec}/scores", said)
+    if run is not None:
+        with run:
+            run.log({f"{m.metric}/{m.split}": m.value for m in record.measurements
+                     if m.unit == "fraction" and m.value is not None}, step=0)  # fmt: skip
 
 
 def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:

@@ -60,6 +60,8 @@ class Request(BaseModel):
     results: PathText = "results"
     checkpoint_minutes: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How often a long stage is checkpointed."""
+    track: Text | None = None
+    """The tracker that is told the losses; it shapes no result, and no record names it."""
     says: str = ""
     """What a part of a profile is for, in one line."""
 

@@ -306,7 +306,7 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
 def test_a_fit_after_one_that_failed_begins_at_its_beginning(tmp_path: Path) -> None:
     def make(name: str) -> StageContext:
         request = SimpleNamespace(checkpoint_minutes=0.0)
-        job: Any = SimpleNamespace(inputs=SimpleNamespace(request=request),
+        job: Any = SimpleNamespace(inputs=SimpleNamespace(request=request, tracking=None),
                                    spec=SimpleNamespace(variant="v", task="t", seed=0))  # fmt: skip
         plan: Any = SimpleNamespace(stage=SimpleNamespace(name="stage"), seed=0)
         return StageContext(job, plan, accelerator=Accelerator(), tokenizer_folder=tmp_path, ask=_nothing_is_asked,
