@@ -1,7 +1,8 @@
 """Renders reports/ from records and claims, and writes or checks it.  Same inputs, same bytes; never imports torch.
 
 `bench report` writes the first screen (README.md), table.md, environments.md, budgets.md, a page per paper, the named
-tables as CSV and LaTeX, the figures, and index.html; `bench report --check` writes nothing and lists what is stale.
+tables and the claims as CSV, JSON and LaTeX, the figures, and index.html; `bench report --check` writes nothing and
+lists what is stale.
 """
 
 from __future__ import annotations
@@ -21,7 +22,19 @@ from bench.judge.runs import read_runs
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
-from bench.report import budgets, environments, formats, html, launches, markdown, paper, papers, screen, table
+from bench.report import (
+    budgets,
+    environments,
+    exchange,
+    formats,
+    html,
+    launches,
+    markdown,
+    paper,
+    papers,
+    screen,
+    table,
+)
 from bench.report.drawing import Drawing
 from bench.report.page import Page, Section, figures, tables
 from bench.report.rows import Row, rows
@@ -124,7 +137,9 @@ def render(asked: Request, index: SeriesIndex, drawing: Drawing, beside: Sequenc
     files = {asked.reports / page.file: _rendered(page, bands) for page in pages}
     for one in (named for page in pages for named in tables(page)):
         files[asked.reports / f"{one.name}.csv"] = formats.csv(one)
+        files[asked.reports / f"{one.name}.json"] = formats.as_json(one)
         files[asked.reports / f"{one.name}.tex"] = formats.latex(one)
+    files |= {asked.reports / name: text for name, text in exchange.files(judged).items()}
     files |= {asked.reports / name: text for name, text in drawing.drawn().items()}
     source = html.Source(first, lists, rules, allowed, ledgers, judged, views, index, asked.results[0], asked.reports,
                          bands)  # fmt: skip
@@ -183,7 +198,7 @@ def _orphans(reports: Path, files: Mapping[Path, str]) -> list[Path]:
     ours = [path for path in pages if path.read_text(encoding="utf-8", errors="replace").startswith(markdown.MARK)]
     if not ours and not (reports / "README.md").is_file():
         return []
-    made = [path for ending in ("svg", "csv", "tex") for path in sorted(reports.glob(f"*.{ending}"))
+    made = [path for ending in ("svg", "csv", "json", "tex") for path in sorted(reports.glob(f"*.{ending}"))
             if path not in files and _is_ours(path)]  # fmt: skip
     return [*ours, *made]
 
@@ -192,4 +207,4 @@ def _is_ours(path: Path) -> bool:
     """Drawings say who made them; tables have the names that we give."""
     if path.suffix == ".svg":
         return "bench report" in path.read_text(encoding="utf-8", errors="replace")[:2000]
-    return path.stem in ("no-free-lunch", "table")
+    return path.stem in ("no-free-lunch", "table", exchange.NAME)

@@ -1,18 +1,38 @@
-"""Renders named tables for other programs: CSV for data frames, LaTeX for papers."""
+"""Renders named tables for other programs: CSV for data frames, JSON, LaTeX for papers."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
 from bench.report.page import Table, plain
+
+ABOVE = '"'
+"""What stands on a page for "as in the row above"."""
 
 
 def csv(table: Table) -> str:
-    """Comma-separated values with a head line."""
+    """Comma-separated values with a head line; each row is whole."""
+    return frame(table.columns, list(_whole(table)))
+
+
+def frame(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """The same of any values."""
     import pandas as pd  # imported here: half a second
 
-    frame = pd.DataFrame(
-        [[plain(cell) for cell in row] for row in table.rows], columns=list(table.columns), dtype=object
-    )
-    return str(frame.to_csv(index=False, lineterminator="\n"))
+    return str(pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n"))
+
+
+def objects(rows: Sequence[Mapping[str, Any]]) -> str:
+    """A JSON list of objects, one on each line."""
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return "[\n" + ",\n".join(lines) + "\n]\n"
+
+
+def as_json(table: Table) -> str:
+    """A JSON list with an object for each row, whose values are the texts of the cells; each row is whole."""
+    return objects([dict(zip(table.columns, row, strict=True)) for row in _whole(table)])
 
 
 def latex(table: Table) -> str:
@@ -22,3 +42,12 @@ def latex(table: Table) -> str:
     rows = [[" ".join(plain(cell).split()) for cell in row] for row in table.rows]
     align = ["right" if column in table.right else "left" for column in table.columns]
     return tabulate(rows, list(table.columns), "latex_booktabs", colalign=align, disable_numparse=True) + "\n"
+
+
+def _whole(table: Table) -> Iterator[list[str]]:
+    """The texts of each row, where a cell repeats the one above with what stands there."""
+    above: list[str] = []
+    for row in table.rows:
+        texts = [plain(cell) for cell in row]
+        above = [old if text == ABOVE else text for text, old in zip(texts, above or texts, strict=True)]
+        yield above

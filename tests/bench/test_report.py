@@ -226,8 +226,9 @@ def _fill(folder: Path) -> None:
         store.write_record(folder / "results", record)
 
 
-NAMES = ["README.md", "bert.md", "budgets.md", "distilbert.md", "environments.md", "index.html", "no-free-lunch.csv",
-         "no-free-lunch.tex", "papers.md", "table.csv", "table.md", "table.tex", "tradeoff.svg"]  # fmt: skip
+NAMES = ["README.md", "bert.md", "budgets.md", "claims.csv", "claims.json", "claims.tex", "distilbert.md",
+         "environments.md", "index.html", "no-free-lunch.csv", "no-free-lunch.json", "no-free-lunch.tex", "papers.md",
+         "table.csv", "table.json", "table.md", "table.tex", "tradeoff.svg"]  # fmt: skip
 
 
 def test_write_then_check_then_stale(tmp_path: Path) -> None:

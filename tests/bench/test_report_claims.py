@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import re
 from pathlib import Path
 
@@ -12,7 +13,8 @@ from rendered import column, ledgers, made, pages, row
 from bench.judge.rules import VERDICTS
 from bench.judge.runs import runs_of
 from bench.judge.verdict import judge
-from bench.report import markdown, paper
+from bench.report import formats, markdown, paper
+from bench.report.page import Strong, Table
 from bench.report.papers import MEANINGS
 
 
@@ -57,3 +59,27 @@ def test_verdict_counts_of_rows_and_papers_agree_with_the_claims() -> None:
               if (line["variant"], line["scale"]) == ("distilbert", "small")]  # fmt: skip
     told = re.findall(r"(\d+) [a-z]", line["verdicts"])
     assert sum(map(int, told)) == sum(entry.claim.variant == "distilbert" for entry in judged)
+
+
+def test_claims_and_rows_as_data_say_the_same_in_each_form() -> None:
+    found, judged = pages(made.study()), judge(ledgers(), runs_of(made.study()))
+    claims = json.loads(found["claims.json"])
+    lines = list(csv.DictReader(io.StringIO(found["claims.csv"])))
+    assert [one["id"] for one in claims] == [one["id"] for one in lines] == [entry.claim.id for entry in judged]
+    assert list(claims[0]) == list(lines[0]) and len(claims) == 7
+    for one, line, entry in zip(claims, lines, judged, strict=True):
+        assert (one["verdict"], one["source"], one["runs"]) == (entry.verdict, entry.claim.source, list(entry.records))
+        assert line["runs"] == str(len(one["runs"])) and line["order"] == " < ".join(one["order"])
+        assert [line[name] for name in ("measured", "low", "high", "printed")] == [
+            "" if one[name] is None else f"{one[name]}" for name in ("measured", "low", "high", "printed")]  # fmt: skip
+    measured = [one for one in claims if one["measured"] is not None]
+    assert measured and all(one["runs"] and one["tier"] for one in measured)
+    assert found["claims.tex"].count("\\\\") == len(claims) + 1
+    table = list(csv.DictReader(io.StringIO(found["table.csv"])))
+    assert json.loads(found["table.json"]) == table and len(table) == 4
+
+
+def test_a_row_as_data_is_whole() -> None:
+    table = Table(("a", "b"), (("1", "x, y"), ('"', Strong("z")), ('"', '"')))
+    assert formats.csv(table) == 'a,b\n1,"x, y"\n1,z\n1,z\n'
+    assert json.loads(formats.as_json(table))[2] == {"a": "1", "b": "z"}
