@@ -16,7 +16,7 @@ from torch import nn
 from bench.core import plain
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import whole_folder
-from bench.core.record import Record
+from bench.core.record import Measurement, Record
 from bench.data.batches import Encoded, encode, pad
 from bench.data.metrics import compute
 from bench.data.sources import open_source
@@ -28,6 +28,7 @@ from bench.models.outputs import forward
 from bench.run import recipes
 from bench.run.cache import Cache, home
 from bench.run.exports import find_record, model_folder
+from bench.run.modelindex import front_matter
 from bench.train.predict import answers, predict
 
 APART = 2
@@ -135,7 +136,10 @@ def _median_s(file: nn.Module, model: nn.Module, rows: Encoded, length: int | No
 
 def _card(record: Record, file: str, task: Task, found: Exported) -> str:
     score = f"{plain.escape(task.primary)} {found.score:.4f} on {found.rows:,} dev rows"
+    # The scores of the file itself, which is what lies beside the card.
+    scored = Measurement(metric=task.primary, split=task.scored[0], value=found.score, unit="fraction", n=found.rows)
     lines = [
+        *front_matter(record, [scored]),
         f"# {plain.escape(record.spec.variant)} on {plain.escape(record.spec.task)}, as {file}", "",
         f"Scored from this very file: {score} (its run: {found.recorded:.4f}).",
         f"A row{found.padded} takes {1000 * found.latency_s:.2f} ms on one thread, and "

@@ -22,6 +22,7 @@ from bench.models import load
 from bench.models.export import as_transformers, check_target, export_folder
 from bench.run import recipes
 from bench.run.cache import Cache, home
+from bench.run.modelindex import front_matter
 from bench.run.stack import JOINT
 from bench.train.recipe import Recipe
 
@@ -107,14 +108,14 @@ def _whole(entry: Path) -> bool:
 
 
 def card(record: Record, folder: Path, further: list[Path]) -> str:
-    """A model card: the score and on how many rows, how to load the folder, and where it comes from."""
+    """A model card: the score, also as the hub reads it, how to load the folder, and where it comes from."""
     spec, task = record.spec, get_task(record.spec.task)
     scores = [m for m in record.measurements if m.metric == task.primary and m.split in task.scored]
     made = f"Made by the recipe {plain.code(spec.paper)} at scale {plain.code(spec.scale)}, seed {spec.seed}"
     commit = plain.code(record.code.commit or "unknown")
     where = f"run {plain.code(record.id)}, commit {commit}, tier {plain.code(record.tier)}"
     shown = plain.escape
-    lines = [f"# {shown(spec.variant)} on {shown(spec.task)}", ""]
+    lines = [*front_matter(record), f"# {shown(spec.variant)} on {shown(spec.task)}", ""]
     lines += [f"Scored: {shown(m.metric)} {m.value:.4f} on {m.n:,} rows of {shown(m.split)}."
               for m in scores if m.value is not None]  # fmt: skip
     lines += ["", *plain.fenced(_loading(record, folder, further), "python"), "", f"{made}; {where}.", ""]
