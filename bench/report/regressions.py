@@ -9,7 +9,7 @@ import itertools
 import logging
 import math
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ from bench.core.collection import no_collection
 from bench.core.errors import SpecError
 from bench.core.record import Record
 from bench.core.spec import RECORD_SCALES
-from bench.judge.compare import Compared, Finding, compare
+from bench.judge.compare import Compared, Finding, Left, compare
 from bench.judge.pairing import METRICS
 from bench.judge.runs import runs_of
 from bench.judge.series import SeriesIndex, age
@@ -213,10 +213,17 @@ def page(result: Result) -> Page:
                 for run in compared.failed]  # fmt: skip
         blocks.append(Section("Runs that failed", (Table.of(rows),)))
     if compared.left:
-        rows = [{"variant": one.variant, "task": one.task, "scale": one.scale, "why": one.reason}
-                for one in compared.left]  # fmt: skip
-        blocks.append(Section("Not compared", (Table.of(rows),)))
+        blocks.append(Section("Not compared", (Table.of(_left(compared.left), right=("series",)),)))
     return Page(FILE, "Regressions", tuple(blocks))
+
+
+def _left(series: Sequence[Left]) -> list[dict[str, str]]:
+    """The series that are not compared, one line a variant and reason."""
+    tasks: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for one in series:
+        tasks[one.variant, one.scale, one.reason].append(one.task)
+    return [{"variant": variant, "scale": scale, "tasks": ", ".join(sorted(set(found))), "series": str(len(found)),
+             "why": reason} for (variant, scale, reason), found in tasks.items()]  # fmt: skip
 
 
 def _verdict(finding: Finding) -> str | Strong:
