@@ -39,6 +39,7 @@ lint: install
 	$(BIN)/pyright
 
 test: lint
+	$(BIN)/python -m bench report --check
 	$(BIN)/python -m pytest -n 2
 
 # Benchmarks are programs, not tests: each says in its first lines what it measures and how long that takes.
