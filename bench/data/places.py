@@ -32,6 +32,11 @@ class Places:
     def __len__(self) -> int:
         return len(self.at)
 
+    @property
+    def count(self) -> Tensor | int:
+        """How many there are, without those that fill up."""
+        return len(self.at) if self.weight is None else self.weight.sum()
+
     def of(self, values: Tensor) -> Tensor:
         """What stands at the places. [B, L, ...] -> [P, ...]"""
         return values.flatten(0, 1).index_select(0, self.at)

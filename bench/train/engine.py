@@ -100,12 +100,13 @@ class Eager:
     def run(self, job: Job, step: int, fed: Fed, meter: Meter) -> None:
         device = job.accelerator.device
         total = torch.zeros((), device=device)
-        for host, share in fed.parts:
-            loss, terms = job.loss_of(moved(host, device), share / len(fed.parts))
-            meter.saw(step, loss, terms)
-            loss.backward()
-            total += loss.detach()
-        meter.ended(job.update(total))
+        for part in fed.parts:
+            cost = job.cost_of(moved(part.batch, device), 1 / len(fed.parts), part)
+            meter.saw(step, cost.whole, cost.terms)
+            cost.own.backward()
+            total += cost.whole.detach()
+        job.update()
+        meter.ended(total)
 
     def says(self) -> str:
         return self._name
@@ -120,7 +121,7 @@ def compile_in_place(model: nn.Module) -> None:
 @contextmanager
 def told_of_memory(fed: Fed) -> Iterator[None]:
     """Turns what a device says when it fails into one line. Raises TrainError."""
-    shape = " x ".join(map(str, fed.parts[0][0]["input_ids"].shape))
+    shape = " x ".join(map(str, fed.parts[0].batch["input_ids"].shape))
     try:
         yield
     except torch.OutOfMemoryError as error:

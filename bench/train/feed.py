@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -27,6 +27,17 @@ AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """This process's part of a batch."""
+
+    batch: Batch
+    share: float = 1.0
+    """Of the rows of the whole batch."""
+    spread: bool = False
+    """Whether other processes have other rows; where a batch has fewer rows than processes, each has all of them."""
+
+
+@dataclass(frozen=True, slots=True)
 class Fed:
     """The batches of one optimiser step: those of this process, on the host."""
 
@@ -35,8 +46,7 @@ class Fed:
     """Batches of the epoch that are done after this step."""
     examples: int
     """Rows of all processes."""
-    parts: tuple[tuple[Batch, float], ...]
-    """(batch, share of its loss): see `share`."""
+    parts: tuple[Part, ...]
 
 
 def feed(
@@ -55,28 +65,27 @@ def _made(
         order = batches.order(epoch)
         for start in range(begin, len(order), size):
             micro = order[start : start + size]
-            parts: list[tuple[Batch, float]] = []
+            parts: list[Part] = []
             for offset, indices in enumerate(micro):
-                batch, weight = share(batches.batch(epoch, start + offset, indices), accelerator)
-                parts.append((pinned(filled(batch) if fill else batch, accelerator.device), weight))
+                part = share(batches.batch(epoch, start + offset, indices), accelerator)
+                batch = pinned(filled(part.batch) if fill else part.batch, accelerator.device)
+                parts.append(replace(part, batch=batch))
             yield Fed(epoch, start + len(micro), sum(len(indices) for indices in micro), tuple(parts))
         begin = 0
 
 
-def share(batch: Batch, accelerator: Accelerator) -> tuple[Batch, float]:
-    """This process's rows of a batch, and the weight that makes the sum over processes the batch's mean.
+def share(batch: Batch, accelerator: Accelerator) -> Part:
+    """This process's rows of a batch. Those of all processes are the batch, each row once.
 
-    Exact for losses that are means over rows; a mean over tokens is weighted by rows, which is close for rows of
-    one length bin.
+    A batch of fewer rows than processes is not split: each process does all of it and counts for its part.
     """
-    if accelerator.num_processes == 1:
-        return batch, 1.0
-    rows = len(batch["input_ids"])
-    mine = torch.arange(accelerator.process_index, rows, accelerator.num_processes)
-    weight = len(mine) / rows
-    if len(mine) == 0:
-        mine = torch.zeros(1, dtype=torch.long)  # a row that counts nothing keeps the processes in step
-    return of_rows(batch, mine), weight
+    rows, processes = len(batch["input_ids"]), accelerator.num_processes
+    if processes == 1:
+        return Part(batch)
+    if rows < processes:
+        return Part(batch, 1 / processes)
+    mine = torch.arange(accelerator.process_index, rows, processes)
+    return Part(of_rows(batch, mine), len(mine) / rows, spread=True)
 
 
 def pinned(batch: Batch, device: torch.device) -> Batch:

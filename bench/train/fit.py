@@ -1,7 +1,8 @@
 """The only training loop. Papers differ by their losses, batches and settings, never by a loop of their own.
 
 One code path for one process and many: every batch is the same global batch whatever the number of processes,
-each process takes its share of the rows, and gradients are summed. Refuses to go on after a non-finite loss.
+each process takes its share of the rows, every mean of a loss is that over all of them, and gradients are summed.
+Refuses to go on after a non-finite loss.
 """
 
 from __future__ import annotations
@@ -184,8 +185,10 @@ def _agreed(accelerator: Accelerator, due: bool, signum: int) -> tuple[bool, int
 
 
 def _same_start(model: nn.Module, accelerator: Accelerator) -> None:
-    """Give every process the main process's parameters and buffers."""
+    """Give every process the main process's parameters and buffers, and random numbers of its own for dropout."""
     if accelerator.num_processes > 1:
         with torch.no_grad():
             for tensor in model.state_dict().values():
                 broadcast(tensor, from_process=0)
+    if not accelerator.is_main_process:  # whose draws are those of a single process
+        torch.manual_seed(torch.initial_seed() + accelerator.process_index)

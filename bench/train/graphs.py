@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from bench.data.batches import Batch
-from bench.train.feed import Fed, moved
+from bench.train.feed import Fed, Part, moved
 from bench.train.meter import Meter, stacked
 from bench.train.step import Job
 
@@ -35,7 +35,7 @@ Shape = tuple[object, ...]
 Cost = tuple[tuple[str, ...], Tensor]
 """The names of a loss's terms, and the loss and its terms: [1 + T]."""
 Runs = Callable[[Job, Batch, float | Tensor], Cost]
-"""(job, batch on the device, share of its loss) -> what it cost: `whole` or `part`."""
+"""(job, batch on the device, weight of its loss) -> what it cost: `whole` or `part`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class _Recorded:
     graph: torch.cuda.CUDAGraph
     inputs: Batch
     """What a replay reads: the tensors that each batch is copied into."""
-    share: Tensor
-    """[]: the share of its loss."""
+    weight: Tensor
+    """[]: of its loss."""
     names: tuple[str, ...]
     values: Tensor
     """[1 + T]: loss and terms of the last replay."""
@@ -84,29 +84,29 @@ class Graphs:
     def run(self, job: Job, step: int, fed: Fed, meter: Meter) -> None:
         """One step: a replay where its shape is recorded."""
         if job.training.accumulation == 1:
-            ((host, share),) = fed.parts
-            names, values = self._one(job, whole, host, share)
+            names, values = self._one(job, whole, fed.parts[0].batch, 1.0)
             meter.kept(step, names, values)
             meter.ended(values[0])
             return
         total = torch.zeros((), device=self.device)
-        for host, share in fed.parts:
-            names, values = self._one(job, part, host, share / len(fed.parts))
+        for one in fed.parts:
+            names, values = self._one(job, part, one.batch, 1 / len(fed.parts))
             meter.kept(step, names, values)
             total += values[0]
-        meter.ended(job.update(total, keep=True))
+        job.update(keep=True)
+        meter.ended(total)
 
-    def _one(self, job: Job, runs: Runs, host: Batch, share: float) -> Cost:
+    def _one(self, job: Job, runs: Runs, host: Batch, weight: float) -> Cost:
         """One batch."""
         shape = shape_of(host)
         self._seen[shape] += 1
         if shape not in self._recorded and self._seen[shape] > WARM and self._may():
             self._record(job, runs, shape, host)
         if shape in self._recorded:
-            return self._replay(self._recorded[shape], host, share)
+            return self._replay(self._recorded[shape], host, weight)
         if self._seen[shape] == WARM and self._may():
-            return self._watched(job, runs, host, share)
-        return runs(job, moved(host, self.device), share)
+            return self._watched(job, runs, host, weight)
+        return runs(job, moved(host, self.device), weight)
 
     def says(self) -> str:
         done = sum(self._seen.values())
@@ -120,21 +120,21 @@ class Graphs:
     def _may(self) -> bool:
         return not self.refused and len(self._recorded) < MOST
 
-    def _replay(self, recorded: _Recorded, host: Batch, share: float) -> Cost:
+    def _replay(self, recorded: _Recorded, host: Batch, weight: float) -> Cost:
         for name, tensor in host.items():
             recorded.inputs[name].copy_(tensor, non_blocking=True)
-        recorded.share.fill_(share)
+        recorded.weight.fill_(weight)
         recorded.graph.replay()
         self._replays += 1
         return recorded.names, recorded.values.clone()
 
-    def _watched(self, job: Job, runs: Runs, host: Batch, share: float) -> Cost:
+    def _watched(self, job: Job, runs: Runs, host: Batch, weight: float) -> Cost:
         """A step that is watched: one that waits for the device can never be recorded."""
         with warnings.catch_warnings(record=True) as seen:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                done = runs(job, moved(host, self.device), share)
+                done = runs(job, moved(host, self.device), weight)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
         waits = [one for one in seen if "called a synchronizing" in str(one.message)]
@@ -143,20 +143,20 @@ class Graphs:
         return done
 
     def _record(self, job: Job, runs: Runs, shape: Shape, host: Batch) -> None:
-        inputs, share = moved(host, self.device), torch.ones((), device=self.device)
+        inputs, weight = moved(host, self.device), torch.ones((), device=self.device)
         graph = torch.cuda.CUDAGraph()
         held = len(job.optimizer.state)
         try:
             # Other threads may use the device meanwhile: one pins the memory of the batches to come.
             with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):  # pyright: ignore[reportArgumentType]
-                names, values = runs(job, inputs, share)
+                names, values = runs(job, inputs, weight)
         except RuntimeError as error:
             if runs is whole:
                 job.optimizer.zero_grad(set_to_none=True)  # they lie in the memory of what was not recorded
             self._recover(str(error.__context__ or error))  # ending a broken recording raises another one
             return
         assert len(job.optimizer.state) == held, "warming up fills the optimizer's state"
-        self._recorded[shape] = _Recorded(graph, inputs, share, names, values)
+        self._recorded[shape] = _Recorded(graph, inputs, weight, names, values)
 
     def _recover(self, why: str) -> None:
         """After a failed recording: forget the others, and a generator that believes it is still recorded."""
@@ -172,18 +172,18 @@ class Graphs:
         log.warning("engine=graph refused=%r", why)
 
 
-def whole(job: Job, batch: Batch, share: float | Tensor) -> Cost:
+def whole(job: Job, batch: Batch, weight: float | Tensor) -> Cost:
     """A whole step: forward, backward, clipping and update."""
-    names, values = part(job, batch, share)
-    job.update(values[0])
+    names, values = part(job, batch, weight)
+    job.update()
     return names, values
 
 
-def part(job: Job, batch: Batch, share: float | Tensor) -> Cost:
+def part(job: Job, batch: Batch, weight: float | Tensor) -> Cost:
     """A batch's part of a step: forward and backward; gradients are added to those that are there."""
-    loss, terms = job.loss_of(batch, share)
-    loss.backward()
-    return tuple(terms), stacked(loss, terms)
+    cost = job.cost_of(batch, weight, Part(batch))
+    cost.own.backward()
+    return tuple(cost.terms), stacked(cost.own, cost.terms)
 
 
 def shape_of(batch: Batch) -> Shape:

@@ -16,6 +16,7 @@ from bench.data.masking import IGNORED
 from bench.data.places import places
 from bench.data.tasks import Kind
 from bench.models.outputs import forward
+from bench.train.processes import mean_over
 
 
 def task_loss(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
@@ -55,7 +56,8 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     Shapes: [P, C] and [P].
     """
     total = F.cross_entropy(logits.float(), labels, ignore_index=IGNORED, reduction="sum")
-    return total / (labels != IGNORED).sum().clamp(min=1)
+    count = (labels != IGNORED).sum()
+    return mean_over(total / count.clamp(min=1), count)
 
 
 def supervised(kind: Kind) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
@@ -212,4 +214,5 @@ def masked_lm(hidden: Tensor, batch: Batch, head: Callable[[Tensor], Tensor]) ->
     """
     masked = places(batch, "masked", batch["labels"] != IGNORED)
     logits, labels = head(masked.of(hidden)).float(), masked.of(batch["labels"])
-    return masked.mean(F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none"))
+    each = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
+    return mean_over(masked.mean(each), masked.count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +11,28 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from bench.data.batches import Batch
+from bench.train.feed import Part
 from bench.train.precision import Precision
+from bench.train.processes import batch_of
 from bench.train.settings import Training
 
 Loss = Callable[[nn.Module, Batch], dict[str, Tensor]]
-"""(model, batch) -> named, already weighted scalar terms; what is minimised is their sum."""
+"""(model, batch) -> named, already weighted scalar terms; what is minimised is their sum.
+
+A term is a mean over the rows of the batch, or else says what it is a mean over: `processes.mean_over`.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a batch costs."""
+
+    own: Tensor
+    """The part of this process, through which the gradient goes."""
+    whole: Tensor
+    """The sum of the parts of all processes."""
+    terms: dict[str, Tensor]
+    """Those of the whole batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,24 +50,31 @@ class Job:
     steps: int
     """Optimiser steps in all."""
 
-    def loss_of(self, batch: Batch, share: float | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """`share` of the loss of a batch, and its terms."""
-        device = self.accelerator.device
-        with self.precision.autocast(device):
+    def cost_of(self, batch: Batch, weight: float | Tensor, part: Part) -> Cost:
+        """What a batch costs, times `weight`; `batch` lies on the device, `part` says which of all rows it holds."""
+        device, several = self.accelerator.device, self.accelerator.num_processes > 1
+        shared = batch_of(self.accelerator, part.share, part.spread) if several else nullcontext()
+        with shared, self.precision.autocast(device):
             terms = self.loss(self.model, batch)
-        return sum(terms.values(), start=torch.zeros((), device=device)) * share, terms
+        own = sum(terms.values(), start=torch.zeros((), device=device)) * weight
+        if not several:
+            return Cost(own, own, terms)
+        # All processes know the loss before anyone goes on: one that is not finite stops them at the same step.
+        parts = torch.stack([term.detach().float() * part.share for term in terms.values()])
+        sums = self.accelerator.reduce(parts, reduction="sum")
+        assert isinstance(sums, Tensor)
+        return Cost(own * part.share, sums.sum() * weight, dict(zip(terms, sums, strict=True)))
 
-    def update(self, total: Tensor, keep: bool = False) -> Tensor:
-        """Move the parameters by their gradients, and forget those; the loss of the step, over all processes.
+    def update(self, keep: bool = False) -> None:
+        """Move the parameters by their gradients, summed over all processes, and forget those.
 
         With `keep` the gradients stay where they are and become 0.
         """
         if self.accelerator.num_processes > 1:
-            total = _sum_over_processes(total, self.parameters, self.accelerator)
+            _sum_over_processes(self.parameters, self.accelerator)
         clip_gradients(self.parameters, self.training)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=not keep)
-        return total
 
 
 class Rates:
@@ -83,16 +108,15 @@ def clip_gradients(parameters: Sequence[nn.Parameter], training: Training) -> No
         torch.nn.utils.clip_grad_norm_(together, training.clip)
 
 
-def _sum_over_processes(loss: Tensor, parameters: list[nn.Parameter], accelerator: Accelerator) -> Tensor:
-    """Sum the loss and every gradient over the processes, in one message."""
-    for p in parameters:
-        p.grad = torch.zeros_like(p) if p.grad is None else p.grad
-    grads = [p.grad for p in parameters if p.grad is not None]
-    flat = torch.cat([loss.reshape(1), *[g.reshape(-1) for g in grads]])
-    summed = accelerator.reduce(flat, reduction="sum")
+def _sum_over_processes(parameters: list[nn.Parameter], accelerator: Accelerator) -> None:
+    """Sum every gradient over the processes, in one message.
+
+    A parameter that has none in any process keeps none, so that the optimiser leaves it alone, as with one process.
+    """
+    has = torch.tensor([float(p.grad is not None) for p in parameters], device=accelerator.device)
+    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in parameters]
+    summed = accelerator.reduce(torch.cat([has, *[g.reshape(-1).float() for g in grads]]), reduction="sum")
     assert isinstance(summed, Tensor)
-    done = 1
-    for g in grads:
-        g.copy_(summed[done : done + g.numel()].view_as(g))
-        done += g.numel()
-    return summed[0]
+    found, *sums = summed.split([len(parameters), *[g.numel() for g in grads]])
+    for p, grad, there, values in zip(parameters, grads, found.tolist(), sums, strict=True):
+        p.grad = grad.copy_(values.view_as(grad)) if there else None

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.train.processes import mean_of_rows
+
 Weighing = Literal["batch", "example", "even"]
 
 
@@ -31,7 +33,7 @@ def layer_weights(teacher: Tensor, labels: Tensor, weighing: Weighing) -> Tensor
         return teacher.new_full((1, layers), 1.0 / layers)
     known = labels.repeat_interleave(layers)
     costs = F.cross_entropy(teacher.reshape(-1, classes), known, reduction="none").view(rows, layers)
-    return (-(costs if weighing == "example" else costs.mean(0, keepdim=True))).softmax(1)
+    return (-(costs if weighing == "example" else mean_of_rows(costs))).softmax(1)
 
 
 def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

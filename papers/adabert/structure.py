@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import ModelError, SpecError, TrainError
 from bench.core.files import file_sha256
+from bench.train.processes import same
 from papers.adabert.names import CONVOLUTIONS, INPUTS, KEPT, MAX_CELLS, NODES, OPERATIONS
 from papers.adabert.student import Edge, Genotype
 
@@ -82,7 +83,7 @@ class Structure(nn.Module):
 
 def drawn(scores: Tensor, temperature: float) -> Choice:
     """A straight-through Gumbel-softmax sample of scores [O]. Source: Jang et al. 2017, arXiv 1611.01144v5."""
-    noise = -torch.empty_like(scores).exponential_().log()
+    noise = same(-torch.empty_like(scores).exponential_().log())
     soft = ((scores + noise) / temperature).softmax(0)
     index = int(soft.argmax())
     hard = torch.zeros_like(soft)

@@ -20,6 +20,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bench.core.errors import ModelError
 from bench.models.load import register
+from bench.train.processes import is_spread, total
 from papers.adabert.names import CONVOLUTIONS, INPUTS, KEPT, MAX_CELLS, NODES, OPERATIONS
 
 POOL = 3
@@ -125,10 +126,29 @@ class TokenBatchNorm(nn.Module):
             return self.norm(x) * mask
         tokens = mask[:, 0]
         # The norm sees one row per token, [tokens of the batch, H]; the results go back to their places among zeros.
-        normed = self.norm(x.transpose(1, 2)[tokens])
+        seen = x.transpose(1, 2)[tokens]
+        normed = _normed(self.norm, seen) if is_spread() else self.norm(seen)
         rows = normed.new_zeros(*tokens.shape, x.shape[1])
         rows[tokens] = normed
         return rows.transpose(1, 2)
+
+
+def _normed(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
+    """What the norm makes of some tokens [T, H] by the statistics of all tokens of the batch, which it follows too.
+
+    The others are in other processes.
+    """
+    count = total(x.new_tensor(float(len(x))))
+    mean = total(x.sum(0)) / count
+    variance = total((x - mean).square().sum(0)) / count
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked += 1
+    normed = (x - mean) * (variance + norm.eps).rsqrt()
+    return normed if norm.weight is None else normed * norm.weight + norm.bias
 
 
 class Convolution(nn.Module):

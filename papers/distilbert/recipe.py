@@ -35,6 +35,7 @@ from bench.models.load import Checkpoint
 from bench.models.outputs import Frozen, forward, moved
 from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
+from bench.train.processes import mean_over
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
@@ -222,9 +223,10 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
                 prepared = lm_teacher.transform(chosen.of(teacher_hidden))
             ce = soft_targets(lm.transform(chosen.of(hidden)), prepared, lm.projection, lm_teacher.projection,
                               settings.temperature, counts=chosen.weight)  # fmt: skip
-            terms["ce"] = settings.weight_ce * ce
+            terms["ce"] = settings.weight_ce * mean_over(ce, chosen.count)
         if settings.weight_cos:
-            terms["cos"] = settings.weight_cos * attended.mean(cosine(attended.of(hidden), attended.of(teacher_hidden)))
+            cos = attended.mean(cosine(attended.of(hidden), attended.of(teacher_hidden)))
+            terms["cos"] = settings.weight_cos * mean_over(cos, attended.count)
         return terms
 
     return loss

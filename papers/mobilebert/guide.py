@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from bench.data.batches import Batch
 from bench.models.outputs import Frozen, bare
+from bench.train.processes import mean_over, total
 from papers.mobilebert.heads import MobileBertForPreTraining
 from papers.mobilebert.transfer import Loss, Terms, text_loss
 
@@ -50,9 +51,11 @@ def guided_loss(encoder: Frozen, weight: float) -> Loss:
         hidden = guided.model.last(batch)
         theirs = encoder(batch, hidden=True).hidden[-1].float()
         tokens = batch["attention_mask"][..., None]
-        mean = (theirs * tokens).sum() / (tokens.sum() * theirs.shape[-1])
+        mean = total((theirs * tokens).sum()) / (total(tokens.sum()) * theirs.shape[-1])
         spread = ((theirs - mean).square() * tokens).sum()
         difference = ((guided.map(hidden).float() - theirs).square() * tokens).sum()
-        return text_loss(guided.model, hidden.detach(), batch) | {"states": weight * difference / spread}
+        return text_loss(guided.model, hidden.detach(), batch) | {
+            "states": mean_over(weight * difference / spread, spread)
+        }
 
     return loss

@@ -20,6 +20,7 @@ from bench.data.masking import IGNORED
 from bench.data.places import places
 from bench.models.outputs import bare
 from bench.train.losses import masked_lm
+from bench.train.processes import mean_over
 from bench.train.settings import Group
 from papers.mobilebert import losses
 from papers.mobilebert.heads import MobileBertForPreTraining
@@ -101,9 +102,8 @@ def word_loss(teacher: MobileBertForPreTraining | None, hard: float, beside: Tra
         at = places(batch, "masked", batch["labels"] != IGNORED)
         with torch.no_grad():
             said = teacher.words(at.of(of_teacher))
-        terms["words"], terms["soft_words"] = losses.words(
-            student.words(at.of(hidden)), said, at.of(batch["labels"]), at, hard
-        )
+        of_words = losses.words(student.words(at.of(hidden)), said, at.of(batch["labels"]), at, hard)
+        terms["words"], terms["soft_words"] = (mean_over(term, at.count) for term in of_words)
         terms["follows"] = functional.cross_entropy(student.follow(hidden).float(), batch["follows"])
         return terms
 
@@ -158,4 +158,5 @@ def _layers(
                 add("variance", settings.weight_variance / len(others), variance)
         if attended is not None and attended_t is not None:
             add("attention", settings.weight_attention, losses.attention(attended, attended_t, mask))
+    terms = {name: mean_over(term, mask.sum()) for name, term in terms.items()}
     return terms, (state, theirs[upto - 1][0])

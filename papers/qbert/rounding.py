@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import ModelError
+from bench.train.processes import highest, lowest
 from papers.qbert.scheme import FLOAT_BITS, Axis, Zero
 
 
@@ -168,5 +169,6 @@ class MovingRange(nn.Module):
     @torch.no_grad()
     def _follow(self, values: Tensor) -> None:
         unknown = (self.low == 0) & (self.high == 0)
-        for old, new in zip((self.low, self.high), torch.aminmax(values.float()), strict=True):
+        low, high = torch.aminmax(values.float())
+        for old, new in ((self.low, lowest(low)), (self.high, highest(high))):
             old.copy_(torch.where(unknown, new, old * self.momentum + new * (1 - self.momentum)))

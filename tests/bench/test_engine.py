@@ -157,7 +157,7 @@ def test_a_feed_begins_where_training_stands(fill: bool) -> None:
     assert [(one.epoch, one.position) for one in rest] == [(1, 6), (1, 8)]
     assert sum(one.examples for one in whole) == 2 * 60
     for a, b in zip(rest, whole[4:], strict=True):
-        for (one, _), (other, _) in zip(a.parts, b.parts, strict=True):
+        for one, other in ((x.batch, y.batch) for x, y in zip(a.parts, b.parts, strict=True)):
             assert one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 

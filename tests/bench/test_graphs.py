@@ -19,6 +19,7 @@ from bench.core.errors import TrainError
 from bench.data.batches import Batch, Batches, InTurn
 from bench.data.places import Attended
 from bench.train import engine, graphs
+from bench.train.feed import Part
 from bench.train.fit import FitLog, fit
 from bench.train.losses import supervised
 from bench.train.settings import Training
@@ -53,13 +54,14 @@ def recordings(monkeypatch: pytest.MonkeyPatch) -> list[Recording]:
             Recording.now = None
 
     def of(name: str) -> graphs.Runs:
-        def runs(job: Job, batch: Batch, share: float | Tensor) -> graphs.Cost:
+        def runs(job: Job, batch: Batch, weight: float | Tensor) -> graphs.Cost:
             if Recording.now is None:
-                return real[name](job, batch, share)
+                return real[name](job, batch, weight)
             with torch.random.fork_rng():
-                names = tuple(job.loss_of(batch, share)[1])  # runs the loss, as a recording does, and nothing else
+                # Runs the loss, as a recording does, and nothing else.
+                names = tuple(job.cost_of(batch, weight, Part(batch)).terms)
             values = torch.full((1 + len(names),), float("nan"))
-            Recording.now.again = lambda: values.copy_(real[name](job, batch, share)[1])
+            Recording.now.again = lambda: values.copy_(real[name](job, batch, weight)[1])
             return names, values
 
         return runs

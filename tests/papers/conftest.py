@@ -39,8 +39,7 @@ WORDS = 60
 """Tokens of the tiny vocabulary, special ones included."""
 
 
-@pytest.fixture(scope="session")
-def tokenizer() -> PreTrainedTokenizerFast:
+def whole_words() -> PreTrainedTokenizerFast:
     """A WordPiece tokenizer of 60 whole words, made here."""
     words = [*SPECIAL, *(f"w{i}" for i in range(WORDS - len(SPECIAL)))]
     raw = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
@@ -49,6 +48,11 @@ def tokenizer() -> PreTrainedTokenizerFast:
         tokenizer_object=raw, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
         mask_token="[MASK]",
     )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def tokenizer() -> PreTrainedTokenizerFast:
+    return whole_words()
 
 
 @dataclass
