@@ -41,6 +41,7 @@ def command(
     track: Track = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
+    _meet()
     count = _workers(workers, again)
     deadline = _deadline(minutes, again)
     plans = make_plans(
@@ -59,6 +60,27 @@ def command(
     if failed:
         complain(f"{len(failed)} of {len(records)} runs failed; the first: {failed[0].reason}")
         raise typer.Exit(1)
+
+
+def _meet() -> None:
+    """Meet the processes that this one trains with, if any. Raises SpecError where several are asked for and one came.
+
+    On CPUs `accelerate launch --num_processes N` starts a single process, and leaves an address to meet at.
+    """
+    if "WORLD_SIZE" in os.environ:
+        from bench.run import peers
+
+        peers.start()
+    elif {"ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU", "MASTER_ADDR"} <= os.environ.keys() - _of_mpi():
+        raise SpecError("the launcher started one process of several", where="accelerate launch", found="--cpu",
+                        fix="ACCELERATE_USE_CPU=true accelerate launch --multi_gpu --num_processes N -m bench "
+                        "run ...")  # fmt: skip
+
+
+def _of_mpi() -> set[str]:
+    """Variables that say nothing where mpirun starts the processes."""
+    started = {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MV2_COMM_WORLD_SIZE"} & os.environ.keys()
+    return {"MASTER_ADDR"} if started else set()
 
 
 def _workers(asked: str, again: bool) -> int:

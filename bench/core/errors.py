@@ -62,6 +62,10 @@ class MachineError(BenchError):
     exit_code = 1
 
 
+class ProcessLost(MachineError):
+    """One of several processes that train together is gone, so that the others cannot go on."""
+
+
 class UnwritableError(RecordError, MachineError):
     """A record that could not be written though its folder could be before."""
 

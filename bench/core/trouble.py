@@ -6,7 +6,7 @@ import errno
 import os
 import re
 
-from bench.core.errors import BenchError, MachineError
+from bench.core.errors import BenchError, MachineError, ProcessLost
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 """No more can be written: the disk, the user's share of it, or the largest file allowed."""
@@ -42,8 +42,8 @@ def explained(error: BaseException, where: object = "") -> MachineError | None:
         return MachineError("the memory is full", where=where, found=text.partition("\n")[0][:200] or "MemoryError",
                             fix=_FIX[errno.ENOMEM])  # fmt: skip
     if isinstance(error, ConnectionError) or names & _PEER_CLASSES or _says(error, _PEER):
-        return MachineError("another process of this run was lost", where=where, found=text.partition("\n")[0][:200],
-                            fix="see what ended it, and give the same command again")  # fmt: skip
+        return ProcessLost("another process of this run was lost", where=where, found=text.partition("\n")[0][:200],
+                           fix="see what ended it, and give the same command again")  # fmt: skip
     number = system_number(error)
     if number is None:
         return None

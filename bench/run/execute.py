@@ -21,6 +21,7 @@ from bench.run.job import lowest_score, run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
 from bench.run.schedule import uncached
+from bench.train.processes import decided
 
 log = logging.getLogger(__name__)
 
@@ -41,8 +42,7 @@ def run(plan: Plan, again: bool = False, deadline: Deadline | None = None) -> li
         deadline.plan(plan)
     records: list[Record] = []
     for number, job in enumerate(plan.jobs, 1):
-        found = store.find(job.spec, job.hash)
-        gone = found is not None and not has_model(plan.cache, job.key, found, whole=again)
+        found, gone = decided(Accelerator(), lambda job=job: _seen(job, store, plan.cache, again))
         if gone and not again:
             log.info(
                 "run=%s: its model is gone from the cache; next: --again makes it again, for bench export", job.spec
@@ -54,6 +54,12 @@ def run(plan: Plan, again: bool = False, deadline: Deadline | None = None) -> li
         elif record := _in_time(job, plan, deadline, lambda job=job: _made(job, store, plan.cache, again)):
             records.append(record)
     return records
+
+
+def _seen(job: Job, store: Store, cache: Cache, again: bool) -> tuple[Record | None, bool]:
+    """The job's record, and whether its model is gone from the cache."""
+    found = store.find(job.spec, job.hash)
+    return found, found is not None and not has_model(cache, job.key, found, whole=again)
 
 
 def _in_time(job: Job, plan: Plan, deadline: Deadline | None, make: Callable[[], Record]) -> Record | None:

@@ -5,28 +5,29 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache as once
-from typing import Any
+from typing import Any, NoReturn
 
 from accelerate import Accelerator
 
 from bench.core import environment
-from bench.core.errors import BenchError, ModelError, TrainError
+from bench.core.errors import BenchError, ModelError, Stopped, TrainError
 from bench.core.meaning import wrong_measurement
 from bench.core.private import cleaned, cleaned_settings
 from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier
 from bench.core.store import Store
-from bench.core.trouble import explained
 from bench.data.tasks import floor
 from bench.models import load
-from bench.run import further, measure
+from bench.run import further, measure, peers
 from bench.run.cache import WORKERS, Cache
 from bench.run.codehash import measuring_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.run.stages import ChainLog, make_stages, tokenizer_folder
 from bench.train.precision import choose
+from bench.train.processes import decided
 from bench.train.progress import Bars, bar
 
 log = logging.getLogger(__name__)
@@ -38,40 +39,50 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
     Raises MachineError, and writes nothing, for what the machine did not allow: that says nothing of the run.
     What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
     """
-    found = None if again else store.find(job.spec, job.hash)
+    accelerator = Accelerator()
+    found = None if again else decided(accelerator, lambda: store.find(job.spec, job.hash))
     if found is not None:
         return found
     started, clock = datetime.now(UTC), time.monotonic()
     chain = ChainLog()
     measurements: list[Measurement] = []
     content: dict[str, Any] = {"status": "ok", "reason": ""}
-    failure: Exception | None = None
+    failure: peers.Failure | None = None
     try:
         _make(job, store, cache, progress, chain, measurements, content)
-    except Exception as error:
-        trouble = explained(error, job.spec)
-        if trouble is not None:
-            raise trouble from error
-        told = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        content |= {"status": "failed", "reason": cleaned(told)}
-        failure = error
+    except (Exception, Stopped) as error:
+        failure = peers.failure_of(error, job.hash, job.spec)
+        content |= {"status": "failed", "reason": cleaned(failure.reason)}
         measurements[:] = [one for one in measurements if not wrong_measurement(one)]
-    accelerator = Accelerator()
-    if isinstance(failure, BenchError):
-        log.error("%s", failure)
-        before = store.failed_before(job.spec, job.hash, content["reason"], _code(job))
+    if failure is not None and failure.alone:
+        _end_alone(job, store, failure, lambda: _record(job, started, time.monotonic() - clock, chain, measurements,
+                                                        content))  # fmt: skip
+    if failure is not None and isinstance(failure.error, BenchError):
+        log.error("%s", failure.error)
+        before = decided(accelerator, lambda: store.failed_before(job.spec, job.hash, content["reason"], _code(job)))
         if before is not None:
             log.info("failed as before, record=%s", before.id)
-            accelerator.wait_for_everyone()  # as below: processes may differ in what they see
             return before
     record = _record(job, started, time.monotonic() - clock, chain, measurements, content)
     if accelerator.is_main_process:
         log.info("record=%s status=%s", store.write(record), record.status)
         _track(job, record)
     accelerator.wait_for_everyone()
-    if failure is not None and not isinstance(failure, BenchError):
-        raise failure
+    if failure is not None and not isinstance(failure.error, BenchError):
+        raise failure.error
     return record
+
+
+def _end_alone(job: Job, store: Store, failure: peers.Failure, record: Callable[[], Record]) -> NoReturn:
+    """End a run of several processes of which not all failed: the main process writes the record, then all raise."""
+    if Accelerator().is_main_process:
+        made = record()
+        if store.failed_before(job.spec, job.hash, made.reason, made.code) is None:
+            log.info("record=%s status=%s", store.write(made), made.status)
+        peers.written(job.hash)
+    else:
+        peers.wait_until_written(job.hash)
+    raise failure.error
 
 
 def _make(
@@ -91,7 +102,7 @@ def _make(
     reading = Reading(tokenizer_folder(job, cache), job.reading.max_length, job.reading.windows)
     logits = measure.logits(job, model, reading, accelerator)
     said = measure.said(job, logits, reading)
-    measurements += measure.quality(job, said)
+    measurements += decided(accelerator, lambda: measure.quality(job, said))
     content["answers"] = {split: job.inputs.each_answer(job.task, split, found) for split, found in said.items()}
     measurements += measure.size(model, folder)
     measurements += measure.findings(facts)
@@ -143,7 +154,7 @@ def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
     """
     found: dict[Job, Record] = {}
     for needed in job.needed:
-        record = store.find(needed.spec, needed.hash)
+        record = decided(Accelerator(), lambda needed=needed: store.find(needed.spec, needed.hash))
         if record is None:
             raise ModelError("what the run starts or learns from has no record", where=needed.spec,
                              fix="see why its run failed")  # fmt: skip

@@ -49,7 +49,7 @@ SHAPE = BertConfig(
     max_position_embeddings=128, initializer_range=0.2,
 )  # fmt: skip
 FACTS = EncoderFacts(layers=6, hidden=24, heads=4, vocabulary=WORDS, lm_head=True, positions=128)
-ROWS, BATCH = 17, 5
+ROWS, BATCH = 12, 5
 """The last batch has two rows: two processes have one each, three have both."""
 WIDTHS: dict[str, Any] = {"vocab_size": WORDS, "max_position_embeddings": 128, "embedding_size": 8, "hidden_size": 16,
                           "num_hidden_layers": 3, "intermediate_size": 24}  # fmt: skip
@@ -61,6 +61,7 @@ class Context(FakeContext):
 
     pretrained: nn.Module | None = None
     accumulation: int = 1
+    double: bool = False
     curves: dict[str, list[float]] = field(default_factory=dict)
     stage: str = ""
 
@@ -93,7 +94,7 @@ class Context(FakeContext):
         return replace(self._examples(np.arange(ROWS)), labels=np.empty(0, np.int64))
 
     def _little(self, training: Training) -> Training:
-        return training.model_copy(update={"epochs": 2, "batch_size": BATCH, "batch_tokens": None, "precision": "fp32",
+        return training.model_copy(update={"epochs": 1, "batch_size": BATCH, "batch_tokens": None, "precision": "fp32",
                                            "accumulation": self.accumulation})  # fmt: skip
 
     def batches(self, rows: Encoded, training: Training, transform: Transform | None = None) -> Batches:
@@ -105,8 +106,10 @@ class Context(FakeContext):
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.0
-            if isinstance(module, nn.LSTM):
-                module.dropout = 0.0
+            elif isinstance(getattr(module, "dropout", None), float):
+                setattr(module, "dropout", 0.0)  # noqa: B010
+        if self.double:
+            model.double()
         STEPS.clear()
         log = fit(model, loss, batches, self._little(training), Accelerator(), groups=groups)
         name = f"{self.stage}-{len(self.curves)}"
@@ -165,6 +168,8 @@ class Case:
     pretrained: Callable[[], nn.Module] = lambda: seeded(lambda: BertForMaskedLM(SHAPE))
     start: Callable[[], State] = State
     accumulation: int = 1
+    double: bool = False
+    """In fp64: where activations are rounded, a last bit of fp32 moves one of them to the next of 256 values."""
     tail: str = ""
 
     @property
@@ -205,13 +210,15 @@ CASES = (
     Case("mobilebert", "mobilebert-auxiliary", ("distil_words",), "squad", pretrained=ib_bert,
          start=lambda: State({"model": thin()})),
     Case("mobilebert", "ib-bert-large", ("pretrain_teacher", "pretrain_guided_teacher")),
-    *(Case("qbert", "qbert-w4", ("start_from_base", "train_quantised"), task) for task in ("sst2", "squad")),
-    Case("qbert", "qbert-mp23", ("start_from_base", "measure_sensitivity", "train_quantised")),
+    *(Case("qbert", "qbert-w4", ("start_from_base", "train_quantised"), task, {"quantiser.activations": 32})
+      for task in ("sst2", "squad")),
+    Case("qbert", "qbert-mp23", ("start_from_base", "measure_sensitivity", "train_quantised"), double=True),
     Case("adabert", "adabert", ("train_probes", "search", "retrain"), changes=NARROW),
     Case("adabert", "adabert", ("train_probes", "search"), "rte",
          {**NARROW, "search.steps": "alternating", "knowledge.weights": "example"}, tail=" in turn"),
     Case("adabert", "adabert-base-kd", ("search", "retrain"), changes=NARROW),
-    Case("adabert", "adabert-random", ("train_probes", "train_random"), changes={**NARROW, "knowledge.weights": "even"}),
+    Case("adabert", "adabert-random", ("train_probes", "train_random"),
+         changes={**NARROW, "knowledge.weights": "even"}),
     *(Case("lowresource", variant, ("build_student", stage)) for variant, stage in (
         ("bilstm", "distil"), ("bilstm-supervised", "train_on_labels"), ("cbow-ffn", "distil"), ("cnn", "distil"))),
 )  # fmt: skip
@@ -222,7 +229,7 @@ def run(case: Case, folder: Path, tokenizer: Any) -> dict[str, list[float]]:
     recipe = registry.load_recipe(case.paper)
     variant, task = recipe.variants[case.variant], get_task(case.task)
     ctx = Context(task, Vocabulary.of(tokenizer), tokenizer, folder, pretrained=case.pretrained(),
-                  accumulation=case.accumulation)  # fmt: skip
+                  accumulation=case.accumulation, double=case.double)  # fmt: skip
     facts = None if case.stages[0] == "pretrain" else FACTS
     hyper = recipe.hyper(variant, case.task, "smoke", facts).changed(case.changes)
     known = {stage.name: stage for stage in variant.stages}
@@ -238,8 +245,9 @@ def work(folder: Path, processes: int, rank: int, port: int) -> None:
     """One process of a group: all cases, one after another."""
     torch.set_num_threads(1)
     if processes > 1:
-        os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": str(processes),
-                       "LOCAL_WORLD_SIZE": str(processes), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}  # fmt: skip
+        numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes}
+        os.environ |= {name: str(value) for name, value in numbers.items()}
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     assert Accelerator().num_processes == processes
     watch_steps()
     tokenizer = whole_words()
