@@ -5,14 +5,16 @@ from __future__ import annotations
 import importlib
 import io
 import logging
+import os
 import signal
 import sys
+import traceback
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
 
-from bench.cli.output import complain, end_output, is_main_process
+from bench.cli.output import complain, end_output, is_main_process, trains_together
 from bench.core.errors import BenchError, Stopped
 from bench.core.trouble import explained
 from bench.train.stopping import stoppable
@@ -79,7 +81,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it without a word
         kept = "what is done is kept; " if sys.argv[1:2] == ["run"] else "nothing is left half written; "
         complain(f"stopped: {kept}the same command {'goes on' if 'done' in kept else 'starts again'}")
-        sys.exit(stopped.exit_code if isinstance(stopped, Stopped) else 130)
+        _leave(stopped.exit_code if isinstance(stopped, Stopped) else 130)
     sys.exit(code if isinstance(code, int) else 0)
 
 
@@ -92,10 +94,22 @@ def _end(error: Exception) -> NoReturn:
         complain(_usage(error))
         sys.exit(2)
     told = error if isinstance(error, BenchError) else explained(error)
+    if told is None and trains_together():
+        traceback.print_exception(error)
+        _leave(1)
     if told is None:
         raise error
     complain(str(told))
-    sys.exit(told.exit_code)
+    _leave(told.exit_code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit. Of processes that train together each leaves at once: the others wait for it to be gone."""
+    if trains_together():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -47,6 +47,11 @@ def is_main_process() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
 
+def trains_together() -> bool:
+    """Whether this is one of several processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 def complain(text: str) -> None:
     """A line of trouble, on stderr."""
     if is_main_process():

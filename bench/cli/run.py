@@ -29,7 +29,7 @@ from bench.cli.options import (
     Workers,
     make_plans,
 )
-from bench.cli.output import complain, say_json, say_table
+from bench.cli.output import complain, say_json, say_table, trains_together
 from bench.core.errors import SpecError
 
 
@@ -90,9 +90,8 @@ def _workers(asked: str, again: bool) -> int:
     """
     from bench.core.environment import cores
 
-    trains_together = int(os.environ.get("WORLD_SIZE", "1")) > 1
     if asked == "auto":
-        if again or trains_together:
+        if again or trains_together():
             return 1
         from bench.run.cores import best_workers
 
@@ -103,7 +102,7 @@ def _workers(asked: str, again: bool) -> int:
         raise SpecError("that many workers make no runs", where="--workers", found=asked,
                         expected="1 or more, or auto")  # fmt: skip
     count = int(asked)
-    if count > 1 and trains_together:
+    if count > 1 and trains_together():
         raise SpecError("processes that train together cannot have workers", where="--workers", found=asked,
                         fix="leave out accelerate launch, or --workers")  # fmt: skip
     if again and count > 1:
@@ -122,7 +121,7 @@ def _deadline(minutes: float | None, again: bool) -> Any:
         return None
     if not 0 < minutes < float("inf"):
         raise SpecError("there is no time for any run", where="--minutes", found=minutes, expected="more than 0")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if trains_together():
         raise SpecError("processes that train together keep no time", where="--minutes", found=f"{minutes:g}",
                         fix="leave out accelerate launch, or --minutes")  # fmt: skip
     if again:

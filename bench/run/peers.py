@@ -13,6 +13,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
@@ -123,7 +124,8 @@ def said_of(error: Exception) -> str:
 
 def written(key: str) -> None:
     """Say, as the main process, that the failure is on record."""
-    _store().set(f"{key}/written", "")
+    with suppress(dist.DistError):
+        _store().set(f"{key}/written", "")
 
 
 def wait_until_written(key: str) -> None:
@@ -131,26 +133,31 @@ def wait_until_written(key: str) -> None:
     _until(lambda: _store().check([f"{key}/written"]), HEARD_S)
 
 
+def _names(key: str) -> list[str]:
+    """Where each process tells why it failed."""
+    return [f"{key}/{process}" for process in range(Accelerator().num_processes)]
+
+
 def _tell(key: str, told: Told, wait: bool) -> bool:
     """Tell the others; with `wait` whether all of them fail for the same reason."""
-    accelerator = Accelerator()
     store, said = _store(), json.dumps(asdict(told))
-    store.set(f"{key}/{accelerator.process_index}", said)
-    names = [f"{key}/{process}" for process in range(accelerator.num_processes)]
-    return (
-        wait
-        and _until(lambda: store.check(names), ALIKE_S)
-        and all(json.loads(store.get(name)) == json.loads(said) for name in names)
-    )
+    try:
+        store.set(_names(key)[Accelerator().process_index], said)
+        alike = wait and _until(lambda: store.check(_names(key)), ALIKE_S)
+        return alike and all(store.get(name).decode() == said for name in _names(key))
+    except dist.DistError:  # it went with the launcher
+        return False
 
 
 def _heard(key: str, seconds: float) -> Told | None:
     """What another process has told, or None."""
     store = _store()
-    names = [f"{key}/{process}" for process in range(Accelerator().num_processes)]
-    _until(lambda: any(store.check([name]) for name in names), seconds)
-    found = next((name for name in names if store.check([name])), None)
-    return Told(**json.loads(store.get(found))) if found else None
+    try:
+        _until(lambda: any(store.check([name]) for name in _names(key)), seconds)
+        found = next((name for name in _names(key) if store.check([name])), None)
+        return Told(**json.loads(store.get(found))) if found else None
+    except dist.DistError:
+        return None
 
 
 def _until(holds: Callable[[], bool], seconds: float) -> bool:

@@ -6,7 +6,7 @@ rows. Everywhere else, and so wherever one process trains, the same functions re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -37,6 +37,20 @@ def decided(accelerator: Accelerator, decide: Callable[[], Found]) -> Found:
     if answers[1] is not None:
         raise answers[1]
     return answers[0]
+
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+def divided(items: Sequence[Item], work: Callable[[Item], Made]) -> list[Made]:
+    """What `work` makes of each item. Of several processes each does its share, and all of them get all, in order."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return [work(item) for item in items]
+    processes, rank = dist.get_world_size(), dist.get_rank()
+    parts: list[Any] = [None] * processes
+    dist.all_gather_object(parts, [work(item) for item in items[rank::processes]])
+    return [parts[place % processes][place // processes] for place in range(len(items))]
 
 
 @dataclass(slots=True)

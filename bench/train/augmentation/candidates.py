@@ -20,6 +20,7 @@ from bench.data.batches import Batch, Vocabulary
 from bench.models.lm import parts
 from bench.models.outputs import Frozen, bare, moved
 from bench.train.augmentation.wordvectors import Neighbours
+from bench.train.processes import divided
 
 MAX_BATCH = 2048
 """Most masked positions per batch: each needs a row of vocabulary width."""
@@ -168,15 +169,22 @@ class MaskedWords:
             yield _Masked(ids, segments, int(starts[place])) if starts[place] < self._limit else None
 
     def _answers(self, requests: Sequence[_Masked], count: int) -> Iterator[tuple[list[int], np.ndarray]]:
-        """Batches of request numbers with the ids of the likeliest pieces [P, count], longest rows first."""
+        """Batches of request numbers with the ids of the likeliest pieces [P, count], longest rows first.
+
+        Processes that train together share the batches, which are those of one process.
+        """
         order = sorted(range(len(requests)), key=lambda i: -len(requests[i].ids))
+        batches: list[list[int]] = []
         start = 0
         while start < len(order):
             longest = len(requests[order[start]].ids)
-            chosen = order[start : start + max(1, min(MAX_BATCH, self._tokens // longest))]
-            start += len(chosen)
-            batch, places = self._batch([requests[i] for i in chosen])
-            yield chosen, self._likeliest(batch, places, count)
+            batches.append(order[start : start + max(1, min(MAX_BATCH, self._tokens // longest))])
+            start += len(batches[-1])
+
+        def answer(chosen: list[int]) -> np.ndarray:
+            return self._likeliest(*self._batch([requests[i] for i in chosen]), count)
+
+        yield from zip(batches, divided(batches, answer), strict=True)
 
     def _batch(self, requests: Sequence[_Masked]) -> tuple[Batch, Tensor]:
         shape = (len(requests), len(requests[0].ids))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from accelerate import Accelerator
 from torch import nn
 
 from bench.core import sealed
@@ -26,6 +28,7 @@ from bench.data.rows import content_sha256
 from bench.models.outputs import bare
 from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
 from bench.train.precision import choose
+from bench.train.processes import decided
 
 FORMAT = 1
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
@@ -70,7 +73,7 @@ def augmented(
     """The original rows and up to N variants of each text, from the cache `folder` or made there.
 
     A run that was killed goes on after its last whole shard; a damaged entry is named and made again. `progress` is
-    told original rows done and in all.
+    told original rows done and in all. Processes that train together make them together; the main one writes.
     Raises: DataError for no rows or a bad word-vector file; SpecError for a sha256 without a file;
     DeviceError for a bf16 that the device only emulates.
     """
@@ -80,28 +83,42 @@ def augmented(
     settings = settings.model_copy(update={"precision": used})  # the key holds what was used, not what was asked for
     key = entry_key(texts, settings, tokenizer, masked_lm, seed, shard_rows)
     entry, staging = folder / key[:2] / key, folder / key[:2] / f".writing-{key}"
-    with locked(folder / "locks" / key):
-        content = _whole(entry)
+    accelerator = Accelerator()
+    with locked(folder / "locks" / key) if accelerator.is_main_process else nullcontext():
+        content = decided(accelerator, lambda: _whole(entry))
         if content is None:
-            remove_folder(entry)
-            staging.mkdir(parents=True, exist_ok=True)
-            sweep(staging)
-            parts = _whole_shards(staging)
+            parts = decided(accelerator, lambda: _begun(entry, staging))
             wanted = -(-len(texts) // shard_rows)
             if len(parts) < wanted:
                 machine = augmenter(settings, tokenizer, masked_lm, seed, device, batch_tokens)
                 for number, shard in enumerate(machine.shards(texts, len(parts), shard_rows), start=len(parts)):
+                    if not accelerator.is_main_process:
+                        continue
                     parts.append(_write(shard, _path(staging, number)))
                     write_atomic(staging / PARTS, json.dumps(parts))
                     done = min(len(parts) * shard_rows, len(texts))
                     logger.info("augmented rows=%d of=%d made=%d", done, len(texts), sum(rows for rows, _ in parts))
                     if progress is not None:
                         progress(done, len(texts))
-            content = {"format": FORMAT, "key": key, "originals": len(texts), "shards": [rows for rows, _ in parts]}
-            sealed.seal(staging, content)
-            move_folder(staging, entry, taken="raise")
+            made = {"format": FORMAT, "key": key, "originals": len(texts), "shards": [rows for rows, _ in parts]}
+            content = decided(accelerator, lambda: _ended(staging, entry, made))
     shards = tuple(_path(entry, number) for number in range(len(content["shards"])))
     return Augmented(entry, key, shards, content["originals"], sum(content["shards"]))
+
+
+def _begun(entry: Path, staging: Path) -> list[tuple[int, str]]:
+    """The shards that an earlier run has finished, in a folder that is ready for the others."""
+    remove_folder(entry)
+    staging.mkdir(parents=True, exist_ok=True)
+    sweep(staging)
+    return _whole_shards(staging)
+
+
+def _ended(staging: Path, entry: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """Seal the folder and give it its name."""
+    sealed.seal(staging, content)
+    move_folder(staging, entry, taken="raise")
+    return content
 
 
 def entry_key(
