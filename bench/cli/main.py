@@ -82,7 +82,9 @@ def main() -> None:
         kept = "what is done is kept; " if sys.argv[1:2] == ["run"] else "nothing is left half written; "
         complain(f"stopped: {kept}the same command {'goes on' if 'done' in kept else 'starts again'}")
         _leave(stopped.exit_code if isinstance(stopped, Stopped) else 130)
-    sys.exit(code if isinstance(code, int) else 0)
+    if isinstance(code, int) and code:
+        _leave(code)
+    sys.exit(0)
 
 
 def _end(error: Exception) -> NoReturn:
@@ -104,7 +106,7 @@ def _end(error: Exception) -> NoReturn:
 
 
 def _leave(code: int) -> NoReturn:
-    """Exit. Of processes that train together each leaves at once: the others wait for it to be gone."""
+    """Exit with a failure. Of processes that train together each is gone at once: the launcher waits for all."""
     if trains_together():
         sys.stdout.flush()
         sys.stderr.flush()

@@ -74,7 +74,8 @@ def batch_of(accelerator: Accelerator, share: float, spread: bool) -> Iterator[N
     What a process finds counts for its `share`.
     """
     before = _state.together, _state.share, _state.spread
-    _state.together, _state.share, _state.spread = accelerator.num_processes > 1, share, spread
+    several = accelerator.num_processes > 1
+    _state.together, _state.share, _state.spread = several, share, several and spread
     try:
         yield
     finally:
