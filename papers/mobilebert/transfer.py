@@ -57,7 +57,7 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
                         found=f"{len(rows)} pairs of texts", expected=f"{parts} or more, one a phase",
                         fix="--set corpus.corpus_tokens to more, or give a larger corpus")  # fmt: skip
     if settings.schedule == "joint":
-        # The heads have no loss: several processes would decay them all the same.
+        # The heads have no loss.
         groups = (Group(match="encoder.*", rate=1.0), Group(match="*", rate=0.0))
         yield Phase(tuple(range(1, layers + 1)), rows, groups)
         return
