@@ -12,8 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
@@ -24,6 +24,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import distributed as dist
 
 from bench.core.errors import BenchError, MachineError, ProcessLost, Stopped, TrainError
+from bench.core.steering import steering
 from bench.core.trouble import explained
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,9 @@ PATIENCE = timedelta(days=1)
 ALIKE_S = 4.0
 """Processes that fail alike do so within this time."""
 HEARD_S = 3.0
-"""How long a reason is looked for, or the main process's record waited for."""
+"""How long a reason is looked for."""
+WRITTEN_S = 5.0
+"""How long the main process may take to write the record."""
 GRACE_S = 8.0
 """A process whose launcher is gone has this long to write a checkpoint."""
 _POLL_S = 0.1
@@ -59,9 +62,13 @@ class Failure:
 
 
 def start() -> None:
-    """Meet the other processes of the run, where there are any, and follow the launcher: its end is theirs."""
+    """Meet the other processes of the run, where there are any, and follow the launcher: its end is theirs.
+
+    Raises SpecError for variables that would change how they train.
+    """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2:
         return
+    steering()
     Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])
     _store()
     if "TORCHELASTIC_RUN_ID" in os.environ:  # started by torchrun or accelerate, which is the parent
@@ -97,10 +104,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
         return Failure(said_of(error), error, alone=False)
     if trouble is None and isinstance(error, Exception):
         reason = said_of(error)
-        alike = _tell(key, Told(reason, machine=False), wait=True)
-        if not alike:
-            dist.destroy_process_group()
-        return Failure(reason, error, alone=not alike)
+        return Failure(reason, error, alone=not _tell(key, Told(reason, machine=False), wait=True))
     if isinstance(error, Stopped) or isinstance(trouble, ProcessLost):
         told = _heard(key, 0.0 if isinstance(error, Stopped) else HEARD_S)
         if told is not None and not told.machine:
@@ -113,7 +117,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
         raise trouble from error
     assert trouble is not None
     _tell(key, Told(str(trouble), machine=True), wait=False)
-    dist.destroy_process_group()
+    hang_up()
     raise trouble from error
 
 
@@ -122,15 +126,29 @@ def said_of(error: Exception) -> str:
     return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
 
 
-def written(key: str) -> None:
-    """Say, as the main process, that the failure is on record."""
-    with suppress(dist.DistError):
-        _store().set(f"{key}/written", "")
+def hang_up() -> None:
+    """Nothing more is done together: what the others wait for fails."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+@contextmanager
+def writing(key: str) -> Iterator[None]:
+    """For the main process, which writes in here that some process failed; a launcher that wants it gone waits."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+        with suppress(dist.DistError):
+            _store().set(f"{key}/written", "")
+        hang_up()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def wait_until_written(key: str) -> None:
-    """Give the main process time for that: a launcher ends it when another process has ended."""
-    _until(lambda: _store().check([f"{key}/written"]), HEARD_S)
+    """For the others: a launcher ends the main process when one of them has ended."""
+    hang_up()
+    _until(lambda: _store().check([f"{key}/written"]), WRITTEN_S)
 
 
 def _names(key: str) -> list[str]:
