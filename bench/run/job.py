@@ -76,10 +76,10 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
 def _end_alone(job: Job, store: Store, failure: peers.Failure, record: Callable[[], Record]) -> NoReturn:
     """End a run of several processes of which not all failed: the main process writes the record, then all raise."""
     if Accelerator().is_main_process:
-        with peers.writing(job.hash):
-            made = record()
-            if store.failed_before(job.spec, job.hash, made.reason, made.code) is None:
-                log.info("record=%s status=%s", store.write(made), made.status)
+        made = record()
+        if store.failed_before(job.spec, job.hash, made.reason, made.code) is None:
+            log.info("record=%s status=%s", store.write(made), made.status)
+        peers.written(job.hash)
     else:
         peers.wait_until_written(job.hash)
     raise failure.error

@@ -12,8 +12,8 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import cache
@@ -102,9 +102,14 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
         if not isinstance(error, Exception):
             raise error
         return Failure(said_of(error), error, alone=False)
+    # A launcher wants all gone as soon as one is; what this one finds and writes takes a moment more, then it is.
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if trouble is None and isinstance(error, Exception):
         reason = said_of(error)
-        return Failure(reason, error, alone=not _tell(key, Told(reason, machine=False), wait=True))
+        alike = _tell(key, Told(reason, machine=False), wait=True)
+        if alike:
+            signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
+        return Failure(reason, error, alone=not alike)
     if isinstance(error, Stopped) or isinstance(trouble, ProcessLost):
         told = _heard(key, 0.0 if isinstance(error, Stopped) else HEARD_S)
         if told is not None and not told.machine:
@@ -132,21 +137,15 @@ def hang_up() -> None:
         dist.destroy_process_group()
 
 
-@contextmanager
-def writing(key: str) -> Iterator[None]:
-    """For the main process, which writes in here that some process failed; a launcher that wants it gone waits."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    try:
-        yield
-        with suppress(dist.DistError):
-            _store().set(f"{key}/written", "")
-        hang_up()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def written(key: str) -> None:
+    """Say, as the main process, that the failure is on record."""
+    with suppress(dist.DistError):
+        _store().set(f"{key}/written", "")
+    hang_up()
 
 
 def wait_until_written(key: str) -> None:
-    """For the others: a launcher ends the main process when one of them has ended."""
+    """Give the main process time for that: a launcher ends all when one has ended."""
     hang_up()
     _until(lambda: _store().check([f"{key}/written"]), WRITTEN_S)
 
