@@ -6,8 +6,6 @@ from typing import Annotated, Any
 
 import typer
 
-from bench.cli.output import quiet_libraries
-
 Json = Annotated[bool, typer.Option("--json", help="One JSON document on stdout and nothing else.")]
 Papers = Annotated[list[str] | None, typer.Option("--paper", help="A paper; repeatable. All by default.")]
 Variants = Annotated[
@@ -36,18 +34,12 @@ Minutes = Annotated[
 Workers = Annotated[
     str, typer.Option("--workers", help="Processes that make runs at the same time, or auto; 1 by default.")
 ]
+Cluster = Annotated[
+    str | None, typer.Option("--cluster", help="Make the runs on a Ray cluster: local, HOST:PORT or ray://HOST:PORT.")
+]
 Track = Annotated[str | None, typer.Option("--track", help="Tell losses and scores to tensorboard, wandb or mlflow.")]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
-
-
-def make_plans(scale: str, **given: Any):
-    """The plans that a scale or profile and the selectors mean, in order.  Raises: SpecError for anything unknown."""
-    requests = make_requests(scale, **given)
-    quiet_libraries()
-    from bench.run import plan
-
-    return [plan.make(request) for request in requests]
 
 
 def make_requests(scale: str, **given: Any):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import typer
 
 from bench.cli.options import (
     Again,
+    Cluster,
     Corpus,
     DataOption,
     DevLimit,
@@ -27,9 +30,9 @@ from bench.cli.options import (
     Unlabelled,
     Variants,
     Workers,
-    make_plans,
+    make_requests,
 )
-from bench.cli.output import complain, say_json, say_table, trains_together
+from bench.cli.output import complain, quiet_libraries, say_json, say_table, trains_together
 from bench.core.errors import SpecError
 
 
@@ -38,18 +41,25 @@ def command(
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
     results: Results = None, workers: Workers = "1", minutes: Minutes = None, again: Again = False,
-    track: Track = None, as_json: Json = False,
+    cluster: Cluster = None, track: Track = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
+    _refuse_beside_cluster(cluster, workers, minutes, again)
     _meet()
     count = _workers(workers, again)
     deadline = _deadline(minutes, again)
-    plans = make_plans(
+    requests = make_requests(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
         track=track,
     )  # fmt: skip
-    records = _made(plans, count, again, deadline)
+    quiet_libraries()
+    with _stopped_by_signals(), _maker(cluster, count, again, deadline) as (device, make):
+        from bench.run import plan
+
+        records = _made([plan.make(request, device) for request in requests], make)
+    if deadline:
+        deadline.check()
     if as_json:
         say_json([record.model_dump(mode="json") for record in records])
     else:
@@ -129,30 +139,64 @@ def _deadline(minutes: float | None, again: bool) -> Any:
     return Deadline(minutes)
 
 
-def _made(plans: list[Any], workers: int, again: bool, deadline: Any) -> list[Any]:
-    """The plans' records, by this process or by several; one that two plans share once."""
-    from bench.run import execute
-    from bench.train.stopping import Stopped, stoppable
+def _refuse_beside_cluster(cluster: str | None, workers: str, minutes: float | None, again: bool) -> None:
+    """Raises SpecError for what cannot be asked for together with a cluster."""
+    if cluster is None:
+        return
+    if trains_together():
+        raise SpecError("processes that train together use no cluster", where="--cluster", found=cluster,
+                        fix="leave out accelerate launch, or --cluster")  # fmt: skip
+    beside = {"--workers": workers != "1", "--minutes": minutes is not None, "--again": again}
+    for name, given in beside.items():
+        if given:
+            raise SpecError(f"{name} is not for a cluster", where="--cluster", found=cluster,
+                            fix=f"leave out {name} or --cluster")  # fmt: skip
 
-    found: dict[str, Any] = {}
+
+@contextmanager
+def _stopped_by_signals() -> Iterator[None]:
+    """A stop by a signal is one line and its exit code."""
+    from bench.train.stopping import Stopped
+
     try:
-        for number, plan in enumerate(plans, 1):
-            if len(plans) > 1:
-                complain(f"part {number} of {len(plans)}" + (f": {plan.request.says}" if plan.request.says else ""))
-            if workers == 1:
-                with stoppable():
-                    records = execute.run(plan, again, deadline)
-            else:
-                from bench.run import workers as pool
-
-                records = pool.run(plan, workers, deadline)
-            found |= {record.hash: record for record in records}
-        if deadline:
-            deadline.check()
-        return list(found.values())
+        yield
     except Stopped as stopped:
         complain("stopped: progress is saved; the same command goes on")
         raise typer.Exit(stopped.exit_code) from None
+
+
+@contextmanager
+def _maker(cluster: str | None, workers: int, again: bool, deadline: Any) -> Iterator[tuple[Any, Any]]:
+    """(device, make): what the runs are made on, None for this machine's, and what makes a plan's records."""
+    if cluster is not None:
+        from bench.run import cluster as driver
+        from bench.run.nodes import connected
+
+        with connected(cluster) as nodes:
+            yield nodes.device, lambda plan: driver.run(plan, nodes)
+    elif workers > 1:
+        from bench.run import workers as pool
+
+        yield None, lambda plan: pool.run(plan, workers, deadline)
+    else:
+        from bench.run import execute
+        from bench.train.stopping import stoppable
+
+        def here(plan: Any) -> Any:
+            with stoppable():
+                return execute.run(plan, again, deadline)
+
+        yield None, here
+
+
+def _made(plans: list[Any], make: Any) -> list[Any]:
+    """The plans' records; one that two plans share once."""
+    found: dict[str, Any] = {}
+    for number, plan in enumerate(plans, 1):
+        if len(plans) > 1:
+            complain(f"part {number} of {len(plans)}" + (f": {plan.request.says}" if plan.request.says else ""))
+        found |= {record.hash: record for record in make(plan)}
+    return list(found.values())
 
 
 def _line(record: Any) -> dict[str, Any]:

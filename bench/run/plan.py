@@ -110,6 +110,21 @@ class Job:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Device:
+    """What of a device is in the hash of every run that is trained on it."""
+
+    type: str
+    bf16: bool
+    """Whether it has bf16 of its own."""
+
+    @classmethod
+    def here(cls) -> Device:
+        """What the user's variables leave this process to train on."""
+        device = Accelerator().device
+        return cls(device.type, native_bf16(device))
+
+
 READERS = {"span": "bench.data.spans", "tags": "bench.data.tags"}
 """What turns rows of such tasks into examples, and logits into answers: no stage imports it, all depend on it."""
 
@@ -128,7 +143,7 @@ class Plan:
 class Planner:
     """Builds jobs; memoises them, because all students of a task and seed share one teacher."""
 
-    def __init__(self, request: Request):
+    def __init__(self, request: Request, trains_on: Device | None = None):
         steered = steering()  # before anything that such variables could change
         self.request, self.cache = request, Cache(made_home())
         self.stacks, self.recipes = chosen_stacks(request)
@@ -140,10 +155,10 @@ class Planner:
         self._jobs: dict[Spec, Job] = {}
         self._fields: set[str] = set()
         self._warned = False
-        device = Accelerator().device  # what the user's variables leave to train on
+        device = trains_on or Device.here()
         self._common = {
             "torch": torch.__version__, "transformers": transformers.__version__, "device": device.type,
-            "bf16": native_bf16(device),
+            "bf16": device.bf16,
         } | ({"steering": steered} if steered else {})  # fmt: skip
         processes = Accelerator().num_processes
         if processes > 1:  # each draws its own random numbers, and sums are in another order: another result
@@ -382,6 +397,6 @@ def _tokenizer_identity(folder: Path) -> str:
     return digest([file_sha256(file) for file in tokenizer_files(folder)])
 
 
-def make(request: Request) -> Plan:
-    """The plan of a request."""
-    return Planner(request).build()
+def make(request: Request, trains_on: Device | None = None) -> Plan:
+    """The plan of a request, whose runs are made on this process's device or on another one."""
+    return Planner(request, trains_on).build()

@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import traceback
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 import transformers
 
 from bench.core.errors import BenchError, TrainError
+from bench.core.record import Record
 from bench.core.spec import digest
 from bench.core.store import Store
 from bench.core.trouble import explained
@@ -30,7 +32,7 @@ from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
 from bench.run.request import Request
 from bench.run.stages import ChainLog, make_stages
-from bench.train.progress import told
+from bench.train.progress import Bars, told
 from bench.train.stopping import Stopped, stoppable
 
 
@@ -83,37 +85,45 @@ class Worker:
 
     def answer(self, order: dict[str, Any]) -> dict[str, Any]:
         """Do what an order says."""
-        job = self.plan.jobs[order["job"]]
-        torch.set_num_threads(order["threads"])
-        try:
-            if order["do"] == "job":
-                return self._job(job)
-            make_stages(job, self.plan.cache, ChainLog(), order["key"], self.bars)
-            return {"say": "done"}
-        except LeaseLost:
-            return {"say": "busy"}
-        except Exception as error:
-            told = error if isinstance(error, BenchError) else explained(error, job.spec)
-            if told is None and order["do"] == "job":
-                raise
-            if told is None:
-                # A stage's crash is that of the jobs that need it: each of them writes its own failed record.
-                traceback.print_exc()
-                told = TrainError("a stage failed", where=job.spec, found=f"{type(error).__name__}: {error}")
-            return _failed(told)
+        return make_piece(self.plan, order, self._record, self.bars)
 
-    def _job(self, job: Job) -> dict[str, Any]:
+    def _record(self, job: Job) -> Record:
+        """A job's record, made under its lease. Raises LeaseLost where another bench makes it."""
         lease = self.leases.take(job.hash)
         if lease is None:
-            return {"say": "busy"}
+            raise LeaseLost("another bench makes the job", where=job.spec)
         with lease:
-            record = self.store.find(job.spec, job.hash)  # the last holder may have written it
-            if record is None:
-                record = run_job(job, HeldStore(self.results, lease), self.plan.cache, progress=self.bars)
-        return {"say": "done", "record": record.model_dump(mode="json")}
+            found = self.store.find(job.spec, job.hash)  # the last holder may have written it
+            return found or run_job(job, HeldStore(self.results, lease), self.plan.cache, progress=self.bars)
 
 
-def _failed(error: BenchError) -> dict[str, Any]:
+def make_piece(plan: Plan, order: dict[str, Any], record: Callable[[Job], Record], bars: Bars) -> dict[str, Any]:
+    """Do what an order says, and answer: a child process and a task of a cluster make pieces by this alone.
+
+    `record` makes a job's record. Raises what is no trouble of the user's, for a job.
+    """
+    job = plan.jobs[order["job"]]
+    torch.set_num_threads(order["threads"])
+    try:
+        if order["do"] == "job":
+            return {"say": "done", "record": record(job).model_dump(mode="json")}
+        make_stages(job, plan.cache, ChainLog(), order["key"], bars)
+        return {"say": "done"}
+    except LeaseLost:
+        return {"say": "busy"}
+    except Exception as error:
+        told = error if isinstance(error, BenchError) else explained(error, job.spec)
+        if told is None and order["do"] == "job":
+            raise
+        if told is None:
+            # A stage's crash is that of the jobs that need it: each of them writes its own failed record.
+            traceback.print_exc()
+            told = TrainError("a stage failed", where=job.spec, found=f"{type(error).__name__}: {error}")
+        return failure(told)
+
+
+def failure(error: BenchError) -> dict[str, Any]:
+    """The answer that tells of an error."""
     return {"say": "failed", "error": str(error), "kind": type(error).__name__}
 
 
@@ -140,7 +150,7 @@ def _serve(link: Link, request: dict[str, Any]) -> None:
     try:
         worker = Worker(link, planning.make(Request.model_validate(request)))
     except BenchError as error:
-        answer = _failed(error)
+        answer = failure(error)
         return link.say(answer.pop("say"), **answer)
     logging.getLogger("bench").setLevel(logging.INFO)
     link.say("ready", plan=identity(worker.plan))
