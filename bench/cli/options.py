@@ -39,6 +39,8 @@ Cluster = Annotated[
 ]
 Track = Annotated[str | None, typer.Option("--track", help="Tell losses and scores to tensorboard, wandb or mlflow.")]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
+Jobs = Annotated[str | None, typer.Option("--jobs", help="Write the plan as scripts: slurm or shell.")]
+Out = Annotated[str | None, typer.Option("--out", help="Where --jobs writes its scripts: jobs by default.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 
 
