@@ -25,7 +25,7 @@ from bench.run.plan import Device
 from bench.run.workers import THREADS
 
 LOCAL = "local"
-SAVE_S = 8.0
+SAVE_S = 6.0
 """How long tasks may take to save a checkpoint before they are ended."""
 ANSWER_S = 5.0
 """How long a cluster may take to answer at all."""

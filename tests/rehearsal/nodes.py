@@ -1,6 +1,8 @@
 """A Ray cluster of several nodes on this machine, of which one can be killed.
 
-    python tests/rehearsal/nodes.py COUNT       prints the address, then obeys lines of stdin: kill NUMBER, end
+    python tests/rehearsal/nodes.py COUNT       prints the address, then obeys lines of stdin: kill, end
+
+`kill` waits for a node that makes a piece, and kills it with all that runs there.
 
 Node 0 is the head, which runs nothing; each of the others has one core. In a process of its own, since a driver that
 is killed must not take the cluster with it.
@@ -10,9 +12,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
+
+import psutil
 
 
 @dataclass
@@ -22,9 +28,9 @@ class Nodes:
     address: str
     process: subprocess.Popen[str]
 
-    def kill(self, number: int) -> None:
-        """Kill a node with all that runs on it; returns when it is dead."""
-        self._say(f"kill {number}")
+    def kill(self) -> str:
+        """Kill a node that makes a piece; returns its number, when it is dead."""
+        return self._say("kill")
 
     def _say(self, text: str) -> str:
         assert self.process.stdin is not None and self.process.stdout is not None
@@ -46,6 +52,12 @@ def nodes(count: int) -> Iterator[Nodes]:
             found._say("end")
 
 
+def makes(node: Any) -> bool:
+    """Whether a node makes a piece of a plan."""
+    raylet = psutil.Process(node.all_processes["raylet"][0].process.pid)
+    return any("ray::make" in " ".join(child.cmdline()) for child in raylet.children(recursive=True))
+
+
 def main() -> None:
     """The cluster, until it is told to end."""
     from ray.cluster_utils import Cluster  # pyright: ignore[reportMissingImports]
@@ -53,17 +65,20 @@ def main() -> None:
     answers = sys.stdout
     sys.stdout = sys.stderr
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
-    every = [cluster.head_node, *(cluster.add_node(num_cpus=1) for _ in range(int(sys.argv[1])))]
+    every = {number: cluster.add_node(num_cpus=1) for number in range(1, int(sys.argv[1]) + 1)}
     print(cluster.address, file=answers, flush=True)
     for line in sys.stdin:
-        word, _, number = line.strip().partition(" ")
-        if word == "kill":
-            cluster.remove_node(every[int(number)], allow_graceful=False)
-        else:
+        if line.strip() == "end":
             cluster.shutdown()
-        print("done", file=answers, flush=True)
-        if word != "kill":
+            print("ended", file=answers, flush=True)
             return
+        busy: list[int] = []
+        while not busy:
+            with suppress(psutil.NoSuchProcess):
+                busy = [number for number, node in every.items() if makes(node)]
+            time.sleep(0.1)
+        cluster.remove_node(every.pop(busy[0]), allow_graceful=False)
+        print(busy[0], file=answers, flush=True)
 
 
 if __name__ == "__main__":
