@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING
 from bench.cli import remembered
 from bench.cli.output import quiet_libraries
 from bench.core import environment, registry
-from bench.core.places import made_home
 from bench.core.steering import steering
 from bench.run.answer import Costs
-from bench.run.cache import Cache
+from bench.run.shared import opened
 
 if TYPE_CHECKING:
     from bench.run.request import Request
@@ -29,7 +28,7 @@ def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
 
     Raises: whatever is wrong with the request, as making its plan does.
     """
-    cache = Cache(made_home())
+    cache = opened()
     if not _from_code_alone(request):
         return _made(request), cache.has
     papers, broken = registry.find()

@@ -20,10 +20,19 @@ def user_cache() -> Path:
                         fix="export BENCH_HOME=FOLDER") from None  # fmt: skip
 
 
+def shared_url() -> str:
+    """The URL that $BENCH_HOME is; "" where it is a folder, or not set."""
+    given = os.environ.get("BENCH_HOME", "")
+    return given.rstrip("/") if "://" in given else ""
+
+
 def home() -> Path:
-    """The bench's cache folder: $BENCH_HOME, else `bench` in the user's. Raises SpecError where there is neither."""
+    """The bench's cache folder: $BENCH_HOME, else `bench` in the user's, also where $BENCH_HOME is an URL.
+
+    Raises SpecError where there is neither.
+    """
     given = os.environ.get("BENCH_HOME")
-    return Path(given).expanduser() if given else user_cache() / "bench"
+    return Path(given).expanduser() if given and not shared_url() else user_cache() / "bench"
 
 
 def made_home() -> Path:

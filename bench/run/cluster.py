@@ -196,7 +196,7 @@ class Driver:
         else:
             if not self._pieces.plan.cache.has(key):
                 self._tell_once(f"node {node} keeps its stages elsewhere, so that each node makes them again; "
-                                "next: let BENCH_HOME name a folder that all nodes share")  # fmt: skip
+                                "next: let BENCH_HOME name a folder that all nodes share, or an URL")  # fmt: skip
             state = self._pieces.made(key, None)
         self._watch.ends(one.number, self._pieces.name(key), state, len(self._pieces.records))
 

@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 from bench.core import environment
 from bench.core.errors import SpecError
-from bench.core.places import home
+from bench.core.places import home, shared_url
 from bench.core.steering import honoured
 from bench.run.cache import WORKERS
 from bench.run.plan import Device
@@ -199,7 +199,7 @@ def _threads(nodes: list[Mapping[str, float]], gpus: int) -> int:
 def _variables(threads: int, beside: int) -> dict[str, str]:
     """The environment of a task's process from its first moment; `beside`: how many share a node."""
     same = {name: os.environ[name] for name in FORWARDED if name in os.environ}
-    place = {"BENCH_HOME": os.path.abspath(home())}
+    place = {"BENCH_HOME": shared_url() or os.path.abspath(home())}
     return dict.fromkeys(THREADS, str(threads)) | honoured() | same | place | {WORKERS: str(beside)}
 
 

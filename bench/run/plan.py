@@ -21,10 +21,11 @@ from bench.data.tasks import Task, get_task
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
 from bench.models.device import native_bf16
-from bench.run.cache import Cache, made_home
+from bench.run.cache import Cache
 from bench.run.codehash import code_hash, module_hash
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
+from bench.run.shared import opened
 from bench.run.stack import Named, Stack, chosen_stacks
 from bench.run.teachers import check_teacher, made_facts
 from bench.train import bounds, engine
@@ -145,7 +146,7 @@ class Planner:
 
     def __init__(self, request: Request, trains_on: Device | None = None):
         steered = steering()  # before anything that such variables could change
-        self.request, self.cache = request, Cache(made_home())
+        self.request, self.cache = request, opened()
         self.stacks, self.recipes = chosen_stacks(request)
         self.asked = self._asked()
         self.inputs = Inputs(request)

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.core.errors import SpecError
 from bench.core.files import write_atomic
-from bench.core.places import home
+from bench.core.places import home, shared_url
 from bench.core.store import Store
 from bench.run.answer import Costs
 from bench.run.plan import Job, Plan
@@ -144,7 +144,7 @@ def _body(group: Group) -> list[str]:
     return [
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",
-        f"export BENCH_HOME={shlex.quote(os.path.abspath(home()))}",
+        f"export BENCH_HOME={shlex.quote(shared_url() or os.path.abspath(home()))}",
         f"exec {shlex.join(group.command)}",
     ]
 
