@@ -21,7 +21,7 @@ from bench.core.errors import SpecError
 from bench.core.places import home, shared_url
 from bench.core.steering import honoured
 from bench.run.cache import WORKERS
-from bench.run.plan import Device
+from bench.run.device import Device
 from bench.run.workers import THREADS
 
 LOCAL = "local"

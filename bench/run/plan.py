@@ -20,9 +20,9 @@ from bench.core.steering import steering
 from bench.data.tasks import Task, get_task
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
-from bench.models.device import native_bf16
 from bench.run.cache import Cache
 from bench.run.codehash import code_hash, module_hash
+from bench.run.device import Device
 from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
 from bench.run.request import Request
 from bench.run.shared import opened
@@ -109,21 +109,6 @@ class Job:
         return Reading(
             self.tokenizer_folder, getattr(self.hyper, "max_length", 128), getattr(self.hyper, "windows", None)
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """What of a device is in the hash of every run that is trained on it."""
-
-    type: str
-    bf16: bool
-    """Whether it has bf16 of its own."""
-
-    @classmethod
-    def here(cls) -> Device:
-        """What the user's variables leave this process to train on."""
-        device = Accelerator().device
-        return cls(device.type, native_bf16(device))
 
 
 READERS = {"span": "bench.data.spans", "tags": "bench.data.tags"}

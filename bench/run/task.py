@@ -25,6 +25,7 @@ from bench.core.spec import Spec
 from bench.core.store import Store
 from bench.run import plan as planning
 from bench.run.codehash import module_hash
+from bench.run.device import Device
 from bench.run.job import run_job
 from bench.run.leases import version
 from bench.run.plan import Plan
@@ -64,7 +65,7 @@ def agreed(plan: Plan) -> dict[str, str]:
 
 def device() -> str:
     """What this node trains on, as JSON."""
-    return json.dumps(asdict(planning.Device.here()))
+    return json.dumps(asdict(Device.here()))
 
 
 def make(order: str) -> str:
@@ -93,7 +94,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     wanted = order["agreed"]
     differs = [name for name in wanted if own.get(name) != wanted[name]]
     if differs:
-        found = planning.Device.here() if differs == ["plan"] else own.get(differs[0], "")[:12]
+        found = Device.here() if differs == ["plan"] else own.get(differs[0], "")[:12]
         return {"say": "refused", "what": differs[0], "found": str(found), "expected": wanted[differs[0]][:12]}
     store = Carried([Record.model_validate(one) for one in order["records"]])
 

@@ -17,7 +17,8 @@ from bench.cli import main as cli
 from bench.core import store
 from bench.core.errors import SpecError, TrainError
 from bench.run import cluster, leases, nodes, pieces, plan, task
-from bench.run.plan import Device, Plan
+from bench.run.device import Device
+from bench.run.plan import Plan
 from bench.run.request import Request
 from bench.train.stopping import Stopped
 

@@ -1,0 +1,24 @@
+"""What of a device is in the hash of every run that is trained on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accelerate import Accelerator
+
+from bench.models.device import native_bf16
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A kind of device; two of one kind make the same runs."""
+
+    type: str
+    bf16: bool
+    """Whether it has bf16 of its own."""
+
+    @classmethod
+    def here(cls) -> Device:
+        """What the user's variables leave this process to train on."""
+        device = Accelerator().device
+        return cls(device.type, native_bf16(device))
