@@ -14,7 +14,10 @@ from bench.core.errors import ClaimError
 Kind = Literal["quality", "retention", "size", "flops", "speed", "cost", "ordering"]
 Derive = Literal["none", "ratio_to", "percent_of", "difference_to"]
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Aggregation = Annotated[str, StringConstraints(pattern=r"^(median of [1-9]\d*|mean|single|test server|none)$")]
+Aggregation = Annotated[str, StringConstraints(pattern=r"^(median of [1-9][0-9]{0,3}|mean|single|test server|none)$")]
+Number = Annotated[float, Field(strict=True)]
+"""No text, and no true: which would pass for 1."""
+Whole = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 Identifier = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._+-]*$")]
 
 
@@ -27,8 +30,8 @@ class Part(BaseModel):
 class Tolerance(Part):
     """The band around a printed value, fixed before any run; in the unit of records (0.01 is one point)."""
 
-    absolute: float = Field(default=0.0, ge=0)
-    relative: float = Field(default=0.0, ge=0)
+    absolute: Number = Field(default=0.0, ge=0)
+    relative: Number = Field(default=0.0, ge=0)
     """A share of the printed value, as records would hold it."""
     why: Text
 
@@ -60,7 +63,7 @@ class Paper(Part):
     title: Text
     label: Text
     """What the model is called."""
-    arxiv: Annotated[str, StringConstraints(pattern=r"^(\d{4}\.\d{4,5}v\d+)?$")]
+    arxiv: Annotated[str, StringConstraints(pattern=r"^([0-9]{2}(0[1-9]|1[0-2])\.[0-9]{4,5}v[1-9][0-9]*)?$")]
     """With its version; empty for a paper that is not there."""
     venue: Text
     code: Annotated[str, StringConstraints(pattern=r"^(https://\S+)?$")]
@@ -85,7 +88,7 @@ class Claim(Part):
     """Empty where the number belongs to no task, or to several."""
     split: str = ""
     metric: str
-    value: float | None = None
+    value: Number | None = None
     unit: str = ""
     source: Text
     table: str = ""
@@ -98,7 +101,7 @@ class Claim(Part):
     derive: Derive = "none"
     reference: str = ""
     """The id of the claim whose variant this number is relative to, or `teacher` where no number of it was printed."""
-    seeds: int = Field(default=5, ge=1)
+    seeds: Whole = Field(default=5, le=1000)
     """Runs that a verdict at tier exact or checkpoint takes."""
     metric_stated: bool = True
     """False where the source does not say which metric it printed, and ours is a reading of it."""
@@ -172,7 +175,7 @@ class System(Part):
     speed: str = ""
     retention: str = ""
     cost: str = ""
-    devices: int = Field(default=1, ge=1)
+    devices: Whole = 1
     """How many devices ran for the time of the claim on the cost."""
     backend: str = ""
     """The kernels that its speed takes, as `bench measure --backend` names them; empty for plain floats."""

@@ -37,7 +37,7 @@ def load(path: Path, name: str = "") -> Ledger:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise ClaimError("the ledger does not exist", where=file, fix="add a claims.toml") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (ValueError, RecursionError, OSError) as error:  # of TOML, of UTF-8, of its depth, of the system
         raise ClaimError("the ledger cannot be read", where=file, found=error, expected="a TOML file") from error
     try:
         return _checked(content, file, name)

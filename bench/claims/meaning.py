@@ -12,6 +12,7 @@ from bench.claims.units import (
     AVERAGE,
     METRICS,
     RELATIVE_UNITS,
+    SHARES,
     SPEED_AND_SIZE,
     TASK_METRICS,
     TASK_SPLITS,
@@ -102,8 +103,9 @@ def _value(claim: Claim) -> Iterator[Mistake]:
         yield "a unit that does not fit the metric", "unit", claim.unit, f"{' or '.join(fitting)} for {claim.metric}"
         return
     unit = UNITS[claim.unit]
-    if not unit.low <= claim.value <= unit.high:
-        yield "a value outside its unit", "value", claim.value, f"{unit.low:g} to {unit.high:g} {claim.unit}"
+    low = 0.0 if claim.metric in SHARES and claim.derive != "difference_to" else unit.low
+    if not low <= claim.value <= unit.high:
+        yield "a value outside its unit", "value", claim.value, f"{low:g} to {unit.high:g} {claim.unit}"
     elif claim.kind in SPEED_AND_SIZE and unit.to_record(claim.value) <= 0:
         yield "a size or time that is not positive", "value", claim.value, "more than 0"
 

@@ -50,6 +50,9 @@ def dev_split(split: str) -> str:
     return split.replace(TEST_SERVER, "validation")
 
 
+SHARES = ("accuracy", "f1", "exact_match")
+"""Scores that cannot be below 0; the others are correlations."""
+
 AVERAGE = "average"
 """The metric of a claim whose number is a mean over tasks."""
 
@@ -106,10 +109,7 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    **{
-        name: Metric(("quality", "retention"), ("%", "fraction"), "higher")
-        for name in ("accuracy", "f1", "exact_match")
-    },
+    **{name: Metric(("quality", "retention"), ("%", "fraction"), "higher") for name in SHARES},
     **{
         name: Metric(("quality", "retention"), ("x100", "fraction"), "higher")
         for name in ("matthews", "pearson", "spearman")

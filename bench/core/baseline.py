@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from bench.core import environment, files, store
+from bench.core import environment, files, meaning, store
+from bench.core import names as naming
 from bench.core.beside import read_file
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Record
@@ -26,20 +27,38 @@ FOLDER = "baselines"
 PROMOTED = "promoted"
 """The file that holds the name of the promoted baseline."""
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,80}")
-_RECORD = re.compile(r"(smoke|small|full|shape)(/[A-Za-z0-9][A-Za-z0-9._+-]*){3}/[A-Za-z0-9][A-Za-z0-9._+-]*\.json")
+
+def _record_path(path: str) -> str:
+    scale, *parts = path.split("/")
+    fits = scale in RECORD_SCALES and len(parts) == 4 and all(map(naming.stays_in_folder, parts))
+    if not (fits and path.endswith(".json")):
+        raise ValueError("expected the path of a record, SCALE/PAPER/VARIANT/TASK/ID.json")
+    return path
+
+
+def _moment(text: str) -> str:
+    if not meaning.is_moment(text):
+        raise ValueError("expected a moment, 2026-01-31T12:00:00Z")
+    return text
+
+
+def _named_once(named: tuple[Named, ...]) -> tuple[Named, ...]:
+    double = [path for path, times in Counter(one.path for one in named).items() if times > 1]
+    if double or not named:
+        raise ValueError(f"expected each record once, found {double[0]} twice" if double else "expected a record")
+    return named
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class Named(_Part):
     """A record of a baseline."""
 
-    path: str = Field(pattern=_RECORD.pattern.join("^$"))
+    path: Annotated[str, AfterValidator(_record_path)]
     """Below the results folder; it cannot leave it."""
-    sha256: str
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
 
     @property
     def id(self) -> str:
@@ -52,13 +71,13 @@ class Baseline(_Part):
 
     format: Literal[1] = 1
     name: str
-    why: str
-    date: str
+    why: str = Field(pattern=r"\S")
+    date: Annotated[str, AfterValidator(_moment)]
     """When it was set: UTC, ISO 8601."""
-    commit: str
-    """Of the code that set it."""
+    commit: str = Field(pattern="^([0-9a-f]{40}([0-9a-f]{24})?)?$")
+    """Of the code that set it; empty outside git."""
     dirty: bool
-    records: tuple[Named, ...]
+    records: Annotated[tuple[Named, ...], AfterValidator(_named_once)]
 
 
 def set_(results: Path, name: str, why: str, papers: Sequence[str] = (), variants: Sequence[str] = (),
@@ -114,19 +133,20 @@ def names(results: Path) -> list[str]:
 def read(path: Path) -> Baseline:
     """A baseline from its file.  Raises RecordError where it is none, SpecError where there is none."""
     try:
-        content = path.read_bytes()
-    except FileNotFoundError:
+        content = read_file(path, "the baseline")
+    except RecordError:
+        if os.path.lexists(path):
+            raise
         have = ", ".join(names(path.parent.parent)) or "none"
         raise SpecError("there is no such baseline", where=path.parent, found=path.stem, expected=f"one of: {have}",
                         fix=f"bench baseline set {path.stem} --why TEXT") from None  # fmt: skip
-    except OSError as error:
-        raise RecordError("the baseline cannot be read", where=path, found=error.strerror or error) from error
     try:
         found = Baseline.model_validate_json(content)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
         field = ".".join(str(part) for part in first["loc"]) or "the file"
-        raise RecordError("the baseline is malformed", where=f"{path}, field {field}", found=first["msg"],
+        told = first["msg"].removeprefix("Value error, ")
+        raise RecordError("the baseline is malformed", where=f"{path}, field {field}", found=told,
                           fix="restore it from git, or set another one") from error  # fmt: skip
     if found.name != path.stem:
         raise RecordError("the baseline is not at its place", where=path, found=found.name, expected=path.stem,
@@ -200,6 +220,6 @@ def _content(results: Path, named: Named) -> tuple[bytes, str]:
 
 
 def _path(results: Path, name: str) -> Path:
-    if not _NAME.fullmatch(name):
-        raise SpecError("a baseline cannot have this name", found=repr(name), expected="letters, digits, . _ + -")
+    if not naming.stays_in_folder(name):
+        raise SpecError("a baseline cannot have this name", found=repr(name), expected=naming.EXPECTED)
     return results / FOLDER / f"{name}.json"

@@ -4,6 +4,21 @@ from __future__ import annotations
 
 import signal
 
+LONGEST, LONGEST_LIST = 600, 2000
+"""Letters of a place and of what was found there, and of the names it could have been: a whole table in the place of a
+number would hide what to do next."""
+
+
+def printable(text: str) -> str:
+    """A text with what no terminal should be sent, or what turns letters round, written as an escape."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
+
+
+def _short(text: str, longest: int = LONGEST) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} ..."
+
 
 class BenchError(Exception):
     """A failure that the user can act on; `exit_code` is what the command line returns for it."""
@@ -13,14 +28,14 @@ class BenchError(Exception):
     def __init__(self, what: str, *, where: object = "", expected: object = "", found: object = "", fix: str = ""):
         parts = [what]
         if where != "":
-            parts.append(f"in {where}")
+            parts.append(f"in {_short(str(where))}")
         if found != "":
-            parts.append(f"found {found}")
+            parts.append(f"found {_short(str(found))}")
         if expected != "":
-            parts.append(f"expected {expected}")
+            parts.append(f"expected {_short(str(expected), LONGEST_LIST)}")
         if fix:
             parts.append(f"next: {fix}")
-        super().__init__(" ".join("; ".join(str(part) for part in parts).split()))
+        super().__init__(printable(" ".join("; ".join(str(part) for part in parts).split())))
 
 
 class SpecError(BenchError):

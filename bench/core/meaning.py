@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any
 
+from bench.core.names import stays_in_folder
 from bench.core.record import Answers, Measurement, Packed, Record
 
 SHARES = {"accuracy", "f1", "exact_match", "majority"}
 """Scores between 0 and 1; other fractions may be correlations."""
+SCORES = SHARES | {"matthews", "pearson", "spearman"}
+UNITS = {"fraction", "s", "bytes", "count", "flop", "examples/s", "ratio", "logit", "one"}
+"""What is measured in: an unknown unit would have no range."""
 SIGNED_RATIOS = {"retention"}
 """Of correlations; other ratios are of sizes and times."""
 POSITIVE = {"s", "bytes", "count", "flop", "examples/s", "ratio"}
@@ -19,16 +25,41 @@ CODES = {"correct": "uint1", "predictions": "", "f1": "float16"}
 """What is kept of each row -> how; predictions are labels of any width, or scores."""
 
 
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_SHA256 = re.compile("[0-9a-f]{64}")
+
+
+def is_moment(text: str) -> bool:
+    """Whether a text is a moment that exists, in UTC: 2026-01-31T12:00:00Z."""
+    try:
+        return _MOMENT.fullmatch(text) is not None and datetime.fromisoformat(text) is not None
+    except ValueError:
+        return False
+
+
 def wrong_measurement(m: Measurement) -> str:
-    """What a measurement's value cannot be; empty where it can be."""
-    value, unit = m.value, m.unit
-    if value is None:
-        return ""
-    if unit == "fraction":
+    """What a measurement cannot be: its unit, its value or a sample; empty where it can be."""
+    if m.unit not in UNITS or _unit_of(m.metric, m.unit) != m.unit:
+        return f"{m.metric} in {m.unit!r}, expected {_unit_of(m.metric, 'one of ' + ', '.join(sorted(UNITS)))}"
+    values = m.samples if m.value is None else (m.value, *m.samples)
+    return next((found for value in values if (found := _wrong_value(m, value))), "")
+
+
+def _unit_of(metric: str, other: str) -> str:
+    """The unit of a metric whose name tells it, else the other one."""
+    if metric in SCORES:
+        return "fraction"
+    if metric.endswith(("_s", "_seconds")):
+        return "s"
+    return "bytes" if metric.endswith("_bytes") else other
+
+
+def _wrong_value(m: Measurement, value: float) -> str:
+    if m.unit == "fraction":
         low = 0.0 if m.metric in SHARES else -1.0
         # A mean of many numbers may be off by the last bit.
         return "" if low <= value <= 1.0 + 1e-9 else f"{m.metric} of {value}, expected {low:.0f} to 1"
-    if unit in POSITIVE and value <= 0.0:
+    if m.unit in POSITIVE and value <= 0.0:
         none = value == 0.0 and m.metric.startswith("training_")  # a chain may hold no training
         if not none and m.metric not in SIGNED_RATIOS:
             return f"{m.metric} of {value}, expected more than 0"
@@ -37,11 +68,9 @@ def wrong_measurement(m: Measurement) -> str:
 
 def wrong(record: Record) -> str:
     """What of a record means nothing; empty where all does."""
+    if found := _wrong_identity(record):
+        return found
     for m in record.measurements:
-        value = m.value
-        # Nearly all are shares or more than 0, which need no second look: reports read records by the thousand.
-        if value is None or (value > 0.0 and (value <= 1.0 or m.unit != "fraction")):
-            continue
         if found := wrong_measurement(m):
             return f"measurement {found}"
     for split, answers in record.answers.items():
@@ -54,6 +83,23 @@ def wrong(record: Record) -> str:
     score = record.teacher.score if record.teacher else None
     if score is not None and not -1.0 <= score <= 1.0 + 1e-9:
         return f"a teacher's score of {score}, expected -1 to 1"
+    return ""
+
+
+def _wrong_identity(record: Record) -> str:
+    """What cannot be right of what a record says of itself: its names, its moment, its hashes, how it ended."""
+    spec, teacher = record.spec, record.teacher
+    for name in (spec.paper, spec.variant, spec.task, record.id, *([teacher.record] if teacher else ())):
+        if not stays_in_folder(name):
+            return f"a name that cannot be part of a path: {name!r}"
+    if not is_moment(record.started):
+        return f"started {record.started!r}, expected a moment in UTC, 2026-01-31T12:00:00Z"
+    hashes = [record.hash, *(one.sha256 for one in record.artefacts), *([record.data.sha256] if record.data else ())]
+    for sha256 in hashes:
+        if not _SHA256.fullmatch(sha256):
+            return f"a hash {sha256!r}, expected 64 hexadecimal digits"
+    if bool(record.reason) != (record.status == "failed"):
+        return f"status {record.status} with the reason {record.reason!r}"
     return ""
 
 

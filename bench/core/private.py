@@ -24,7 +24,12 @@ _COMMON = frozenset({"root", "user", "admin", "nobody", "test", "runner", "data"
 
 def cleaned(text: str) -> str:
     """A text with paths of this machine cut short, and without the user's name and secrets."""
-    return _without_user(_PATH.sub(lambda found: _short(found[0]), _without_places(_without_secrets(text))))
+    return whole(_without_user(_PATH.sub(lambda found: _short(found[0]), _without_places(_without_secrets(text)))))
+
+
+def whole(text: str) -> str:
+    """A text that can be written as UTF-8: half a letter, as a file's name may hold, becomes an escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def cleaned_settings(value: Any) -> Any:
@@ -35,7 +40,7 @@ def cleaned_settings(value: Any) -> Any:
         return [cleaned_settings(part) for part in value]
     if not isinstance(value, str) or not value:
         return value
-    value = _without_secrets(value)
+    value = whole(_without_secrets(value))
     # Other paths stay: two files of one name are two settings.
     return _without_user(_without_places(value)) if "/" in value else value
 

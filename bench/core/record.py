@@ -10,12 +10,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from bench.core.names import PATTERN
+
 FORMATS = (1, 2)
 """The layouts that are read. 2 added `answers`, `session` and `code.measure_hash`: a record of 1 lacks them."""
 FORMAT = FORMATS[-1]
 """What is written."""
 
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -31,7 +33,7 @@ class RunSpec(_Part):
     variant: str
     task: str
     scale: Literal["smoke", "small", "full", "shape"]
-    seed: int
+    seed: Count
 
 
 class Code(_Part):
@@ -74,7 +76,7 @@ class StageEntry(_Part):
     cached: bool = False
     teacher_logits: Literal["made", "cache"] | None = None
     """Where the stage had the teacher's logits from, once per example; None where it did not ask for them."""
-    corpus_tokens: int | None = None
+    corpus_tokens: Count | None = None
     """Tokens of corpus that the stage was given, once per token; None where it read none."""
 
 
@@ -89,7 +91,7 @@ class Measurement(_Part):
 
 
 class Artefact(_Part):
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]{0,120}$")
+    name: str = Field(pattern=f"^{PATTERN}$")
     """A file's name alone: it cannot leave the folder that it is looked for in."""
     sha256: str
     bytes: Count
@@ -115,7 +117,7 @@ class Packed(_Part):
 class Answers(_Part):
     """What the model answered to each row of a scored split, in the order of the rows; see `bench.core.answers`."""
 
-    n: int = Field(ge=1)
+    n: int = Field(ge=1, lt=2**63)
     rows_sha256: str = Field(pattern=r"^[0-9a-f]{16}$")
     """The first 16 digits of a hash of the rows that were scored: texts, labels and their order."""
     correct: Packed | None = None

@@ -11,14 +11,13 @@ import itertools
 import json
 import logging
 import os
-import re
 from collections.abc import Container, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pydantic import ValidationError
 
-from bench.core import files, meaning
+from bench.core import files, meaning, names
 from bench.core.beside import FIX, answers_name, read_file, take_out
 from bench.core.collection import no_collection
 from bench.core.errors import RecordError, UnwritableError
@@ -34,8 +33,6 @@ MAX_BYTES = 64_000
 _DEPTH = 3
 """Of the folders below a scale: paper, variant, task."""
 _told: set[str] = set()
-
-_SAFE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,120}")
 
 
 class Store:
@@ -102,6 +99,7 @@ def write_record(results: Path, record: Record) -> Path:
     JSON (a NaN), a number that means nothing.
     """
     folder = folder_of(results, record)
+    _checked(record.id)
     record, beside = take_out(record, lambda one: len(_as_json(one).encode()) - MAX_BYTES)
     for number in itertools.count(1):
         numbered = record if number == 1 else record.model_copy(update={"id": f"{record.id}-{number}"})
@@ -139,7 +137,7 @@ def read_record(path: Path | str) -> Record:
 def parsed(path: Path | str, content: bytes) -> Record:
     """A record that lies, or is to lie, at this path. Raises: as `read_record`."""
     try:
-        record = Record.model_validate_json(content)
+        record = Record.model_validate_json(content, strict=True)
     except ValidationError as error:
         raise _explained(path, content, error) from error
     spec = record.spec
@@ -267,14 +265,16 @@ def _explained(path: Path | str, content: bytes, error: ValidationError) -> Reco
 
 
 def _checked(name: str) -> str:
-    if not _SAFE.fullmatch(name):
-        raise RecordError("a name cannot be part of a path", found=repr(name), expected="letters, digits, . _ -")
+    if not names.stays_in_folder(name):
+        raise RecordError("a name cannot be part of a path", found=repr(name), expected=names.EXPECTED)
     return name
 
 
 def _as_json(record: Record) -> str:
     try:
-        return json.dumps(record.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(record.model_dump(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+        text.encode()  # half a letter, of a file's name say, is no text
+        return text
     except (ValueError, TypeError) as error:
         raise RecordError("the record holds a value that is not JSON", where=record.id, found=error) from error
 

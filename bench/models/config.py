@@ -32,6 +32,10 @@ SHARES: Mapping[str, tuple[str, ...]] = {
     "bert": ("hidden_dropout_prob", "attention_probs_dropout_prob", "classifier_dropout"),
     "distilbert": ("dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"),
 }
+OTHER_SIZES = ("embedding_size", "true_hidden_size", "intra_bottleneck_size", "num_feedforward_networks")
+"""Of further kinds, MobileBERT among them: a size is one, whatever kind of model names it."""
+EVERY_SIZE = tuple(dict.fromkeys((*(name for names in SIZES.values() for name in names), *OTHER_SIZES)))
+EVERY_SHARE = tuple(dict.fromkeys(name for names in SHARES.values() for name in names))
 NONE_ALLOWED = ("classifier_dropout", "pad_token_id")
 POSITIVE = ("layer_norm_eps", "initializer_range")
 ACTIVATIONS = ("hidden_act", "activation")
@@ -41,8 +45,19 @@ LARGEST = 10_000_000
 
 
 def present(folder: Path, name: str) -> Path | None:
-    """The file of that name in a folder, None where there is none. Raises ModelError for a link that leads nowhere."""
+    """The file of that name in a folder, None where there is none.
+
+    Raises ModelError for a link that leads nowhere, and for a name that no file can have.
+    """
     path = folder / name
+    try:
+        os.stat(path)
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or error
+        raise ModelError("a file of the checkpoint cannot be looked for", where=path, found=found,
+                         fix="check the folder, and the index of its weights") from error  # fmt: skip
     if path.is_file():
         return path
     if path.is_symlink() and not path.exists():
@@ -70,6 +85,7 @@ def read_config(folder: Path) -> PreTrainedConfig:
                          expected="JSON", fix="copy the file again") from error  # fmt: skip
     if not isinstance(content, dict):
         raise _wrong(path, "the whole file", type(content).__name__, "an object of fields")
+    _check_numbers(path, content)
     kind = content.get("model_type")
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         raise _wrong(path, "model_type", kind, 'a kind that transformers knows, for example "bert"')
@@ -120,6 +136,17 @@ def _check_what_is_trained(path: Path, content: Mapping[str, Any]) -> None:
         raise _wrong(path, "architectures", names, "a list of one class name")
 
 
+def _check_numbers(path: Path, content: Mapping[str, Any]) -> None:
+    """Refuse a NaN and an infinity, which JSON does not have and Python reads, wherever they stand."""
+    waiting: list[tuple[str, Any]] = list(content.items())
+    while waiting:
+        field, value = waiting.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise _wrong(path, field, value, "a finite number")
+        inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        waiting += [(f"{field}.{name}", part) for name, part in inner]
+
+
 def _check_fields(path: Path, content: Mapping[str, Any], kind: str) -> None:
     """Refuse a field of another type than it has, or out of its range."""
     for field in SWITCHES:
@@ -131,15 +158,16 @@ def _check_fields(path: Path, content: Mapping[str, Any], kind: str) -> None:
     for field in ACTIVATIONS:
         if field in content and not (isinstance(content[field], str) and content[field] in ACT2FN):
             raise _wrong(path, field, content[field], "the name of an activation, for example gelu")
-    for field in SIZES.get(kind, ()):
+    for field in EVERY_SIZE:
         value = content.get(field, 1)
-        if not _whole(value) or not 1 <= value <= LARGEST:
-            raise _wrong(path, field, value, f"a whole number from 1 to {LARGEST}")
-    for field in SHARES.get(kind, ()):
+        least = 0 if field == "type_vocab_size" and kind not in SIZES else 1  # some kinds have none
+        if not _whole(value) or not least <= value <= LARGEST:
+            raise _wrong(path, field, value, f"a whole number from {least} to {LARGEST}")
+    for field in EVERY_SHARE:
         value = content.get(field, 0.0)
         if not (value is None and field in NONE_ALLOWED) and not (_number(value) and 0 <= value < 1):
             raise _wrong(path, field, value, "a number from 0 to less than 1")
-    for field in POSITIVE if kind in SIZES else ():
+    for field in POSITIVE if kind in SIZES else POSITIVE[:1]:
         value = content.get(field, 1e-12)
         if not (isinstance(value, float) and math.isfinite(value) and 0 < value < 1):
             raise _wrong(path, field, value, "a number between 0 and 1")
@@ -182,4 +210,4 @@ def _whole(value: object) -> TypeGuard[int]:
 
 
 def _number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and -math.inf < value < math.inf

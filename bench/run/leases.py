@@ -37,6 +37,7 @@ RENEW_S = 20.0
 LIMIT_S = 120.0
 """Six renewals missed: a file server may well hold one back for a minute."""
 _MOMENT_S = 0.5
+_LARGEST_PID = 2**31
 _NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
@@ -280,7 +281,10 @@ def _read(path: Path) -> _Found | None:
 
 
 def _holder(content: bytes) -> Holder | None:
+    """What a lease says, or None where it is no lease: then it goes by its age."""
     try:
-        return Holder(**json.loads(content))
-    except (ValueError, TypeError):
+        found = Holder(**json.loads(content))
+    except (ValueError, TypeError, RecursionError):
         return None
+    texts = all(isinstance(text, str) for text in (found.nonce, found.host, found.bench, found.started))
+    return found if texts and type(found.pid) is int and 0 < found.pid < _LARGEST_PID else None

@@ -28,9 +28,12 @@ def _path(text: str) -> str:
     path = os.path.expanduser(text)
     if path.startswith("~"):
         raise ValueError("a path whose home folder is known")
+    if "\0" in path:
+        raise ValueError("a path, which holds no NUL")
     return path
 
 
+Rows = Annotated[int, Field(ge=1, lt=2**63)]
 Text = Annotated[str, Field(min_length=1)]
 PathText = Annotated[str, Field(min_length=1), AfterValidator(_path)]
 
@@ -48,11 +51,11 @@ class Request(BaseModel):
     teacher: PathText | None = None
     data: PathText | None = None
     corpus: PathText | None = None
-    limit: int | None = Field(default=None, ge=1)
+    limit: Rows | None = None
     """Training rows per task at most."""
-    dev_limit: int | None = Field(default=None, ge=1)
+    dev_limit: Rows | None = None
     """Rows per scored split at most."""
-    labels: int | None = Field(default=None, ge=1)
+    labels: Rows | None = None
     """Training rows per task that keep their label, for teacher and student alike; the others are unlabelled text."""
     unlabelled: PathText | None = None
     """A file of further unlabelled text: an example a line, the two texts of a pair parted by a tab."""
@@ -179,7 +182,7 @@ def _does_not_fit(error: ValidationError, where: str) -> SpecError:
 def _unknown_scale(name: str, where: str) -> SpecError:
     close = difflib.get_close_matches(name, SCALES, 1)
     fix = f"write {close[0]}" if close else "for paper-sized shapes use bench measure"
-    if Path(name).is_file():
+    if os.path.isfile(name):
         fix = "call a profile NAME.toml"
     return SpecError("unknown scale", where=where, found=name, expected=f"one of {', '.join(SCALES)}", fix=fix)
 

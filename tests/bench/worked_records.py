@@ -67,7 +67,7 @@ def record(score: float | None = None, seed: int = 0, *extra: Measurement, **giv
         "id": name, "status": "ok", "tier": "exact", "hyper": {"lr": 1e-4, "budget": budget}, "hash": "0" * 64,
         "code": {"commit": "c", "dirty": False}, "environment": {"machine": "m1"}, "seconds": 1.0,
         "started": "2026-01-01T00:00:00Z",
-        "data": Data(source=source, revision="r", sha256="s", rows={"train": rows}, partial=False),
+        "data": Data(source=source, revision="r", sha256="cd" * 32, rows={"train": rows}, partial=False),
         "teacher": TeacherLink(record=teacher or "none", score=taught) if teacher or taught is not None else None,
     }  # fmt: skip
     spec = RunSpec(paper=paper, variant=variant, task=task, scale=scale, seed=seed)

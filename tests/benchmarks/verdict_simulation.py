@@ -39,7 +39,7 @@ SST2, QNLI = (Entry(task=task, metrics=("accuracy",), splits=("validation",)) fo
 _SETTINGS = Settings({"budget": {}}, {})
 _MACHINE = Environment({"machine": "m"}, "m")
 _CODE = Code(commit="c", dirty=False)
-_DATA = Data(source="hub", revision="r", sha256="s", rows={"train": 1000}, partial=False)
+_DATA = Data(source="hub", revision="r", sha256="cd" * 32, rows={"train": 1000}, partial=False)
 _TOLERANCES = {
     name: Tolerance(absolute=BAND, why="a point") for name in ("accuracy", "average", "retention", "difference_to")
 } | {"speedup": Tolerance(relative=BAND, why="a percent")}
