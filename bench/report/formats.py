@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from bench.report.page import Table, plain
+
+_NUMBER = re.compile(r"[+-][0-9][0-9.,]*%?")
 
 ABOVE = '"'
 """What stands on a page for "as in the row above"."""
@@ -21,7 +24,16 @@ def frame(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """The same of any values."""
     import pandas as pd  # imported here: half a second
 
-    return str(pd.DataFrame(rows, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n"))
+    plain_rows = [[_no_formula(cell) for cell in row] for row in rows]
+    return str(pd.DataFrame(plain_rows, columns=list(columns), dtype=object).to_csv(index=False, lineterminator="\n"))
+
+
+def _no_formula(cell: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, behind an apostrophe; a number with its sign is none."""
+    if not isinstance(cell, str):
+        return cell
+    line = cell.replace("\r", " ")  # which readers take for the end of a row, and pandas does not quote
+    return f"'{line}" if line.startswith(("=", "+", "-", "@", "\t")) and not _NUMBER.fullmatch(line) else line
 
 
 def objects(rows: Sequence[Mapping[str, Any]]) -> str:
