@@ -113,16 +113,20 @@ def sweep(folder: Path) -> None:
 
 
 def sweep_dead(folder: Path) -> None:
-    """The same where others may be writing: what a dead process of this machine left, and what is a day old.
+    """The same where others may be writing: what a dead process of this machine left, and what another machine
+    left a day ago.
 
     Looks into the folder only, not below; what cannot be removed stays.
     """
     with suppress(OSError):
         for staging in folder.glob(".*.writing"):
             found = _STAGED.fullmatch(staging.name)
-            dead = found is not None and found[1] == host() and not runs(int(found[2]))
             with suppress(OSError):
-                if dead or time.time() - staging.lstat().st_mtime > OLD_S:
+                if found is not None and found[1] == host():  # its process tells, however the clock has jumped
+                    dead = not runs(int(found[2]))
+                else:
+                    dead = time.time() - staging.lstat().st_mtime > OLD_S
+                if dead:
                     _remove(staging)
 
 

@@ -192,7 +192,8 @@ class Leases:
         holder = found.holder
         if holder is not None and holder.host == host() and not runs(holder.pid):
             return False
-        return self._now() - found.mtime < self._limit_s
+        # A touch far in the future is of before the clock was set back: its holder, if it lives, touches it soon.
+        return abs(self._now() - found.mtime) < self._limit_s
 
     def _now(self) -> float:
         """The present by the clock that dates the leases."""
