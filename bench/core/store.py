@@ -119,8 +119,12 @@ def write_record(results: Path, record: Record) -> Path:
 def check_writable(results: Path) -> None:
     """Make the results folder and prove that a file can be written there, before hours of work depend on it.
 
-    Raises RecordError.
+    What killed processes left half written goes first. Raises RecordError.
     """
+    for scale in RECORD_SCALES:
+        for folder in (results / scale).glob("*/*/*"):
+            files.sweep_dead(folder)
+    files.sweep_dead(results)
     probe = results / f"probe-{os.getpid()}"
     with _writing(probe), files.staged_file(probe) as staging:
         files.write_atomic(staging, "")

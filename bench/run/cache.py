@@ -239,6 +239,7 @@ class Cache:
 
     def sweep(self) -> None:
         """Remove what killed processes left half written anywhere in the cache."""
+        sweep_dead(self.root)
         for room in ROOMS:
             for folder in (self.root / room, *(self.root / room).glob("*"), *(self.root / room).glob("*/fit-*")):
                 if not folder.name.startswith("."):

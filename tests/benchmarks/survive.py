@@ -109,7 +109,7 @@ def judged(place: Path, wanted: dict[str, Record]) -> Found:
     times = Counter(str(record.spec) for record in records if record.status == "ok")
     good = {str(record.spec): record for record in records if record.status == "ok"}
     different = [name for name, record in wanted.items() if name in good and numbers(good[name]) != numbers(record)]
-    left = [path for root in ("home", "results") for path in (place / root).rglob(".writing-*")]
+    left = [path for root in ("home", "results") for path in (place / root).rglob(".*.writing")]
     return Found(
         len(wanted.keys() - good.keys()), sum(count - 1 for count in times.values()), len(different), len(left)
     )

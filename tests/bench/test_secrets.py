@@ -1,0 +1,61 @@
+"""No secret, user's name, home or host in what a run writes: some are planted wherever a run could meet them."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from bench.run import execute, measure, plan
+
+FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
+USER, HOST, WORD = "alice-smith", "alices-laptop", "s3cret-pass-w0rd"
+TOKENS = {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQrSt", "WANDB_API_KEY": "0123456789abcdef0123", "DB_PASSWORD": WORD}
+
+
+@pytest.fixture
+def damage() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("damage", FILE)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_planted_is_in_no_file(
+    damage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    home = tmp_path / USER
+    home.mkdir()
+    (tmp_path / "work").mkdir()
+    for name, value in {**TOKENS, "HOME": str(home), "USER": USER, "LOGNAME": USER}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(platform, "node", lambda: HOST)
+    monkeypatch.chdir(tmp_path / "work")
+    request = damage.tiny(home).model_copy(update={"variant": ("bert",), "results": str(tmp_path / "work" / "results")})
+    told = f"{home}/x of {USER} with {TOKENS['HF_TOKEN']} at https://{USER}:{WORD}@hub.example/y, {tmp_path}/z"
+    if fails:
+
+        def broken(*_: object) -> object:
+            raise ValueError(told)
+
+        monkeypatch.setattr(measure, "quality", broken)
+    with damage.at_home(home / "cache"):
+        made = plan.make(request)
+        if fails:
+            with pytest.raises(ValueError, match="hub"):
+                execute.run(made)
+        else:
+            execute.run(made)
+    files = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
+    assert len(list((tmp_path / "work" / "results").rglob("*-s0*.json"))) == 1 and files
+    for path in files:
+        text = f"{path.relative_to(tmp_path)} {path.read_text(errors='replace')}"
+        for secret in (*TOKENS.values(), USER, HOST, str(home), str(tmp_path)):
+            assert secret not in text, (path, secret)
