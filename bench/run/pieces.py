@@ -61,11 +61,6 @@ class Pieces:
         """Whether nothing is left to hand out, now or later; what is being made may still come back."""
         return self._scheduler.finished and not (self._blocked or self._later)
 
-    @property
-    def alone(self) -> bool:
-        """Whether nothing could be made beside what is being made now."""
-        return not (self._scheduler.ready() or self._later)
-
     def stage(self, key: str) -> str:
         """The key of the stage that a piece is; "" for a job, and for no piece."""
         return self._pieces[key].stage if key else ""

@@ -1,7 +1,7 @@
 """A task of a cluster: makes one piece of a plan on a node, and returns all that there is to say of it.
 
 Order and answer are JSON texts. The order is that of `bench.run.worker`, and holds beside it the request, what the node
-must agree on with the driver, and the records of the runs that a job needs. No record is written on a node.
+must agree on with the driver, the threads to use, and the records of the runs that a job needs. No record is written on a node.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 
 from bench.core.errors import BenchError, Stopped
@@ -101,6 +102,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
     def record(job: planning.Job) -> Record:
         return run_job(job, store, plan.cache, progress=lambda label: silent)
 
+    torch.set_num_threads(order["threads"])
     try:
         return make_piece(plan, order, record, lambda label: silent)
     except Exception as error:  # of a job, which has its failed record all the same

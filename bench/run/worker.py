@@ -1,6 +1,7 @@
 """A child process that makes pieces of a plan; the parent says which, and hears how far they are.
 
-Orders: {"do": "stage", "job": place, "key": stage key} and {"do": "job", "job": place}, with the threads to use.
+Orders: {"do": "stage", "job": place, "key": stage key} and {"do": "job", "job": place}. Its threads are those that it
+was started with, for all of them: sums are in another order on more, and a record says one number.
 Answers: done (of a job: its record), busy (another bench makes the job), failed (an error that the user can act on),
 broken (any other error); before the first order ready, with a digest of the plan; at any time progress and log.
 """
@@ -18,7 +19,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-import torch
 import transformers
 
 from bench.core.errors import BenchError, TrainError
@@ -103,7 +103,6 @@ def make_piece(plan: Plan, order: dict[str, Any], record: Callable[[Job], Record
     `record` makes a job's record. Raises what is no trouble of the user's, for a job.
     """
     job = plan.jobs[order["job"]]
-    torch.set_num_threads(order["threads"])
     try:
         if order["do"] == "job":
             return {"say": "done", "record": record(job).model_dump(mode="json")}

@@ -113,19 +113,10 @@ class Pool:
             if key is None:
                 break
             child.began, child.expected = time.monotonic(), self._pieces.expected_s(key)
-            order = self._pieces.order(key) | {"threads": self._threads(child, key)}
             child.key = key
             with suppress(OSError):  # it died: its end of the pipe will tell
-                child.pipe.send(order)
+                child.pipe.send(self._pieces.order(key))
             self._watch.begins(child.number, self._pieces.name(key))
-
-    def _threads(self, child: _Child, key: str) -> int:
-        """A child's share of the cores; all of them for a stage beside which nothing can be made until it ends.
-
-        A job has its share, always: it times its model.
-        """
-        alone = self._pieces.stage(key) and self._pieces.alone and not any(one.key for one in self._children)
-        return environment.cores() if alone else int(self._settings[child.number - 1]["OMP_NUM_THREADS"])
 
     def _hear(self) -> None:
         """Wait until a child says something or is gone, or a job may be asked for again."""

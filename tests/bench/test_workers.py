@@ -80,15 +80,18 @@ def holder(folder: Path, process: subprocess.Popen[str], but: int = 0) -> int:
 
 
 def made(results: Path) -> dict[str, Any]:
-    """Run -> its hash, status and scores; every run has one record."""
+    """Run -> its hash, status and numbers; every run has one record."""
     records = store.read_records(results)
-    out = {f"{r.spec.variant} s{r.spec.seed}": (r.hash, r.status, scores(r)) for r in records}
+    out = {f"{r.spec.variant} s{r.spec.seed}": (r.hash, r.status, numbers(r)) for r in records}
     assert len(out) == len(records) == 4
     return out
 
 
-def scores(record: Record) -> list[tuple[str, str, float | None]]:
-    return [(m.metric, m.split, m.value) for m in record.measurements if m.unit == "fraction"]
+def numbers(record: Record) -> list[object]:
+    """Scores, losses and weights, to the last bit."""
+    scores = [(m.metric, m.split, m.value) for m in record.measurements if m.unit == "fraction"]
+    losses = [(stage.name, stage.first_loss, stage.last_loss) for stage in record.stages]
+    return [*scores, *losses, *(file.sha256 for file in record.artefacts)]
 
 
 def here(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
@@ -108,6 +111,25 @@ def test_two_workers_make_the_records_of_one(folder: Path, monkeypatch: pytest.M
     keys = [sorted(path.name for path in (folder / f"home-{count}" / "stages").glob("*/*")) for count in (1, 2)]
     assert keys[0] == keys[1] and len(keys[0]) >= 6
     assert list((folder / "work" / "results-2" / leases.FOLDER).iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(cores() < 2, reason="one core: there are no more threads to be given")
+def test_a_stage_beside_which_nothing_is_made_has_the_bits_of_one_process(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {"pretrain.corpus_tokens": 12000, "pretrain.hidden": 32, "pretrain.ffn": 64, "pretrain.layers": 2,
+               "pretrain.training.epochs": 2, "fine_tune.epochs": 1}  # fmt: skip
+    given = [word for name, value in changes.items() for word in ("--set", f"{name}={value}")]
+    found = []
+    for count in ("1", "2"):
+        monkeypatch.setenv("BENCH_HOME", str(folder / f"home-{count}"))
+        results = ["--results", f"results-{count}", "--workers", count]
+        asked = ["run", "smoke", "--paper", "bert", "--task", "sst2", "--seeds", "2", "--limit", "64"]
+        assert here(monkeypatch, *asked, *given, *results) == 0
+        records = store.read_records(folder / "work" / f"results-{count}", ("smoke",))
+        found.append(sorted((r.spec.seed, r.environment["threads"], numbers(r)) for r in records))
+    assert found[0] == found[1] and len(found[0]) == 2
 
 
 @pytest.mark.slow
