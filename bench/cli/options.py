@@ -39,18 +39,24 @@ Cluster = Annotated[
 ]
 Track = Annotated[str | None, typer.Option("--track", help="Tell losses and scores to tensorboard, wandb or mlflow.")]
 Again = Annotated[bool, typer.Option("--again", help="Make finished runs again whose model is gone from the cache.")]
+Deterministic = Annotated[
+    bool, typer.Option("--deterministic", help="The same bits again on a GPU, slower; recorded. No time is measured.")
+]
 Jobs = Annotated[str | None, typer.Option("--jobs", help="Write the plan as scripts: slurm or shell.")]
 Out = Annotated[str | None, typer.Option("--out", help="Where --jobs writes its scripts: jobs by default.")]
 ScaleOrFile = Annotated[str, typer.Argument(help="smoke, small, full, or a profile FILE.toml.")]
 
 
-def make_requests(scale: str, **given: Any):
+def make_requests(scale: str, *, deterministic: bool, **given: Any):
     """What a scale or profile and the selectors ask for, without torch: a request, or one for each part of a profile.
 
     Raises: SpecError for what does not fit.
     """
+    from bench.core.steering import ask_for_deterministic
     from bench.run import request
 
+    if deterministic:
+        ask_for_deterministic()
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
     given["set"] = request.parse_set(list(given.pop("set") or ()))
     return request.read(scale, given)

@@ -8,6 +8,7 @@ from typing import Any
 from bench.cli.options import (
     Corpus,
     DataOption,
+    Deterministic,
     DevLimit,
     Jobs,
     Json,
@@ -33,7 +34,8 @@ def command(
     scale: ScaleOrFile = "smoke", paper: Papers = None, variant: Variants = None, task: Tasks = None,
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
-    results: Results = None, jobs: Jobs = None, out: Out = None, as_json: Json = False,
+    results: Results = None, deterministic: Deterministic = False, jobs: Jobs = None, out: Out = None,
+    as_json: Json = False,
 ) -> None:  # fmt: skip
     """The jobs and what they will cost on the device at hand; runs nothing."""
     if out is not None and jobs is None:
@@ -41,6 +43,7 @@ def command(
     requests = make_requests(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
+        deterministic=deterministic,
     )  # fmt: skip
     if jobs is not None:
         return _write_scripts(requests, jobs, Path(out or "jobs"), as_json)

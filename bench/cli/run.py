@@ -14,6 +14,7 @@ from bench.cli.options import (
     Cluster,
     Corpus,
     DataOption,
+    Deterministic,
     DevLimit,
     Json,
     Labels,
@@ -41,7 +42,7 @@ def command(
     seeds: Seeds = None, teacher: Teacher = None, data: DataOption = None, corpus: Corpus = None, limit: Limit = None,
     dev_limit: DevLimit = None, labels: Labels = None, unlabelled: Unlabelled = None, set_: Set = None,
     results: Results = None, workers: Workers = "1", minutes: Minutes = None, again: Again = False,
-    cluster: Cluster = None, track: Track = None, as_json: Json = False,
+    cluster: Cluster = None, track: Track = None, deterministic: Deterministic = False, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     _refuse_beside_cluster(cluster, workers, minutes, again)
@@ -51,7 +52,7 @@ def command(
     requests = make_requests(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,
-        track=track,
+        track=track, deterministic=deterministic,
     )  # fmt: skip
     quiet_libraries()
     with _stopped_by_signals(), _maker(cluster, count, again, deadline) as (device, make):

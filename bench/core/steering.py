@@ -12,8 +12,14 @@ from collections.abc import Mapping
 
 from bench.core.errors import SpecError
 
+DETERMINISTIC = "BENCH_DETERMINISTIC"
+"""Set to 1 by `bench run --deterministic`."""
+WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
+_WORKSPACES = (":4096:8", ":16:8")
+"""Those with which cuBLAS adds in one order (its documentation, "Results reproducibility"); read when CUDA starts."""
+
 HONOURED = (
-    "ATEN_CPU_CAPABILITY", "CUBLAS_WORKSPACE_CONFIG", "CUDNN_FRONTEND_ATTN_DP_WORKSPACE_LIMIT",
+    "ATEN_CPU_CAPABILITY", DETERMINISTIC, WORKSPACE, "CUDNN_FRONTEND_ATTN_DP_WORKSPACE_LIMIT",
     "DISABLE_ADDMM_CUDA_LT", "DNNL_DEFAULT_FPMATH_MODE", "DNNL_MAX_CPU_ISA", "FLASH_ATTENTION_DETERMINISTIC",
     "MKL_CBWR", "MKL_DEBUG_CPU_TYPE", "MKL_DISABLE_FAST_MM", "MKL_ENABLE_INSTRUCTIONS",
     "NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "ONEDNN_MAX_CPU_ISA", "PYTORCH_TUNABLEOP_ENABLED",
@@ -78,7 +84,24 @@ def steering() -> dict[str, str]:
         value = os.environ.get(name, "").strip()
         if value and not _PLAIN.fullmatch(value):
             raise _refused(name, value, "")
+    if os.environ.get(DETERMINISTIC, "1") != "1":
+        raise _refused(DETERMINISTIC, os.environ[DETERMINISTIC], "bench run --deterministic sets it")
+    if deterministic() and os.environ.get(WORKSPACE) not in _WORKSPACES:
+        raise SpecError("deterministic operations need a fixed workspace", where=WORKSPACE,
+                        found=os.environ.get(WORKSPACE, "nothing"), expected=" or ".join(_WORKSPACES),
+                        fix=f"unset {WORKSPACE}, and bench run --deterministic")  # fmt: skip
     return honoured()
+
+
+def ask_for_deterministic() -> None:
+    """Ask for deterministic operations, here and in all processes that this one starts; before CUDA starts."""
+    os.environ[DETERMINISTIC] = "1"
+    os.environ.setdefault(WORKSPACE, _WORKSPACES[0])
+
+
+def deterministic() -> bool:
+    """Whether deterministic operations are asked for."""
+    return os.environ.get(DETERMINISTIC) == "1"
 
 
 def honoured() -> dict[str, str]:

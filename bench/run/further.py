@@ -16,7 +16,7 @@ from bench.core.record import Measurement
 from bench.measure.backends import int8_engine, with_int8_linears
 from bench.measure.within import kernel_speed
 from bench.run.inputs import Reading
-from bench.run.measure import logits
+from bench.run.measure import logits, timed
 from bench.run.plan import Job
 from bench.train.recipe import Form, Further
 
@@ -41,7 +41,7 @@ def measure(
                 continue  # the kernels are those of processors, and not of every one
             again = with_int8_linears(again)
         out += _answers(job, form, again, own, reading, accelerator)
-        if form.int8 and reference is not None and accelerator.is_main_process:
+        if form.int8 and reference is not None and accelerator.is_main_process and timed():
             out += kernel_speed(again.eval(), reference, form.name, accelerator.device)
         accelerator.wait_for_everyone()
     return out

@@ -26,6 +26,7 @@ from bench.run.codehash import measuring_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job
 from bench.run.stages import ChainLog, make_stages, tokenizer_folder
+from bench.train import deterministic
 from bench.train.precision import choose
 from bench.train.processes import decided
 from bench.train.progress import Bars, bar
@@ -49,7 +50,8 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
     content: dict[str, Any] = {"status": "ok", "reason": ""}
     failure: peers.Failure | None = None
     try:
-        _make(job, store, cache, progress, chain, measurements, content)
+        with deterministic.told():
+            _make(job, store, cache, progress, chain, measurements, content)
     except (Exception, Stopped) as error:
         failure = peers.failure_of(error, job.hash, job.spec)
         content |= {"status": "failed", "reason": cleaned(failure.reason)}
@@ -189,7 +191,7 @@ def _where() -> tuple[dict[str, Any], Code]:
     facts = environment.fingerprint() | {
         "device": device.type, "processes": Accelerator().num_processes, "precision": precision.name,
         "precision_why": precision.why, "workers": int(os.environ.get(WORKERS, "1")),
-    }  # fmt: skip
+    } | ({"tf32": deterministic.tf32()} if device.type == "cuda" else {})  # fmt: skip
     return facts, environment.code_state()
 
 

@@ -15,6 +15,7 @@ from torch import nn
 
 from bench.core.files import file_sha256
 from bench.core.record import Artefact, Measurement, StageEntry
+from bench.core.steering import deterministic
 from bench.data.each import Said
 from bench.measure import within
 from bench.measure.within import LENGTH
@@ -75,8 +76,15 @@ def findings(facts: Mapping[str, Any]) -> list[Measurement]:
     ]  # fmt: skip
 
 
+def timed() -> bool:
+    """Whether a run's times say anything: not those of deterministic operations, which are slower than the usual."""
+    return not deterministic()
+
+
 def speed(model: nn.Module, teacher: nn.Module | None, accelerator: Accelerator) -> list[Measurement]:
-    """Times of the model, and against its teacher; tokenisation excluded."""
+    """Times of the model, and against its teacher; tokenisation excluded. None where they would say nothing."""
+    if not timed():
+        return []
     keep_large_blocks()  # as training in this process has done: a model from the cache is timed as a new one is
     return within.speed(model, teacher, accelerator.device)
 
@@ -102,10 +110,9 @@ def cost(entries: list[StageEntry]) -> list[Measurement]:
     """What training cost, stages from the cache included: their time was spent once and is part of the price."""
     seconds = sum(entry.seconds for entry in entries)
     peak = max((entry.peak_bytes for entry in entries), default=0)
-    return [
-        Measurement(metric="training_seconds", split="all", value=round(seconds, 3), unit="s", n=len(entries)),
-        Measurement(metric="training_peak_bytes", split="all", value=peak, unit="bytes", n=len(entries)),
-    ]
+    taken = Measurement(metric="training_seconds", split="all", value=round(seconds, 3), unit="s", n=len(entries))
+    held = Measurement(metric="training_peak_bytes", split="all", value=peak, unit="bytes", n=len(entries))
+    return [*([taken] if timed() else []), held]
 
 
 def artefacts(files: Iterable[Path]) -> list[Artefact]:

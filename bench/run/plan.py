@@ -28,7 +28,7 @@ from bench.run.request import Request
 from bench.run.shared import opened
 from bench.run.stack import Named, Stack, chosen_stacks
 from bench.run.teachers import check_teacher, made_facts
-from bench.train import bounds, engine
+from bench.train import bounds, deterministic, engine
 from bench.train.recipe import Asked, EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field
 
@@ -131,6 +131,7 @@ class Planner:
 
     def __init__(self, request: Request, trains_on: Device | None = None):
         steered = steering()  # before anything that such variables could change
+        deterministic.settle()
         self.request, self.cache = request, opened()
         self.stacks, self.recipes = chosen_stacks(request)
         self.asked = self._asked()

@@ -17,7 +17,7 @@ from bench.core import environment, registry, store
 from bench.core.errors import BenchError, SpecError
 from bench.core.record import Measurement, Record, RunSpec
 from bench.core.spec import digest
-from bench.core.steering import steering
+from bench.core.steering import DETERMINISTIC, WORKSPACE, deterministic, steering
 from bench.measure import backends, room
 from bench.measure.process import Subject
 from bench.measure.session import FULL, Effort, Failure, Measured, Timing, measure
@@ -72,6 +72,9 @@ def run(request: Request) -> list[Record]:
     nothing is written. Raises what ended the reference's process, after its failed record was written.
     """
     steering()  # refuses what would change what is measured
+    if deterministic():
+        raise SpecError("deterministic operations are slower: their times say nothing", where=DETERMINISTIC,
+                        found="1", fix=f"unset {DETERMINISTIC} {WORKSPACE}")  # fmt: skip
     device = here()
     chosen_backends = request.backends or backends.usual(device)
     for backend in chosen_backends:

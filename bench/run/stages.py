@@ -18,6 +18,7 @@ from bench.models import load
 from bench.run.cache import Cache
 from bench.run.context import StageContext
 from bench.run.plan import Job, StagePlan
+from bench.train import deterministic
 from bench.train.fit import peak_bytes
 from bench.train.processes import decided
 from bench.train.progress import Bars, bar
@@ -96,7 +97,8 @@ def _execute(
         random.seed(seed)
         np.random.seed(seed)
         torch.manual_seed(seed)
-        after = plan.stage.run(state, job.hyper.only(*plan.stage.uses), context)
+        with deterministic.told():
+            after = plan.stage.run(state, job.hyper.only(*plan.stage.uses), context)
     fits = context.logs
     # All that the stage took, labelling and new text too; training before a stop is in the fits' own time alone.
     took = max(time.monotonic() - started, sum(f.seconds for f in fits))

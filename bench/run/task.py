@@ -1,7 +1,7 @@
 """A task of a cluster: makes one piece of a plan on a node, and returns all that there is to say of it.
 
 Order and answer are JSON texts. The order is that of `bench.run.worker`, and holds beside it the request, what the node
-must agree on with the driver, the threads to use, and the records of the runs that a job needs. No record is written on a node.
+must agree on with the driver, the threads to use, and the records of the runs that a job needs. Nodes write no record.
 """
 
 from __future__ import annotations
