@@ -40,8 +40,8 @@ class Check(TypedDict):
 def checks() -> list[Check]:
     """All checks, in the order in which a user would mend them."""
     every: tuple[Callable[[], Check], ...] = (
-        _python, _packages, _kernels, _papers, _code, _variables, _processor, _accelerator, _memory, _cache_folder,
-        _data_sets, _compiler,
+        _python, _packages, _kernels, _papers, _code, _variables, _machine, _processor, _accelerator, _memory,
+        _cache_folder, _data_sets, _compiler,
     )  # fmt: skip
     return [_told(check) for check in every]
 
@@ -148,6 +148,11 @@ def _processor() -> Check:
     found += f"bf16 native ({', '.join(sorted(native))})" if native else "no native bf16: training runs in fp32"
     ok = facts["threads"] <= facts["cores"]
     return _check("processor", ok, found, "unset OMP_NUM_THREADS: more threads than cores slow each other down")
+
+
+def _machine() -> Check:
+    """The key under which records are compared: times of two keys never are."""
+    return _check("machine key", True, environment.fingerprint()["machine"])
 
 
 def _accelerator() -> Check:

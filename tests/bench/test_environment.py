@@ -135,11 +135,13 @@ def test_the_code_is_dirty_when_code_changed_only(tmp_path: Path, monkeypatch: p
 
 def test_the_doctor_says_what_is_and_how_to_mend_what_is_not() -> None:
     rows = doctor.checks()
-    assert len(rows) == 12 and len({row["name"] for row in rows}) == 12
+    assert len(rows) == 13 and len({row["name"] for row in rows}) == 13
     for row in rows:
         assert row["found"] and "\n" not in row["found"], row
         assert bool(row["fix"]) is not row["ok"], row
     assert json.loads(json.dumps(rows)) == rows
+    key = next(row["found"] for row in rows if row["name"] == "machine key")
+    assert key == environment.fingerprint()["machine"], "the one that records hold"
 
 
 def test_the_doctor_sees_what_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
