@@ -13,6 +13,7 @@ from bench.cli.output import quiet_libraries
 from bench.core import environment, registry
 from bench.core.steering import steering
 from bench.run.answer import Costs
+from bench.run.recorded import folders, stamp
 from bench.run.shared import opened
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
     papers, broken = registry.find()
     machine = [environment.cores(), environment.gpus(), [os.environ.get(name) for name in DEVICES], steering()]
     places = [[paper.name, str(paper.folder)] for paper in papers.values()]
-    key = [request.model_dump(mode="json", exclude={"results"}), machine, places, sorted(broken)]
+    asked, runs = request.model_dump(mode="json", exclude={"results"}), stamp(folders(request.results))
+    key = [asked, machine, places, sorted(broken), runs]
     kept = remembered.recall("plan", key)
     if kept is None:
         with _heard() as said:

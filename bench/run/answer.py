@@ -17,7 +17,9 @@ log = logging.getLogger(__name__)
 
 Costs = dict[str, Any]
 """As JSON: {"jobs": [{"spec", "stages": [{"name", "key", "shared", "seconds", "device_bytes", "host_bytes",
-"kept_bytes", "progress_bytes"}], "finish_s"}], "device", "gpu", "processes"}"""
+"kept_bytes", "progress_bytes", "from"}], "finish_s"}], "device", "gpu", "processes", "start_s", "base_bytes", "from"}.
+`from` says whose runs an estimate is from; `start_s` is what a process takes before its first run, `base_bytes` what it
+holds then."""
 
 FIXES = {
     "memory": "a smaller batch_size with as much more accumulation (--set), or another device",
@@ -53,16 +55,17 @@ def answer(costs: Costs, has: Callable[[str], bool]) -> tuple[list[dict[str, Any
                   for s in job["stages"]]  # fmt: skip
         left = [s for s in job["stages"] if not has(s["key"])]
         seconds = sum(s["seconds"] for s in left) + (job["finish_s"] if left else 0.0)
-        rows.append({**job["spec"], "stages": stages, "expected_s": round(seconds)})
+        sources = ", ".join(dict.fromkeys(s["from"] for s in left))
+        rows.append({**job["spec"], "stages": stages, "expected_s": round(seconds), "from": sources})
         new += left
-    seconds = sum(row["expected_s"] for row in rows)
+    seconds = sum(row["expected_s"] for row in rows) + round(costs["start_s"])
     return rows, {
         "jobs": len(rows), "device": costs["device"], "expected_s": seconds,
-        "device_hours": round(seconds / 3600 * costs["processes"], 2), **_room(costs["gpu"], new),
+        "device_hours": round(seconds / 3600 * costs["processes"], 2), **_room(costs, new), "from": costs["from"],
     }  # fmt: skip
 
 
-def _room(gpu: bool, stages: list[dict[str, Any]]) -> dict[str, int]:
+def _room(costs: Costs, stages: list[dict[str, Any]]) -> dict[str, int]:
     """What the largest of the stages needs of memory, and all of them of disk, beside what is free.
 
     Of a GPU's machine also its main memory, which holds the data.
@@ -73,9 +76,11 @@ def _room(gpu: bool, stages: list[dict[str, Any]]) -> dict[str, int]:
 
     disk = sum(stage["kept_bytes"] for stage in stages) + most("progress_bytes")
     main = min(int(psutil.virtual_memory().available), environment.memory_bytes())
-    found = {"memory": (most("device_bytes", "host_bytes"), main)}
-    if gpu:
-        found = {"memory": (most("device_bytes"), environment.gpu_free_bytes()), "host": (most("host_bytes"), main)}
+    base = costs["base_bytes"]
+    found = {"memory": (base + most("device_bytes", "host_bytes"), main)}
+    if costs["gpu"]:
+        gpu = environment.gpu_free_bytes()
+        found = {"memory": (most("device_bytes"), gpu), "host": (base + most("host_bytes"), main)}
     found["disk"] = disk, shutil.disk_usage(_existing(home())).free
     return {name: round(size / 1e6) for what, sizes in found.items()
             for name, size in zip((f"{what}_mb", f"{what}_free_mb"), sizes, strict=True)}  # fmt: skip

@@ -1,13 +1,14 @@
 """What a stage of a plan costs: operations, steps, memory and disk, from the sizes of its models and of its data.
 
-Estimates: of a student's size only the ratio to its teacher at paper size is known before it is made, and what a stage
-does beside training (curvatures, new text) counts as nothing.
+Estimates: of a student's size only the ratio to its teacher at paper size is known before it is made, and a stage that
+trains nothing (curvatures, new text) counts as one answer of the reference to each row. Recorded runs are counted in
+the same way, so that `bench.run.recorded` can say how long such work took.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -15,14 +16,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from bench.core import registry
+from bench.core.errors import BenchError
 from bench.measure.within import LENGTH, PROTOCOLS, SHAPES
 from bench.models.flops import count, encoder_formula
 from bench.models.shape import Shape, all_shapes
 from bench.models.size import parameters
 from bench.run.inputs import encoder_facts
 from bench.run.plan import Job, Plan, StagePlan
+from bench.run.recorded import FINISH, Seen
 from bench.train import bounds, checkpoint
-from bench.train.recipe import EncoderFacts
+from bench.train.recipe import EncoderFacts, Stage
 from bench.train.settings import Settings, Training
 
 SAVED = 12
@@ -39,6 +43,14 @@ MASKED = 0.15
 """Share of the tokens that a masked LM projects on the vocabulary."""
 ENCODED = 5
 """Bytes of a token of data in memory: its id and its type."""
+ROW_TOKENS = 40
+"""Of a row of a task that the plan does not read."""
+FORWARD = 1 / 3
+"""Of a training step, what an answer costs."""
+SCORED = 32
+"""Rows that are scored at a time, about."""
+COUNTED = ("flops", "flops_ratio", "parameters", "parameters_without_embeddings")
+"""What a record says of the sizes of its models."""
 SAMPLE = 2000
 """Rows of a task that are tokenised to know how long its examples are."""
 
@@ -80,7 +92,10 @@ class StageCosts:
             return encoder_facts(self.plan.checkpoint)
         made = (job.recipe.makes(job.hyper) for job in self.plan.jobs if job.recipe.makes)
         found = next((facts for facts in made if facts), None)
-        return found or EncoderFacts(12, 768, 12, 30522)
+        if found is None:
+            return EncoderFacts(12, 768, 12, 30522)
+        inputs = self.plan.inputs
+        return replace(found, vocabulary=found.vocabulary or inputs.vocabulary(inputs.synthetic_tokenizer).size)
 
     @cached_property
     def reference(self) -> Size:
@@ -142,7 +157,7 @@ class StageCosts:
                 continue
             length = getattr(one, "max_length", None) or job.reading.max_length
             tokens, examples = self._data(job, stage, one, length, more)
-            each = 3 * student.flops + (self.reference.flops if taught else 0)
+            each = _of_a_token(student.flops, self.reference.flops, taught)
             if stage.stage.needs == "corpus":
                 each += 8 * self.facts.vocabulary * self.facts.hidden  # the head: trained in one, used in the other
             batch = training.batch_tokens or training.batch_size * min(length, tokens / max(1.0, examples))
@@ -153,16 +168,45 @@ class StageCosts:
                 max(found.host_bytes, ENCODED * tokens + (self._corpus_bytes if stage.corpus else 0)),
                 progress_bytes=(checkpoint.KEPT + 1) * SAVED * student.weights,
             )
-        return replace(found, kept_bytes=FLOAT * student.weights)
+        if not found.batches and stage.stage.needs == "task" and not stage.stage.task_free:
+            rows = len(job.inputs.used(job.task, job.task.train))
+            found = replace(found, flops=rows * self._mean_length(job) * self.reference.flops)
+        kept = FLOAT * student.weights
+        if stage.stage.keeps_states:
+            kept += FLOAT * len(job.inputs.used(job.task, job.task.train)) * self.facts.layers * self.facts.hidden
+        return replace(found, kept_bytes=kept)
 
-    def finish(self, job: Job) -> float:
-        """FLOPs of scoring and timing a finished model, with the one that it is compared with."""
-        student = self.size(job).flops
+    def finish(self, job: Job) -> tuple[float, float]:
+        """FLOPs and batches of scoring and timing a finished model, with the one that it is compared with."""
         rows = sum(len(job.inputs.rows(job.task, split)) for split in job.task.scored)
-        turns = student + (2 * self.reference.flops if job.reference else student)  # the reference has a twin
-        timed = sum(batch * LENGTH * (protocol.warmup + protocol.rounds * protocol.calls_per_round)
-                    for batch, protocol in zip(SHAPES.values(), PROTOCOLS.values(), strict=True))  # fmt: skip
-        return rows * self._mean_length(job) * student + timed * turns
+        reference = self.reference.flops if job.reference else None
+        return _finish(self.size(job).flops, reference, rows, self._mean_length(job))
+
+    def recorded(self, seen: Seen) -> tuple[float, float]:
+        """FLOPs and batches of a recorded stage, counted as those of a plan; none where its recipe is gone."""
+        values = {one["metric"]: one["value"] for one in seen.record["measurements"] if one["metric"] in COUNTED}
+        student, ratio = (values.get("flops") or 0.0) / LENGTH, values.get("flops_ratio")
+        reference, rows = student / ratio if ratio else student, seen.record["data"]["rows"]
+        length = next((self._mean_length(job) for job in self.plan.jobs if job.task.name == seen.task), ROW_TOKENS)
+        if seen.stage == FINISH:
+            scored = sum(count for split, count in rows.items() if split not in ("train", "unlabelled"))
+            return _finish(student, reference if ratio else None, scored, length)
+        stages = _stages(seen)
+        names = [stage.name for stage in stages]
+        if seen.stage not in names:
+            return 0.0, 0.0
+        stage = stages[names.index(seen.stage)]
+        if not seen.entry["steps"]:
+            reads = stage.needs == "task" and not stage.task_free
+            return (rows.get("train", 0) * length * reference if reads else 0.0), 0.0
+        taught = any(one.asks for one in stages[: names.index(seen.stage) + 1]) and not _has_base(seen.paper)
+        each, tokens = _of_a_token(student, reference, taught), seen.entry["examples"] * length
+        training = next((one for name in stage.uses if (one := _training(seen.record["hyper"].get(name)))), {})
+        if read := seen.entry.get("corpus_tokens"):
+            tokens = read * training.get("epochs", 1)
+        if stage.needs == "corpus":
+            each += 8 * max(0.0, (values.get("parameters") or 0) - (values.get("parameters_without_embeddings") or 0))
+        return tokens * each, seen.entry["steps"] * training.get("accumulation", 1)
 
     def _data(
         self, job: Job, stage: StagePlan, settings: Settings, length: int, more: int
@@ -206,6 +250,40 @@ def _at_paper_size(shape: Shape) -> Size:
         model: nn.Module = shape.build().eval()
     flops = shape.flops(1, LENGTH) if shape.flops else count(model, 1, LENGTH)
     return Size(flops / LENGTH, parameters(model))
+
+
+def _of_a_token(student: float, reference: float, taught: bool) -> float:
+    """FLOPs of training on a token: forward and twice backward, and the teacher's answer."""
+    return 3 * student + (reference if taught else 0)
+
+
+def _finish(student: float, reference: float | None, rows: float, length: float) -> tuple[float, float]:
+    """FLOPs and batches of scoring so many rows, and of timing the model, its reference and the reference's twin."""
+    turns, models = student + 2 * (reference if reference is not None else student / 2), 3 if reference else 2
+    calls = [protocol.warmup + protocol.rounds * protocol.calls_per_round for protocol in PROTOCOLS.values()]
+    timed = sum(batch * LENGTH * count for batch, count in zip(SHAPES.values(), calls, strict=True))
+    return rows * length * student + timed * turns, FORWARD * (rows / SCORED + sum(calls) * models)
+
+
+def _stages(seen: Seen) -> Sequence[Stage]:
+    """The stages of a recorded variant (of a stack the upper one's); none where the recipe is gone."""
+    try:
+        variants = registry.load_recipe(seen.paper).variants
+    except BenchError:
+        return ()
+    found = variants.get(seen.variant.rpartition("+")[2])
+    return found.stages if found else ()
+
+
+def _has_base(paper: str) -> bool:
+    return registry.load_recipe(paper).base is not None
+
+
+def _training(settings: Any) -> Mapping[str, Any] | None:
+    """The settings of a training among those of a record."""
+    if not isinstance(settings, Mapping):
+        return None
+    return settings if "epochs" in settings else settings.get("training")
 
 
 def _rounds(settings: object) -> int:

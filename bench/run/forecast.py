@@ -1,63 +1,96 @@
 """What a plan will cost before anything runs: the time, memory and disk that each stage takes on the device at hand.
 
-Time is an estimate: operations over this device's own matmul rate, measured for a moment, and no batch under a floor.
+Work is counted (`bench.run.costs`); how long it takes is learned from recorded runs (`bench.run.recorded`), of this
+machine where there are any, or timed for a moment (`bench.run.pace`). Each estimate says where it is from.
 """
 
 from __future__ import annotations
 
 import time
+from typing import Any
 
+import psutil
 import torch
 from accelerate import Accelerator
 
 from bench.core import environment
+from bench.run import pace, recorded
 from bench.run.answer import Costs
 from bench.run.costs import StageCosts
-from bench.run.plan import Plan
+from bench.run.plan import Job, Plan, StagePlan
+from bench.run.recorded import FINISH, Told
 from bench.train.precision import choose
 
-EFFICIENCY = {("cpu", "fp32"): 0.4, ("cpu", "bf16"): 0.15, ("cuda", "fp32"): 0.3, ("cuda", "bf16"): 0.2}
-"""Share of the matmul rate that training reaches on short batches (ours; of a GPU, what BERT-base reaches at least as
-graphs in tests/benchmarks/gpu-h100.json and gpu-h200.json)."""
-BATCH_S = {"cpu": 0.004, "cuda": 0.003}
-"""Seconds that no batch goes under: what starting its kernels takes (tests/benchmarks/gpu-h100.json: some 400 small
-steps a second as graphs)."""
-MATMUL = {"cpu": 1024, "cuda": 4096}
-"""Rows and columns of the matrices that are multiplied to know the rate."""
-
-
-def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32) -> float:
-    """Floating-point operations per second of a matmul, the best of a few."""
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):
-        started = time.perf_counter()
-        (a @ a).sum().item()
-        best = min(best, time.perf_counter() - started)
-    return 2.0 * size**3 / best
+WORKSPACE = 6e8
+"""Bytes that a process which trains on a CPU keeps beside its models and batches: of kernels for each shape of batch,
+and of blocks that were freed. Ours; the committed records of such runs have from 0.3 to 0.9 GB."""
+START_S = 0.1
+"""Of a stage, beside its work: what it loads and saves."""
 
 
 def costs(plan: Plan) -> Costs:
     """What each job and stage will cost, as numbers that do not depend on what is cached."""
     device = Accelerator().device
     precision = choose("auto", device)
-    dtype = torch.bfloat16 if precision.name == "bf16" else torch.float32
-    rate = matmul_rate(device, MATMUL.get(device.type, 1024), dtype)
-    rate *= EFFICIENCY.get((device.type, precision.name), 0.1)
-    known, seen = StageCosts(plan, narrow=precision.name == "bf16"), set()
-    jobs = []
+    clock = _Clock(plan, StageCosts(plan, narrow=precision.name == "bf16"), device)
+    base = psutil.Process().memory_info().rss + (WORKSPACE if device.type == "cpu" else 0)
+    seen, jobs = set[str](), []
     for job in plan.jobs:
         stages = []
         for stage in job.stages:
+            found = clock.stage(job, stage, base)
             shared = stage.key in seen
             seen.add(stage.key)
-            cost = known.stage(job, stage)
-            seconds = max(cost.flops / rate, cost.batches * BATCH_S.get(device.type, 0.0))
-            stages.append({"name": stage.stage.name, "key": stage.key, "shared": shared,
-                           "seconds": 0.0 if shared else seconds, "device_bytes": cost.device_bytes,
-                           "host_bytes": cost.host_bytes, "kept_bytes": 0.0 if shared else cost.kept_bytes,
-                           "progress_bytes": cost.progress_bytes})  # fmt: skip
-        jobs.append({"spec": job.spec.as_dict(), "stages": stages, "finish_s": known.finish(job) / rate})
+            stages.append(found | {"shared": shared} | ({"seconds": 0.0, "kept_bytes": 0.0} if shared else {}))
+        jobs.append({"spec": job.spec.as_dict(), "stages": stages, "finish_s": clock.finish_s(job)})
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else environment.fingerprint()["cpu"]
     return {"jobs": jobs, "device": f"{name}, {precision.name}", "gpu": device.type == "cuda",
-            "processes": Accelerator().num_processes}  # fmt: skip
+            "processes": Accelerator().num_processes, "base_bytes": base, "from": _says(clock.told),
+            "start_s": time.time() - psutil.Process().create_time()}  # fmt: skip
+
+
+class _Clock:
+    """The costs of a plan's stages on this machine: work by `known`, seconds corrected by recorded runs."""
+
+    def __init__(self, plan: Plan, known: StageCosts, device: torch.device):
+        self._known, self._gpu = known, device.type == "cuda"
+        self._often = 60 * plan.request.checkpoint_minutes
+        machine = environment.fingerprint()["machine"]
+        runs = recorded.read(recorded.folders(plan.request.results), device.type)
+        # Runs of another scale correct the clock, too, but are no measure of how steps of this size compare.
+        here = any(one.machine == machine and one.scale == plan.request.scale for one in runs)
+        self._pace = pace.nominal(device) if here else pace.measured(known.facts, device)
+        timed = not here and not self._gpu
+        self.told = Told(runs, machine, lambda one: self._expected(*known.recorded(one)), timed)
+
+    def stage(self, job: Job, stage: StagePlan, base_bytes: float) -> dict[str, Any]:
+        """What making a stage costs; memory beside what a process holds at its start."""
+        cost, asked = self._known.stage(job, stage), _keys(job, stage.stage.name)
+        factor, source = self.told.factor(asked)
+        seconds = factor * self._expected(cost.flops, cost.batches)
+        held, peak = cost.device_bytes, self.told.peak_bytes(asked)
+        if peak is not None:  # on a CPU it is that of the whole process
+            held = peak if self._gpu else max(0.0, peak - base_bytes - cost.host_bytes)
+        return {"name": stage.stage.name, "key": stage.key, "from": source, "seconds": seconds, "device_bytes": held,
+                "host_bytes": cost.host_bytes, "kept_bytes": cost.kept_bytes,
+                "progress_bytes": cost.progress_bytes if seconds > self._often else 0.0}  # fmt: skip
+
+    def finish_s(self, job: Job) -> float:
+        """Seconds of scoring and timing a finished model."""
+        return self.told.factor(_keys(job, FINISH))[0] * self._expected(*self._known.finish(job))
+
+    def _expected(self, flops: float, batches: float) -> float:
+        return START_S + self._pace.seconds(flops, batches)
+
+
+def _keys(job: Job, stage: str) -> tuple[recorded.Key, ...]:
+    spec = job.spec
+    return recorded.keys(spec.paper, spec.variant, spec.task, spec.scale, stage)
+
+
+def _says(told: Told) -> str:
+    """Where the times of a plan are from, in a few words."""
+    if told.runs:
+        return f"{told.runs} recorded runs of this machine"
+    others = f", and the proportions of {told.machines} others" if told.machines else ""
+    return f"a moment's training on this machine{others}: no run of it is recorded"

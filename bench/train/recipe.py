@@ -205,6 +205,8 @@ class Stage:
     """A stage that is only there where the user gave an encoder, or only where the reference makes its own."""
     when: Callable[[Any], bool] | None = None
     """(hyper) -> whether the stage is there; always where none is set."""
+    keeps_states: bool = False
+    """Whether the cache keeps a state of each of the teacher's layers for each training row: [N, K, H] on disk."""
 
     @property
     def name(self) -> str:

@@ -219,7 +219,7 @@ def _when(origin: str) -> Callable[[Hyper], bool]:
 
 STAGES = (
     Stage(prepare_words, uses=("head",), task_free=True, needs="lm_head", asks=("pretrained",), when=_augmented),
-    Stage(train_probes, uses=("probes", "max_length"), asks=("fine_tuned",), when=_probed),
+    Stage(train_probes, uses=("probes", "max_length"), asks=("fine_tuned",), when=_probed, keeps_states=True),
     Stage(augment_rows, uses=("augmentation",), when=_augmented),
     Stage(search, uses=_SEARCH, asks=("fine_tuned",), when=_when("searched")),
     Stage(train_random, uses=_SEARCH, asks=("fine_tuned",), when=_when("random")),

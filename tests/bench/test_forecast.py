@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.core.record import Record
 from bench.data.corpus import about_bytes
-from bench.run import forecast
+from bench.measure.within import LENGTH
+from bench.run import forecast, recorded
 from bench.run.answer import answer, warn
 from bench.run.costs import ENCODED, SAVED, StageCosts
 from bench.run.plan import Plan, make
@@ -78,8 +81,60 @@ def test_a_student_pays_for_its_teacher_and_for_new_rows(plan: Plan, costs: Stag
     assert stages["distil_general"].flops == pytest.approx((3 * student + teacher) * tokens), "no vocabulary in it"
 
 
-def test_the_totals_are_of_this_device(plan: Plan) -> None:
+def test_new_text_is_an_answer_to_each_row_and_the_finish_a_third_of_a_step_a_call(
+    plan: Plan, costs: StageCosts
+) -> None:
+    job = next(job for job in plan.jobs if job.spec.variant == "tinybert-6")
+    stages = {stage.stage.name: costs.stage(job, stage) for stage in job.stages}
+    rows, each = len(job.inputs.used(job.task, "train")), costs._mean_length(job)
+    assert stages["augment_rows"].flops == pytest.approx(rows * each * costs.reference.flops)
+    assert stages["augment_rows"].batches == 0
+    flops, batches = costs.finish(job)
+    scored, calls, tokens = len(job.inputs.rows(job.task, "validation")), 12 + 4, 128 * 12 + 32 * 128 * 4
+    own, reference = costs.size(job).flops, costs.reference.flops
+    assert flops == pytest.approx(scored * each * own + tokens * (own + 2 * reference))
+    assert batches == pytest.approx((scored / 32 + 3 * calls) / 3)
+
+
+def test_the_states_of_a_teacher_that_are_kept_take_room() -> None:
+    made = make(Request(scale="smoke", variant=("adabert",), task=("sst2",)))
+    job = next(job for job in made.jobs if job.spec.variant == "adabert")
+    costs = StageCosts(made, narrow=False)
+    stages = {stage.stage.name: costs.stage(job, stage).kept_bytes for stage in job.stages}
+    rows, facts = len(job.inputs.used(job.task, "train")), costs.facts
+    states = 4 * rows * facts.layers * facts.hidden
+    assert states > 1e5 and stages["train_probes"] == pytest.approx(stages["search"] + states)
+
+
+def test_a_recorded_stage_is_counted_as_a_planned_one(
+    plan: Plan, costs: StageCosts, make_record: Callable[..., Record]
+) -> None:
+    for variant, stage, field, more in (
+        ("bert", "fine_tune", "fine_tune", 1), ("tinybert-6", "distil_intermediate", "intermediate", 2),
+    ):  # fmt: skip
+        job = next(job for job in plan.jobs if job.spec.variant == variant)
+        planned = costs.stage(job, next(one for one in job.stages if one.stage.name == stage))
+        settings = getattr(job.hyper, field)
+        examples = len(job.inputs.used(job.task, "train")) * getattr(settings, "training", settings).epochs * more
+        entry = {"name": stage, "seconds": 9.0, "steps": round(planned.batches), "examples": examples}
+        sizes = {"flops": costs.size(job).flops * LENGTH}
+        if job.reference is not None:
+            sizes["flops_ratio"] = costs.size(job).flops / costs.reference.flops
+        measured = [{"metric": name, "split": "all", "value": value, "unit": "one", "n": 1}
+                    for name, value in sizes.items()]  # fmt: skip
+        record = make_record(spec=job.spec.as_dict(), hyper=job.hyper.model_dump(mode="json"), stages=[entry],
+                             measurements=measured).model_dump(mode="json")  # fmt: skip
+        seen = recorded._seen(record)[0]
+        assert seen.stage == stage
+        flops, batches = costs.recorded(seen)
+        assert flops == pytest.approx(planned.flops) and batches == pytest.approx(planned.batches, abs=1)
+
+
+def test_the_totals_are_of_this_device(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # without records
     rows, total = answer(forecast.costs(plan), lambda key: False)
+    assert total["from"].startswith("a moment's training on this machine: no run of it is recorded")
+    assert {row["from"] for row in rows} == {"estimated"} and total["expected_s"] > sum(r["expected_s"] for r in rows)
     assert len(rows) == total["jobs"] == len(plan.jobs) and total["device_hours"] == round(
         total["expected_s"] / 3600, 2
     )

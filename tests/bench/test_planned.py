@@ -17,10 +17,11 @@ from bench.run.request import Request
 
 KEY = "ab" + "0" * 62
 NEEDS = {"device_bytes": 2e6, "host_bytes": 3e6, "progress_bytes": 5e6}
-STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6, "kept_bytes": 4e6, **NEEDS},
-          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0, "kept_bytes": 0.0, **NEEDS}]  # fmt: skip
+STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6, "kept_bytes": 4e6, "from": "this run", **NEEDS},
+          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0, "kept_bytes": 0.0, "from": "other machines",
+           **NEEDS}]  # fmt: skip
 COSTS = {"jobs": [{"spec": {"paper": "p"}, "stages": STAGES, "finish_s": 0.8}], "device": "a chip, fp32", "gpu": False,
-         "processes": 3}  # fmt: skip
+         "processes": 3, "start_s": 1.9, "base_bytes": 1e6, "from": "7 recorded runs of this machine"}  # fmt: skip
 
 
 @pytest.fixture
@@ -52,15 +53,15 @@ def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Pa
     costs, has = planned.costs(Request())
     total = answer(costs, has)[1]
     free = {name: total.pop(name) for name in ("memory_free_mb", "disk_free_mb")}
-    assert total == {"jobs": 1, "device": "a chip, fp32", "expected_s": 8, "device_hours": 0.01, "memory_mb": 5,
-                     "disk_mb": 9} and min(free.values()) > 0  # fmt: skip
+    assert total == {"jobs": 1, "device": "a chip, fp32", "expected_s": 10, "device_hours": 0.01, "memory_mb": 6,
+                     "disk_mb": 9, "from": "7 recorded runs of this machine"} and min(free.values()) > 0  # fmt: skip
     entry = tmp_path / "home" / "stages" / "ab" / KEY
     entry.mkdir(parents=True)
     (entry / "manifest.json").write_text("{}")
     assert not answer(*planned.costs(Request()))[0][0]["stages"][0]["cached"], "damaged, it would be made again"
     sealed.seal(entry, {"models": {}, "seen": {}})
     rows, total = answer(*planned.costs(Request()))
-    assert total["expected_s"] == 1 and total["disk_mb"] == 5 and len(made) == 1, "what is left, and the scoring"
+    assert total["expected_s"] == 3 and total["disk_mb"] == 5 and len(made) == 1, "what is left, and the scoring"
     assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
 
 

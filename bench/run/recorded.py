@@ -1,0 +1,149 @@
+"""What recorded runs say of how long a stage takes, and how much memory: read without torch, for `bench plan`.
+
+A machine's own runs speak first. Of others only proportions count: how one stage compares with all the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+FINISH = "finish"
+"""What follows the stages of a run: scoring and timing."""
+SCALES = ("smoke", "small", "full")
+SOURCES = ("this run", "this variant", "this paper", "this paper")
+"""Whose stage of that name it is that a machine has recorded, for each of `keys`."""
+NEWEST = 20
+"""So many of the newest runs speak for a stage."""
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A stage of a recorded run that was made then, or its finish."""
+
+    machine: str
+    device: str
+    scale: str
+    paper: str
+    variant: str
+    task: str
+    stage: str
+    seconds: float
+    peak_bytes: float
+    entry: Mapping[str, Any]
+    """The stage's entry of the record; empty of a finish."""
+    record: Mapping[str, Any]
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """What it may speak for, the closest first."""
+        return keys(self.paper, self.variant, self.task, self.scale, self.stage)
+
+
+def keys(paper: str, variant: str, task: str, scale: str, stage: str) -> tuple[Key, ...]:
+    """The runs that may speak for a stage, the closest first; see SOURCES."""
+    return (scale, paper, variant, task, stage), (scale, paper, variant, stage), (scale, paper, stage), (paper, stage)
+
+
+def folders(results: str) -> list[Path]:
+    """Where recorded runs lie: the folder of a request, and the usual one."""
+    return [Path(results), Path("results")]
+
+
+def stamp(folders: Iterable[Path]) -> list[int]:
+    """How many records lie there, and when the newest was written: what is said of them holds until that changes."""
+    times = [file.stat().st_mtime_ns for file in _files(folders)]
+    return [len(times), max(times, default=0)]
+
+
+def read(folders: Iterable[Path], device: str) -> list[Seen]:
+    """The stages of all runs on such a device (`cpu`, `cuda`), the oldest first; what cannot be read says nothing."""
+    records = [record for file in _files(folders) if (record := _record(file)) is not None]
+    records.sort(key=lambda record: record["started"])
+    return [seen for record in records if record["environment"].get("device") == device for seen in _seen(record)]
+
+
+def _files(folders: Iterable[Path]) -> list[Path]:
+    places = dict.fromkeys(folder.absolute() for folder in folders)
+    return [file for folder in places for scale in SCALES for file in sorted((folder / scale).glob("*/*/*/*.json"))]
+
+
+def _record(file: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+        return found if found["status"] == "ok" and found["started"] and found["environment"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _seen(record: Mapping[str, Any]) -> list[Seen]:
+    spec, where = record["spec"], record["environment"]
+
+    def one(stage: str, seconds: float, entry: Mapping[str, Any]) -> Seen:
+        return Seen(where.get("machine", ""), where.get("device", ""), spec["scale"], spec["paper"], spec["variant"],
+                    spec["task"], stage, seconds, float(entry.get("peak_bytes", 0)), entry, record)  # fmt: skip
+
+    made = [entry for entry in record["stages"] if not entry.get("cached") and ":" not in entry["name"]]
+    left = record["seconds"] - sum(entry["seconds"] for entry in made)
+    return [*(one(entry["name"], entry["seconds"], entry) for entry in made), one(FINISH, max(0.0, left), {})]
+
+
+class Told:
+    """How many times as long as `expected` says stages took, on this machine and in the proportions of others.
+
+    `timed` says that expectations are of this machine already; else, without a run of its own, it is as fast as others.
+    """
+
+    def __init__(self, seen: Sequence[Seen], machine: str, expected: Callable[[Seen], float], timed: bool):
+        own = [one for one in seen if one.machine == machine]
+        others: dict[str, list[Seen]] = defaultdict(list)
+        for one in seen:
+            if one.machine != machine:
+                others[one.machine].append(one)
+        self.runs, self.machines = len({id(one.record) for one in own}), len(others)
+        """Recorded runs of this machine, and other machines with such a device."""
+        self._here, whole = _factors(own, expected)
+        self._peaks: dict[Key, float] = {}
+        for one in own:
+            self._peaks[one.keys[0]] = max(one.peak_bytes, self._peaks.get(one.keys[0], 0.0))
+        self._others: dict[Key, list[float]] = defaultdict(list)
+        wholes = []
+        for runs in others.values():
+            factors, all_of_it = _factors(runs, expected)
+            wholes.append(all_of_it)
+            for key, factor in factors.items():
+                self._others[key].append(factor / all_of_it)
+        self._whole = whole if own else 1.0 if timed or not wholes else median(wholes)
+
+    def factor(self, asked: tuple[Key, ...]) -> tuple[float, str]:
+        """By how much an expectation is to be multiplied, and whose runs say so."""
+        for key, source in zip(asked, SOURCES, strict=True):
+            if key in self._here:
+                return self._here[key], source
+        for key in asked:
+            if key in self._others:
+                return self._whole * median(self._others[key]), "other machines"
+        return self._whole, "estimated"
+
+    def peak_bytes(self, asked: tuple[Key, ...]) -> float | None:
+        """Peak memory of this very stage on this machine, or None where it is not recorded."""
+        return self._peaks.get(asked[0]) or None
+
+
+def _factors(seen: Sequence[Seen], expected: Callable[[Seen], float]) -> tuple[dict[Key, float], float]:
+    """By how much what was expected of one machine's stages is to be multiplied: by key, and of all together."""
+    found: dict[Key, list[float]] = defaultdict(list)
+    took = wanted = 0.0
+    for one in seen:
+        seconds = expected(one)
+        took, wanted = took + one.seconds, wanted + seconds
+        for key in one.keys:
+            found[key].append(one.seconds / seconds)
+    return {key: median(factors[-NEWEST:]) for key, factors in found.items()}, took / wanted if took and wanted else 1.0
