@@ -25,11 +25,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import torch
 import transformers
+from training_throughput import matmul_rate
 from transformers import BertConfig, BertForMaskedLM
 
 from bench.data import synthetic
 from bench.models import load
-from bench.run.forecast import matmul_rate
 from bench.train.augmentation.augment import Augmentation, Augmenter, TracedTexts, augmenter
 from bench.train.augmentation.candidates import Splitter, replaceable
 from bench.train.augmentation.wordvectors import PieceVectors

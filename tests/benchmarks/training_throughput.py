@@ -32,7 +32,6 @@ from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
 from bench.models.device import native_bf16
-from bench.run.forecast import matmul_rate
 from bench.train import cpu
 from bench.train.fit import fit
 from bench.train.losses import supervised
@@ -122,6 +121,17 @@ def timed(run: Callable[[nn.Module, int], None], model: nn.Module, seed: int) ->
     started = time.perf_counter()
     run(model, seed)
     return time.perf_counter() - started
+
+
+def matmul_rate(device: torch.device, size: int = 1024, dtype: torch.dtype = torch.float32) -> float:
+    """Floating-point operations per second of a matmul, the best of a few."""
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        started = time.perf_counter()
+        (a @ a).sum().item()
+        best = min(best, time.perf_counter() - started)
+    return 2.0 * size**3 / best
 
 
 def main() -> None:
