@@ -24,7 +24,7 @@ from bench.models.shape import Shape, all_shapes
 from bench.models.size import parameters
 from bench.run.inputs import encoder_facts
 from bench.run.plan import Job, Plan, StagePlan
-from bench.run.recorded import FINISH, Seen
+from bench.run.recorded import Seen
 from bench.train import bounds, checkpoint
 from bench.train.recipe import EncoderFacts, Stage
 from bench.train.settings import Settings, Training
@@ -184,11 +184,12 @@ class StageCosts:
 
     def recorded(self, seen: Seen) -> tuple[float, float]:
         """FLOPs and batches of a recorded stage, counted as those of a plan; none where its recipe is gone."""
-        values = {one["metric"]: one["value"] for one in seen.record["measurements"] if one["metric"] in COUNTED}
-        student, ratio = (values.get("flops") or 0.0) / LENGTH, values.get("flops_ratio")
-        reference, rows = student / ratio if ratio else student, seen.record["data"]["rows"]
+        record, entry = seen.record, seen.entry
+        values = {one.metric: one.value or 0.0 for one in record.measurements if one.metric in COUNTED}
+        student, ratio = values.get("flops", 0.0) / LENGTH, values.get("flops_ratio")
+        reference, rows = student / ratio if ratio else student, record.data.rows if record.data else {}
         length = next((self._mean_length(job) for job in self.plan.jobs if job.task.name == seen.task), ROW_TOKENS)
-        if seen.stage == FINISH:
+        if entry is None:
             scored = sum(count for split, count in rows.items() if split not in ("train", "unlabelled"))
             return _finish(student, reference if ratio else None, scored, length)
         stages = _stages(seen)
@@ -196,17 +197,17 @@ class StageCosts:
         if seen.stage not in names:
             return 0.0, 0.0
         stage = stages[names.index(seen.stage)]
-        if not seen.entry["steps"]:
+        if not entry.steps:
             reads = stage.needs == "task" and not stage.task_free
             return (rows.get("train", 0) * length * reference if reads else 0.0), 0.0
         taught = any(one.asks for one in stages[: names.index(seen.stage) + 1]) and not _has_base(seen.paper)
-        each, tokens = _of_a_token(student, reference, taught), seen.entry["examples"] * length
-        training = next((one for name in stage.uses if (one := _training(seen.record["hyper"].get(name)))), {})
-        if read := seen.entry.get("corpus_tokens"):
-            tokens = read * training.get("epochs", 1)
+        each, tokens = _of_a_token(student, reference, taught), entry.examples * length
+        epochs, accumulation = next(filter(None, (_trained(record.hyper.get(name)) for name in stage.uses)), (1, 1))
+        if entry.corpus_tokens:
+            tokens = entry.corpus_tokens * epochs
         if stage.needs == "corpus":
-            each += 8 * max(0.0, (values.get("parameters") or 0) - (values.get("parameters_without_embeddings") or 0))
-        return tokens * each, seen.entry["steps"] * training.get("accumulation", 1)
+            each += 8 * max(0.0, values.get("parameters", 0.0) - values.get("parameters_without_embeddings", 0.0))
+        return tokens * each, entry.steps * accumulation
 
     def _data(
         self, job: Job, stage: StagePlan, settings: Settings, length: int, more: int
@@ -279,11 +280,13 @@ def _has_base(paper: str) -> bool:
     return registry.load_recipe(paper).base is not None
 
 
-def _training(settings: Any) -> Mapping[str, Any] | None:
-    """The settings of a training among those of a record."""
-    if not isinstance(settings, Mapping):
+def _trained(settings: Any) -> tuple[int, int] | None:
+    """Epochs and accumulation of a training among the settings of a record."""
+    found = settings if not isinstance(settings, Mapping) or "epochs" in settings else settings.get("training")
+    if not isinstance(found, Mapping):
         return None
-    return settings if "epochs" in settings else settings.get("training")
+    epochs, accumulation = found.get("epochs"), found.get("accumulation", 1)
+    return (epochs, accumulation) if isinstance(epochs, int) and isinstance(accumulation, int) else None
 
 
 def _rounds(settings: object) -> int:

@@ -19,8 +19,6 @@ MOMENT_S = 1.0
 """How long each of the two kinds of step is timed at most, beside a first one."""
 LAYERS = 2
 """Of the encoder that is timed; steps of a deeper one are so many times as long."""
-FORWARD = 1 / 3
-"""Of a training step's time, that of an answer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,13 @@ A machine's own runs speak first. Of others only proportions count: how one stag
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+
+from bench.core.record import Record, StageEntry
 
 FINISH = "finish"
 """What follows the stages of a run: scoring and timing."""
@@ -29,7 +29,6 @@ class Seen:
     """A stage of a recorded run that was made then, or its finish."""
 
     machine: str
-    device: str
     scale: str
     paper: str
     variant: str
@@ -37,9 +36,9 @@ class Seen:
     stage: str
     seconds: float
     peak_bytes: float
-    entry: Mapping[str, Any]
-    """The stage's entry of the record; empty of a finish."""
-    record: Mapping[str, Any]
+    entry: StageEntry | None
+    """The stage's entry of the record; None of a finish."""
+    record: Record
 
     @property
     def keys(self) -> tuple[Key, ...]:
@@ -66,8 +65,8 @@ def stamp(folders: Iterable[Path]) -> list[int]:
 def read(folders: Iterable[Path], device: str) -> list[Seen]:
     """The stages of all runs on such a device (`cpu`, `cuda`), the oldest first; what cannot be read says nothing."""
     records = [record for file in _files(folders) if (record := _record(file)) is not None]
-    records.sort(key=lambda record: record["started"])
-    return [seen for record in records if record["environment"].get("device") == device for seen in _seen(record)]
+    records.sort(key=lambda record: record.started)
+    return [seen for record in records if record.environment.get("device") == device for seen in _seen(record)]
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
@@ -75,24 +74,24 @@ def _files(folders: Iterable[Path]) -> list[Path]:
     return [file for folder in places for scale in SCALES for file in sorted((folder / scale).glob("*/*/*/*.json"))]
 
 
-def _record(file: Path) -> dict[str, Any] | None:
+def _record(file: Path) -> Record | None:
     try:
-        found = json.loads(file.read_text(encoding="utf-8"))
-        return found if found["status"] == "ok" and found["started"] and found["environment"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        found = Record.model_validate_json(file.read_bytes())
+    except (OSError, ValueError):
         return None
+    return found if found.status == "ok" else None
 
 
-def _seen(record: Mapping[str, Any]) -> list[Seen]:
-    spec, where = record["spec"], record["environment"]
+def _seen(record: Record) -> list[Seen]:
+    spec, machine = record.spec, str(record.environment.get("machine", ""))
 
-    def one(stage: str, seconds: float, entry: Mapping[str, Any]) -> Seen:
-        return Seen(where.get("machine", ""), where.get("device", ""), spec["scale"], spec["paper"], spec["variant"],
-                    spec["task"], stage, seconds, float(entry.get("peak_bytes", 0)), entry, record)  # fmt: skip
+    def one(stage: str, seconds: float, entry: StageEntry | None) -> Seen:
+        peak = float(entry.peak_bytes) if entry else 0.0
+        return Seen(machine, spec.scale, spec.paper, spec.variant, spec.task, stage, seconds, peak, entry, record)
 
-    made = [entry for entry in record["stages"] if not entry.get("cached") and ":" not in entry["name"]]
-    left = record["seconds"] - sum(entry["seconds"] for entry in made)
-    return [*(one(entry["name"], entry["seconds"], entry) for entry in made), one(FINISH, max(0.0, left), {})]
+    made = [entry for entry in record.stages if not entry.cached and ":" not in entry.name]
+    left = record.seconds - sum(entry.seconds for entry in made)
+    return [*(one(entry.name, entry.seconds, entry) for entry in made), one(FINISH, max(0.0, left), None)]
 
 
 class Told:

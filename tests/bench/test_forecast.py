@@ -123,7 +123,7 @@ def test_a_recorded_stage_is_counted_as_a_planned_one(
         measured = [{"metric": name, "split": "all", "value": value, "unit": "one", "n": 1}
                     for name, value in sizes.items()]  # fmt: skip
         record = make_record(spec=job.spec.as_dict(), hyper=job.hyper.model_dump(mode="json"), stages=[entry],
-                             measurements=measured).model_dump(mode="json")  # fmt: skip
+                             measurements=measured)  # fmt: skip
         seen = recorded._seen(record)[0]
         assert seen.stage == stage
         flops, batches = costs.recorded(seen)

@@ -87,6 +87,6 @@ def test_a_new_record_is_noticed(write: Callable[..., Path], tmp_path: Path) -> 
     assert before == [0, 0] and recorded.stamp([tmp_path])[0] == 1
 
 
-def test_every_key_has_a_source() -> None:
-    one = Seen(HERE, "cpu", "small", "bert", "bert", "sst2", "fine_tune", 1.0, 0.0, {}, {})
+def test_every_key_has_a_source(make_record: Callable[..., Record]) -> None:
+    one = Seen(HERE, "small", "bert", "bert", "sst2", "fine_tune", 1.0, 0.0, None, make_record())
     assert len(one.keys) == len(recorded.SOURCES)
