@@ -17,6 +17,8 @@ ROWS, LENGTH = 16, 32
 """Of the batch that is timed: short texts, as GLUE has them."""
 MOMENT_S = 1.0
 """How long each of the two kinds of step is timed at most, beside a first one."""
+WORDS = 1000
+"""Of its vocabulary: few, since the table's update is not so many times as long in a deeper one."""
 LAYERS = 2
 """Of the encoder that is timed; steps of a deeper one are so many times as long."""
 
@@ -48,7 +50,7 @@ def measured(facts: EncoderFacts, device: torch.device) -> Pace:
     if device.type != "cpu":
         return nominal(device)  # a step of graphs takes longer to record than a moment
     layers = min(LAYERS, facts.layers)
-    config = BertConfig(vocab_size=facts.vocabulary, hidden_size=facts.hidden, num_hidden_layers=layers,
+    config = BertConfig(vocab_size=WORDS, hidden_size=facts.hidden, num_hidden_layers=layers,
                         num_attention_heads=facts.heads, intermediate_size=4 * facts.hidden)  # fmt: skip
     with torch.random.fork_rng(devices=[]):
         model = BertForSequenceClassification(config).train()
