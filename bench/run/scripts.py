@@ -18,6 +18,7 @@ from typing import Any
 from bench.core.errors import SpecError
 from bench.core.files import write_atomic
 from bench.core.places import home, shared_url
+from bench.core.steering import honoured
 from bench.core.store import Store
 from bench.run.answer import Costs
 from bench.run.plan import Job, Plan
@@ -145,6 +146,7 @@ def _body(group: Group) -> list[str]:
         "set -euo pipefail",
         f"cd {shlex.quote(os.getcwd())}",
         f"export BENCH_HOME={shlex.quote(shared_url() or os.path.abspath(home()))}",
+        *(f"export {name}={shlex.quote(value)}" for name, value in sorted(honoured().items())),
         f"exec {shlex.join(group.command)}",
     ]
 
