@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
 import json
 import random
@@ -33,8 +34,8 @@ TOKENS = (b"NaN", b"-Infinity", b"1e999", b"-1", b"null", b"true", b'"', b"{", b
 
 
 def value(chance: random.Random) -> Any:
-    """A value that does not fit most places."""
-    return chance.choice(chance.choice((NAMES, NUMBERS, DATES, OTHERS)))
+    """A value that does not fit most places; of its own, since what is made of it is changed in place."""
+    return copy.deepcopy(chance.choice(chance.choice((NAMES, NUMBERS, DATES, OTHERS))))
 
 
 def changed_bytes(raw: bytes, chance: random.Random) -> bytes:
