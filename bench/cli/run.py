@@ -46,9 +46,9 @@ def command(
 ) -> None:  # fmt: skip
     """Run the jobs that are not done yet."""
     _refuse_beside_cluster(cluster, workers, minutes, again)
-    _meet()
     count = _workers(workers, again)
     deadline = _deadline(minutes, again)
+    _meet()
     requests = make_requests(
         scale, paper=paper, variant=variant, task=task, seeds=seeds, teacher=teacher, data=data, corpus=corpus,
         limit=limit, dev_limit=dev_limit, labels=labels, unlabelled=unlabelled, set=set_, results=results,

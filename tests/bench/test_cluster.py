@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import commands
 import pytest
+import torch
 import words
 
 from bench.cli import main as cli
@@ -71,6 +74,14 @@ def tiny(folder: Path) -> Callable[..., Plan]:
     return make
 
 
+@pytest.fixture(autouse=True)
+def same_threads() -> Iterator[None]:
+    """Tasks that are made in this process set its threads: the next test has those of before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 def left(results: str) -> list[str]:
     return [path.name for path in (Path(results) / leases.FOLDER).glob("*.json")]
 
@@ -86,7 +97,8 @@ def test_every_record_comes_once_also_of_lost_tasks(tiny: Callable[..., Plan], c
     assert {record.status for record in kept} == {"ok"} and found.at_once == 2 and left("results") == []
     names = [(order["do"], order.get("key"), order["job"]) for order in found.orders]
     assert len(names) == len(set(names)) + len(lost), "what was lost is handed out once more, and nothing else twice"
-    assert sum("state=lost" in text for text in caplog.messages) == len(lost)
+    warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert sum("state=lost" in text for text in warnings) == len(lost)
     again = MadeUp()
     assert cluster.run(made, again) == records and again.orders == []
     ids = {record.hash: record.id for record in kept}
@@ -203,6 +215,7 @@ def test_what_cannot_be_asked_for_together(
 ) -> None:  # fmt: skip
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr(os, "_exit", sys.exit)  # of processes that train together each is gone at once
     code, told = run(monkeypatch, capsys, "--cluster", "local", *arguments)
     assert code == 2 and says in told and told.count("\n") == 1
 

@@ -18,6 +18,7 @@ from typing import Any
 import commands
 import psutil
 import pytest
+import torch
 import words
 
 from bench.cli import main as cli
@@ -102,7 +103,16 @@ def here(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
     return int(ended.value.code or 0)
 
 
-def test_two_workers_make_the_records_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def halved() -> Iterator[None]:
+    """As many threads in this process as each of two workers has."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(max(1, cores() // 2))
+    yield
+    torch.set_num_threads(before)
+
+
+def test_two_workers_make_the_records_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch, halved: None) -> None:
     for count in (1, 2):
         monkeypatch.setenv("BENCH_HOME", str(folder / f"home-{count}"))
         assert here(monkeypatch, *command(folder, f"results-{count}", "--workers", count)[3:]) == 0
