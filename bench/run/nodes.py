@@ -11,6 +11,8 @@ import os
 import re
 import signal
 import socket
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,6 +31,8 @@ SAVE_S = 6.0
 """How long tasks may take to save a checkpoint before they are ended."""
 ANSWER_S = 5.0
 """How long a cluster may take to answer at all."""
+JOIN_S = 60.0
+"""How long joining it may take: Ray itself goes on trying where something else listens."""
 FORWARDED = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
 """Variables that tasks have as the driver has them, beside those that steer kernels and the cache's place."""
 _ADDRESS = re.compile(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})")
@@ -144,7 +148,8 @@ def connected(address: str) -> Iterator[RayNodes]:
     own = {"num_cpus": environment.cores(), "include_dashboard": False} if address == LOCAL else {}
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
+        with _ending_after(JOIN_S, address):
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False, **own)
     except Exception as error:  # of many kinds: connection, version of Ray or of Python, a wrong password
         raise SpecError("the Ray cluster cannot be used", where=f"--cluster {address}", found=_last_line(error),
                         expected=f"a cluster of Ray {ray.__version__}",
@@ -156,6 +161,26 @@ def connected(address: str) -> Iterator[RayNodes]:
         yield RayNodes(ray)
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _ending_after(seconds: float, address: str) -> Iterator[None]:
+    """Ends the process, as a wrong address does, where what is inside takes longer; no exception would interrupt it."""
+
+    def end() -> None:
+        error = SpecError("no Ray cluster answers", where=f"--cluster {address}", found=f"no answer in {seconds:g} s",
+                          expected="the address that ray start printed", fix="ray status there")  # fmt: skip
+        sys.stderr.write(f"bench: {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _ray() -> Any:

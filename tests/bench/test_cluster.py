@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,23 @@ def test_an_address_that_is_none(
     monkeypatch.setattr(nodes, "_ray", lambda: NoRay())
     code, told = run(monkeypatch, capsys, "--cluster", address)
     assert code == 2 and says in told and address in told and told.count("\n") == 1
+
+
+def test_what_listens_and_is_no_cluster_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Ray itself would go on trying, for minutes."""
+    gone: list[int] = []
+    given_up = threading.Event()
+    monkeypatch.setattr(os, "_exit", lambda code: (gone.append(code), given_up.set()))
+    with nodes._ending_after(0.01, "127.0.0.1:8265"):
+        assert given_up.wait(30)
+    told = capsys.readouterr().err
+    assert gone == [2] and "127.0.0.1:8265" in told and told.startswith("bench: no Ray") and told.count("\n") == 1
+    given_up.clear()
+    with nodes._ending_after(0.1, "127.0.0.1:6379"):
+        pass
+    assert not given_up.wait(0.3) and gone == [2]
 
 
 def test_without_ray_it_is_said_how_to_install_it(
