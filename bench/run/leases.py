@@ -24,6 +24,7 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.core.errors import RecordError, SpecError
+from bench.core.files import OLD_S
 from bench.core.processes import host, runs
 from bench.core.record import Record
 from bench.core.spec import Spec
@@ -179,7 +180,11 @@ class Leases:
         return lease
 
     def refuse_another_bench(self) -> None:
-        """Raises SpecError where a bench of another version is at work in the folder: records would not be alike."""
+        """Raises SpecError where a bench of another version is at work in the folder: records would not be alike.
+
+        Sweeps the folder, too: each command comes here once.
+        """
+        self._sweep()
         for path in sorted(self.folder.glob("*.json")):
             found = _read(path)
             other = found is not None and found.holder is not None and found.holder.bench != version()
@@ -187,6 +192,15 @@ class Leases:
                 raise SpecError(f"a results folder in use by bench {found.holder.bench}", where=self.results,
                                 expected=f"bench {version()}",
                                 fix="wait until it is done, or give another --results FOLDER")  # fmt: skip
+
+    def _sweep(self) -> None:
+        """Remove what killed processes left a day ago of leases half taken, half cleared, and of looks at the clock."""
+        hidden = list(self.folder.glob(".*"))
+        with suppress(OSError):  # what cannot be removed stays
+            now = self._now() if hidden else 0.0
+            for path in hidden:
+                if now - path.lstat().st_mtime > OLD_S:
+                    path.unlink(missing_ok=True)
 
     def _lives(self, found: _Found) -> bool:
         holder = found.holder

@@ -225,6 +225,20 @@ def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
     assert refused.value.exit_code == 2 and str(tmp_path) in str(refused.value)
 
 
+def test_what_killed_processes_left_is_swept_after_a_day(tmp_path: Path) -> None:
+    put(tmp_path, "a" * 64, age_s=500_000)
+    leases_ = Leases(tmp_path)
+    names = (".probe-1", f".{'a' * 64}.1.taking", f".{'b' * 64}.2.dead")
+    for name in names:
+        for age_s, more in ((0, ".new"), (90_000, "")):
+            path = leases_.folder / f"{name}{more}"
+            path.write_text("")
+            os.utime(path, (time.time() - age_s,) * 2)
+    leases_.refuse_another_bench()
+    left = {path.name for path in leases_.folder.iterdir()}
+    assert left == {f"{name}.new" for name in names} | {f"{'a' * 64}.json"}
+
+
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("a file")
     with pytest.raises(RecordError, match="cannot be claimed"):
