@@ -10,6 +10,7 @@ from types import ModuleType
 
 import pytest
 
+from bench.cli import report
 from bench.run import execute, measure, plan
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
@@ -53,8 +54,10 @@ def test_what_was_planted_is_in_no_file(
                 execute.run(made)
         else:
             execute.run(made)
+    report.command(scale="smoke", results=["results"], reports="reports")
     files = [path for path in (tmp_path / "work").rglob("*") if path.is_file()]
-    assert len(list((tmp_path / "work" / "results").rglob("*-s0*.json"))) == 1 and files
+    assert len(list((tmp_path / "work" / "results").rglob("*-s0*.json"))) == 1
+    assert len([path for path in files if path.is_relative_to(tmp_path / "work" / "reports")]) > 10
     for path in files:
         text = f"{path.relative_to(tmp_path)} {path.read_text(errors='replace')}"
         for secret in (*TOKENS.values(), USER, HOST, str(home), str(tmp_path)):

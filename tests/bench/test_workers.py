@@ -165,6 +165,19 @@ def test_two_deaths_at_one_job_end_the_plan_in_one_line(folder: Path) -> None:
 
 
 @pytest.mark.slow
+def test_children_of_a_killed_parent_end_and_the_same_command_goes_on(folder: Path) -> None:
+    with started(folder, "--workers", 2, epochs=60) as process:
+        holder(folder, process)
+        children = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.wait()
+        assert len(children) >= 2 and psutil.wait_procs(children, timeout=10)[1] == []
+    with started(folder, "--workers", 2, epochs=60) as process:
+        assert process.wait(300) == 0
+    assert {status for _, status, _ in made(folder / "work" / "results").values()} == {"ok"}
+
+
+@pytest.mark.slow
 def test_a_signal_stops_all_and_the_same_command_goes_on(folder: Path) -> None:
     def stop(process: subprocess.Popen[str], number: int, kill: Callable[[int, int], None]) -> None:
         holder(folder, process)
