@@ -91,6 +91,6 @@ def _keys(job: Job, stage: str) -> tuple[recorded.Key, ...]:
 def _says(told: Told) -> str:
     """Where the times of a plan are from, in a few words."""
     if told.runs:
-        return f"{told.runs} recorded runs of this machine"
-    others = f", and the proportions of {told.machines} others" if told.machines else ""
+        return f"{told.runs} recorded run{'s'[: told.runs > 1]} of this machine"
+    others = f", and the proportions of {told.machines} other{'s'[: told.machines > 1]}" if told.machines else ""
     return f"a moment's training on this machine{others}: no run of it is recorded"
