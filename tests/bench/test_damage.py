@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import damage
 import pytest
 import torch
 from accelerate import Accelerator
@@ -15,44 +13,33 @@ from torch import nn
 
 from bench.train.checkpoint import Checkpointer, Position
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
 PLACES = 24
 
 
 @pytest.fixture(scope="module")
-def damage() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("damage", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def made(damage: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def made(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """BERT and the Q-BERT made of it."""
     folder = tmp_path_factory.mktemp("made")
     return damage.make(folder, damage.tiny(folder))
 
 
-def test_of_the_cache(damage: ModuleType, made: Any) -> None:
+def test_of_the_cache(made: Any) -> None:
     assert damage.cache(made, PLACES) == PLACES
 
 
-def test_of_what_is_exported(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+def test_of_what_is_exported(made: Any, tmp_path: Path) -> None:
     assert damage.export(made, PLACES, tmp_path) == PLACES
 
 
-def test_of_a_packed_model(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+def test_of_a_packed_model(made: Any, tmp_path: Path) -> None:
     assert damage.packed_file(made, PLACES, tmp_path) == PLACES
 
 
-def test_a_run_over_damage_ends_with_the_same_numbers(damage: ModuleType, made: Any, tmp_path: Path) -> None:
+def test_a_run_over_damage_ends_with_the_same_numbers(made: Any, tmp_path: Path) -> None:
     assert damage.in_full(made, 2, tmp_path) == 2
 
 
-def test_of_a_checkpoint(damage: ModuleType, tmp_path: Path) -> None:
+def test_of_a_checkpoint(tmp_path: Path) -> None:
     accelerator, model = Accelerator(cpu=True), nn.Linear(20, 20)
     optimizer = torch.optim.AdamW(model.parameters())
     model(torch.ones(1, 20)).sum().backward()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import fuzz
 import pytest
+from fuzz_parts import ledgers, mutations, reader
 
 from bench.claims.ledger import load
 from bench.core import baseline, store
@@ -20,20 +20,8 @@ from bench.models.config import read_config
 from bench.run import leases
 from bench.run.request import read
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 
-
-@pytest.fixture
-def fuzz(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("fuzz", FOLDER / "fuzz.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_every_reader_refuses_in_a_line_or_takes_what_it_says(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_every_reader_refuses_in_a_line_or_takes_what_it_says(tmp_path: Path) -> None:
     endings = fuzz.fuzz(600, 0, tmp_path)
     assert len(endings) == 8
     for name, found in endings.items():
@@ -41,11 +29,10 @@ def test_every_reader_refuses_in_a_line_or_takes_what_it_says(fuzz: ModuleType, 
         assert found["refused"] >= 10 and found["accepted"] >= 1, (name, found)
 
 
-def test_the_loop_sees_what_it_looks_for(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_the_loop_sees_what_it_looks_for(tmp_path: Path) -> None:
     """A traceback, an impossible thing that is taken, an error of two lines, and a file outside the folder."""
-    parts: Any = importlib.import_module("fuzz_parts.reader")
 
-    class Broken(parts.Reader):
+    class Broken(reader.Reader):
         name, inputs = "broken", 4
         tries = iter(range(4))
 
@@ -54,13 +41,13 @@ def test_the_loop_sees_what_it_looks_for(fuzz: ModuleType, tmp_path: Path) -> No
                 case 0:
                     raise KeyError("x")
                 case 1:
-                    parts.possible(False, "a score", 1.7)
+                    reader.possible(False, "a score", 1.7)
                 case 2:
                     error = BenchError("what")
                     error.args = ("one\ntwo",)
                     raise error
                 case _:
-                    with parts.staying_in(self.folder / "in", self.folder):
+                    with reader.staying_in(self.folder / "in", self.folder):
                         (self.folder / "out").write_text("x")
 
     found = fuzz.fuzz(4, 0, tmp_path, [Broken])["broken"]
@@ -206,8 +193,7 @@ def test_a_name_that_is_a_path_or_a_device_somewhere(name: str) -> None:
         ("tolerance", {"accuracy": {"absolute": "1", "why": "x"}}, "absolute"),
     ],
 )
-def test_a_ledger_that_cannot_be(fuzz: ModuleType, tmp_path: Path, part: str, change: Any, says: str) -> None:
-    ledgers, mutations = (importlib.import_module(f"fuzz_parts.{name}") for name in ("ledgers", "mutations"))
+def test_a_ledger_that_cannot_be(tmp_path: Path, part: str, change: Any, says: str) -> None:
     content = json.loads(json.dumps(ledgers.GOOD))
     at = content[part]
     (at[0] if isinstance(at, list) else at).update(change)

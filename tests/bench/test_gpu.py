@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-from pathlib import Path
-from types import ModuleType
 
+import gpu
 import pytest
 import torch
 
-FOLDER = Path(__file__).parents[1] / "benchmarks"
 
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.syspath_prepend(str(FOLDER))
-    spec = importlib.util.spec_from_file_location("gpu", FOLDER / "gpu.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def test_the_script_runs_in_its_small_form(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_script_runs_in_its_small_form(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def broken(work: object) -> dict[str, float]:
         raise RuntimeError("a section that breaks")
 
-    monkeypatch.setitem(script.SECTIONS, "measure", (broken, 10))
+    monkeypatch.setitem(gpu.SECTIONS, "measure", (broken, 10))
     monkeypatch.setattr("sys.argv", ["gpu.py", "--tiny"])
-    script.main()
+    gpu.main()
     out = capsys.readouterr().out
     figures = json.loads(out.splitlines()[-1])
     if not torch.cuda.is_available():
@@ -44,11 +28,11 @@ def test_the_script_runs_in_its_small_form(
 
 
 @pytest.mark.gpu
-def test_graphs_train_as_single_operations_do(script: ModuleType) -> None:
+def test_graphs_train_as_single_operations_do() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA GPU")
-    work = script.Work(script.FULL)
-    figures = script.run(work, ["equal", "resume", "recover"], minutes=4)
+    work = gpu.Work(gpu.FULL)
+    figures = gpu.run(work, ["equal", "resume", "recover"], minutes=4)
     assert figures["equal_fine_tune"] <= 1e-5 and figures["equal_distil"] <= 1e-5
     assert [name for name, value in figures.items() if name.startswith("resume") and value != 0.0] == []
     assert figures["recover_waits"] == figures["recover_breaks"] == 1.0

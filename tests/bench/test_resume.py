@@ -11,27 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import damage
 import pytest
 
 from bench.core import store
 from bench.core.record import Record
 
-PROFILE = """
-scale = "smoke"
-paper = ["bert"]
-task = ["sst2"]
-limit = 256
-checkpoint_minutes = 0.0002
-[set]
-"pretrain.corpus_tokens" = 12000
-"pretrain.hidden" = 32
-"pretrain.ffn" = 64
-"pretrain.layers" = 2
-"pretrain.training.epochs" = 2
-"fine_tune.epochs" = 2
-"""
-TIMED = {"latency_s", "teacher_latency_s", "throughput", "speedup", "aa_ratio", "training_seconds",
-         "training_peak_bytes"}  # fmt: skip
+PROFILE = damage.PROFILE.replace("0.005", "0.0002")
+"""Checkpoints after nearly every step."""
 
 
 def start(folder: Path, home: Path, *more: str) -> subprocess.Popen[str]:
@@ -46,10 +33,6 @@ def finish(process: subprocess.Popen[str]) -> Record:
     out, err = process.communicate(timeout=240)
     assert process.returncode == 0, err[-2000:]
     return Record.model_validate(json.loads(out)[0])
-
-
-def values(record: Record) -> dict[tuple[str, str], float | None]:
-    return {(m.metric, m.split): m.value for m in record.measurements if m.metric not in TIMED}
 
 
 def killed_after(
@@ -106,11 +89,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(folder: Path, whole
         assert_nothing_half_written(folder, folder / "home")
     assert killed >= 2, "too few runs were killed: the test showed nothing"
     resumed = finish(start(folder, folder / "home"))
-    assert values(resumed) == values(whole) and len(values(whole)) >= 5
-    assert [a.sha256 for a in resumed.artefacts] == [a.sha256 for a in whole.artefacts]
-    assert [(s.name, s.steps, s.last_loss) for s in resumed.stages] == [
-        (s.name, s.steps, s.last_loss) for s in whole.stages
-    ]
+    assert damage.numbers(resumed) == damage.numbers(whole) and len(whole.measurements) >= 5
     again = finish(start(folder, folder / "home"))
     assert again.id == resumed.id, "what is done is not done again"
     assert len(list((folder / "results").rglob("*.json"))) == 1
@@ -120,7 +99,7 @@ def test_a_killed_run_resumes_and_ends_with_the_same_numbers(folder: Path, whole
 def test_several_benches_in_one_folder_do_not_corrupt_it(folder: Path, whole: Record, count: int) -> None:
     several = [start(folder, folder / "home") for _ in range(count)]
     records = [finish(process) for process in several]
-    assert all(values(record) == values(whole) for record in records)
+    assert all(damage.numbers(record) == damage.numbers(whole) for record in records)
     assert_nothing_half_written(folder, folder / "home")
     stored = store.read_records(folder / "results", ("smoke",))
     assert [record.hash for record in stored] == [whole.hash], "one of them makes it, the others wait for its record"

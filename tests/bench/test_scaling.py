@@ -2,29 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import shlex
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+import capacity
 import pytest
 import typer
 
 from bench.cli.main import COMMANDS, app
-
-
-@pytest.fixture(scope="module")
-def capacity(root: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location("capacity", root / "tests" / "benchmarks" / "capacity.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def test_each_command_and_option_exists(root: Path) -> None:
@@ -38,7 +26,7 @@ def test_each_command_and_option_exists(root: Path) -> None:
         group.get_command(None, words[1]).make_context(words[1], words[2:])
 
 
-def test_the_table_is_fresh(capacity: ModuleType, root: Path) -> None:
+def test_the_table_is_fresh(root: Path) -> None:
     text = capacity.PAGE.read_text(encoding="utf-8")
     assert capacity.page(text) == text, "stale; next: python tests/benchmarks/capacity.py"
     rows = [line for line in text.splitlines() if line.startswith("| ")][2:]
@@ -47,7 +35,7 @@ def test_the_table_is_fresh(capacity: ModuleType, root: Path) -> None:
     assert "2,240 V100-hours" in text and "90 hours on 8 V100" in text
 
 
-def test_the_hours_follow_from_a_measured_rate(capacity: ModuleType) -> None:
+def test_the_hours_follow_from_a_measured_rate() -> None:
     rate = json.loads((Path(capacity.__file__).parent / "gpu-h100.json").read_text())["base_graph_steps"] * 32 * 128
     two = [capacity.Piece("shared", "a", 3600 * rate), capacity.Piece("own", "a", 3600 * rate),
            capacity.Piece("shared", "b", 3600 * rate), capacity.Piece("other", "b", 7200 * rate)]  # fmt: skip
@@ -55,7 +43,7 @@ def test_the_hours_follow_from_a_measured_rate(capacity: ModuleType) -> None:
     assert capacity.hours(two, rate, 8) == pytest.approx(3.0), "a chain is not cut"
 
 
-def test_a_stage_counts_its_rows_rounds_and_epochs(capacity: ModuleType) -> None:
+def test_a_stage_counts_its_rows_rounds_and_epochs() -> None:
     recipes = capacity.recipes.usable()
     recipe = recipes["bert"]
     found = list(capacity.pieces(recipe, recipe.variants["bert"], "bert"))

@@ -2,31 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
 from typing import Any, cast
 
 import pytest
+import schedule_makespan
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.run.schedule import Graph, Node, Scheduler, graph
-
-FILE = Path(__file__).parents[1] / "benchmarks" / "schedule_makespan.py"
-
-
-@pytest.fixture(scope="module")
-def simulation() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("schedule_makespan", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
 
 
 def node(key: str, cost_s: float, *needs: str) -> Node:
@@ -110,8 +97,8 @@ def test_any_graph_is_made_once_in_an_order_that_its_needs_allow(data: st.DataOb
 
 
 @pytest.mark.parametrize("off", [1.5, 2.0])
-def test_a_thousand_jobs_on_fifty_workers_come_close_to_the_shortest_time(simulation: ModuleType, off: float) -> None:
-    found = [simulation.one(1000, 50, off, seed) for seed in range(4)]
+def test_a_thousand_jobs_on_fifty_workers_come_close_to_the_shortest_time(off: float) -> None:
+    found = [schedule_makespan.one(1000, 50, off, seed) for seed in range(4)]
     assert all(each.makespan_s >= each.ideal_s for each in found)
     assert min(each.share for each in found) >= 0.95
 
@@ -195,7 +182,7 @@ def test_a_stage_shared_by_variants_of_one_seed_waits_for_the_record_of_their_ba
     assert "x" not in found and "pack2" not in found
 
 
-def test_it_brings_no_torch() -> None:
+def test_it_brings_no_torch(root: Path) -> None:
     code = "import sys, bench.run.schedule; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=FILE.parents[2], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
-import sys
 from pathlib import Path
-from types import ModuleType
 
+import damage
 import pytest
 
 from bench.cli import report
 from bench.run import execute, measure, plan
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
 USER, HOST, WORD = "alice-smith", "alices-laptop", "s3cret-pass-w0rd"
 TOKENS = {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQrSt", "WANDB_API_KEY": "0123456789abcdef0123", "DB_PASSWORD": WORD}
 
 
-@pytest.fixture
-def damage() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("damage", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("fails", [False, True])
-def test_what_was_planted_is_in_no_file(
-    damage: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool
-) -> None:
+def test_what_was_planted_is_in_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: bool) -> None:
     home = tmp_path / USER
     home.mkdir()
     (tmp_path / "work").mkdir()

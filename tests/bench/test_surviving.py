@@ -8,17 +8,15 @@ pretended one, on which pushing a file to the disk fails as the system would.
 from __future__ import annotations
 
 import errno
-import importlib.util
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
+import damage
 import pytest
 
 from bench.core import files
@@ -29,24 +27,22 @@ from bench.run import job, leases
 from bench.run.leases import Leases
 from bench.run.request import Request
 
-FILE = Path(__file__).parents[1] / "benchmarks" / "damage.py"
 DEAD = f"{host()}-{2**22 + 1}-{'0' * 32}.writing"
 
 
 class Good(NamedTuple):
     """An undisturbed run."""
 
-    damage: ModuleType
     request: Request
     numbers: list[Any]
 
     def make(self, folder: Path) -> Any:
-        return self.damage.make(folder, self.request.model_copy(update={"results": str(folder / "results")}))
+        return damage.make(folder, self.request.model_copy(update={"results": str(folder / "results")}))
 
     def same(self, folder: Path) -> None:
         """The command completes, with the numbers of the undisturbed run and one record of each job."""
         records = self.make(folder).records
-        assert [self.damage.numbers(record) for record in records] == self.numbers
+        assert [damage.numbers(record) for record in records] == self.numbers
         assert len(list((folder / "results").glob("*/*/*/*/*.json"))) == len(records) == 1
         left = [path for root in ("home", "results") for path in (folder / root).rglob(".*.writing")]
         assert left == [] and not any(record.seconds < 0 or not is_moment(record.started) for record in records)
@@ -54,14 +50,9 @@ class Good(NamedTuple):
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> Good:
-    spec = importlib.util.spec_from_file_location("damage", FILE)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
     folder = tmp_path_factory.mktemp("good")
-    request = module.tiny(folder).model_copy(update={"variant": ("bert",)})
-    return Good(module, request, [module.numbers(record) for record in module.make(folder, request).records])
+    request = damage.tiny(folder).model_copy(update={"variant": ("bert",)})
+    return Good(request, [damage.numbers(record) for record in damage.make(folder, request).records])
 
 
 class Disk:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,16 @@ def _watch(event: str, arguments: tuple[Any, ...]) -> None:
                 escaped.append(f"{event} {path}")
 
 
+@cache
+def _hook() -> None:
+    """Watch from now on; a hook of this kind stays."""
+    sys.addaudithook(_watch)
+
+
 @contextmanager
 def staying_in(folder: Path, below: Path) -> Iterator[None]:
     """Raises Impossible where a file below the second folder is touched that does not lie in the first."""
+    _hook()
     escaped: list[str] = []
     _watched.append((f"{below}/", f"{folder}/", escaped))
     try:
@@ -115,6 +123,3 @@ def staying_in(folder: Path, below: Path) -> Iterator[None]:
         _watched.pop()
         if escaped:
             raise Impossible(f"left its folder: {escaped[0][:200]}")
-
-
-sys.addaudithook(_watch)
