@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from bench.core import store
+from bench.core.errors import RecordError
 from bench.core.record import Record, StageEntry
 
 FINISH = "finish"
@@ -64,22 +67,21 @@ def stamp(folders: Iterable[Path]) -> list[int]:
 
 def read(folders: Iterable[Path], device: str) -> list[Seen]:
     """The stages of all runs on such a device (`cpu`, `cuda`), the oldest first; what cannot be read says nothing."""
-    records = [record for file in _files(folders) if (record := _record(file)) is not None]
+    records: list[Record] = []
+    for folder in _places(folders):
+        with suppress(RecordError):  # there is none, or nothing but damaged ones, which a warning has named
+            records += store.read_records(folder, SCALES)
     records.sort(key=lambda record: record.started)
-    return [seen for record in records if record.environment.get("device") == device for seen in _seen(record)]
+    return [seen for record in records if record.status == "ok" and record.environment.get("device") == device
+            for seen in _seen(record)]  # fmt: skip
+
+
+def _places(folders: Iterable[Path]) -> list[Path]:
+    return [folder for folder in dict.fromkeys(folder.absolute() for folder in folders) if folder.is_dir()]
 
 
 def _files(folders: Iterable[Path]) -> list[Path]:
-    places = dict.fromkeys(folder.absolute() for folder in folders)
-    return [file for folder in places for scale in SCALES for file in sorted((folder / scale).glob("*/*/*/*.json"))]
-
-
-def _record(file: Path) -> Record | None:
-    try:
-        found = Record.model_validate_json(file.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return found if found.status == "ok" else None
+    return [file for folder in _places(folders) for scale in SCALES for file in (folder / scale).glob("*/*/*/*.json")]
 
 
 def _seen(record: Record) -> list[Seen]:

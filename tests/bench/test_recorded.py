@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from bench.core import store
 from bench.core.record import Record
 from bench.run import recorded
 from bench.run.recorded import FINISH, Seen, Told, keys
@@ -24,11 +24,10 @@ def write(tmp_path: Path, make_record: Callable[..., Record]) -> Callable[..., P
         record = make_record(spec={"variant": variant}).model_dump(mode="json")
         record["environment"] |= {"machine": machine, "device": device}
         record["stages"][0] |= {"seconds": seconds, "peak_bytes": 10**9}
-        record |= {"seconds": seconds + 0.5, "started": f"2026-01-01T00:00:{len(list(tmp_path.rglob('*.json'))):02}Z"}
-        path = tmp_path / "small" / "bert" / variant / "sst2" / f"{machine}-{seconds}-{device}.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(record | fields))
-        return path
+        second = f"{len(list(tmp_path.rglob('*.json'))):02}"
+        record |= {"seconds": seconds + 0.5, "started": f"2026-01-01T00:00:{second}Z",
+                   "id": f"20260101T0000{second}Z-0123abcd-s1"}  # fmt: skip
+        return store.write_record(tmp_path, Record.model_validate(record | fields))
 
     return run
 
@@ -45,7 +44,7 @@ def asked(variant: str, stage: str = "fine_tune", task: str = "sst2") -> tuple[r
 def test_what_was_made_then_counts_once_with_what_followed_it(write: Callable[..., Path], tmp_path: Path) -> None:
     write(HERE, 8.0)
     write(HERE, 9.0, device="cuda")
-    write(HERE, 7.0, status="failed")
+    write(HERE, 7.0, status="failed", reason="made to fail")
     write(HERE, 6.0).write_text("{")
     entry = {"name": "fine_tune", "seconds": 8.0}
     write(HERE, 5.0, stages=[entry | {"cached": True}, entry | {"name": "upper", "seconds": 5.0},
