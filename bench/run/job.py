@@ -37,7 +37,8 @@ log = logging.getLogger(__name__)
 def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: bool = False) -> Record:
     """The job's record: the one that is there, or a new one (always a new one with `again`). A failed run writes one.
 
-    Raises MachineError, and writes nothing, for what the machine did not allow: that says nothing of the run.
+    Raises MachineError, and writes nothing, for what the machine did not allow: that says nothing of the run. Where one
+    of several processes was lost, the main process writes a failed record before it raises.
     What the job needs (its base and teachers) must have its record before. Nothing is kept between two calls.
     """
     accelerator = Accelerator()

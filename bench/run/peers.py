@@ -33,10 +33,12 @@ PATIENCE = timedelta(days=1)
 """How long processes wait for one of them that measures, or waits for another bench. A dead one is noticed at once."""
 ALIKE_S = 4.0
 """Processes that fail alike do so within this time."""
-HEARD_S = 3.0
-"""How long a reason is looked for."""
-WRITTEN_S = 5.0
+HEARD_S = 1.0
+"""How long a reason is looked for: whoever fails tells it before the others can notice."""
+WRITTEN_S = 3.0
 """How long the main process may take to write the record."""
+LOST = "another process of this run was lost"
+"""The reason of a record; what the library says of it names ports, and differs each time."""
 GRACE_S = 8.0
 """A process whose launcher is gone has this long to write a checkpoint."""
 _POLL_S = 0.1
@@ -93,7 +95,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
     """What failed in a run, as all processes see it; `key` names the run among those of a plan.
 
     Raises instead what is no failure of the run: Stopped, and MachineError for what the machine of any process did not
-    allow, a process that was lost among it.
+    allow. A process that was lost without a word is a failure: it took the run with it, and nothing else will say so.
     """
     trouble = explained(error, where) if isinstance(error, Exception) else None
     if Accelerator().num_processes == 1 or not dist.is_initialized():
@@ -119,7 +121,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
             raise MachineError(told.text) from error
         if trouble is None:
             raise error
-        raise trouble from error
+        return Failure(LOST, trouble, alone=True)
     assert trouble is not None
     _tell(key, Told(str(trouble), machine=True), wait=False)
     hang_up()

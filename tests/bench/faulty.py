@@ -1,6 +1,6 @@
 """`bench run profile.toml --json` with a fault in one process: `FAULT=WHERE:RANK:HOW python faulty.py`.
 
-WHERE: train (the 20th step), predict (the first split that is scored), augment (the third batch of guesses), or none.
+WHERE: train (the 20th step), predict (the first split that is scored), or none. The file `fault` says when it was.
 HOW: raise, full (a disk), kill, or launcher (kill -9 of the parent, which started all processes).
 """
 
@@ -10,18 +10,20 @@ import errno
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from bench.cli.main import main
 from bench.run import measure
-from bench.train.augmentation.candidates import MaskedWords
 from bench.train.engine import Eager
 
 where, rank, how = os.environ["FAULT"].split(":")
 
 
 def fault() -> None:
+    Path("fault").write_text(str(time.time()))
     if how == "raise":
         raise ValueError("made to fail")
     if how == "full":
@@ -44,9 +46,7 @@ def break_call(owner: Any, name: str, number: int) -> None:
 
 
 if os.environ.get("RANK") == rank:
-    places: dict[str, tuple[Any, str, int]] = {
-        "train": (Eager, "run", 20), "predict": (measure, "predict", 1), "augment": (MaskedWords, "_likeliest", 3),
-    }  # fmt: skip
+    places: dict[str, tuple[Any, str, int]] = {"train": (Eager, "run", 20), "predict": (measure, "predict", 1)}
     break_call(*places[where])
 sys.argv = ["bench", "run", "profile.toml", "--json"]
 main()
