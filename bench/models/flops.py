@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -84,11 +85,17 @@ def has_default(model: nn.Module, name: str) -> bool:
     return parameter is not None and parameter.default is not inspect.Parameter.empty
 
 
+_SWITCHES = threading.Lock()
+
+
 @contextmanager
 def _plain_products() -> Iterator[None]:
-    """Inside, torch's fused kernels that the counter does not know run as the products they are made of."""
-    fast_path = torch.backends.mha.get_fastpath_enabled()
-    with ExitStack() as stack:
+    """Inside, torch's fused kernels that the counter does not know run as the products they are made of.
+
+    The switches are the process's: of two threads at once the later would find them off, and leave them so.
+    """
+    with _SWITCHES, ExitStack() as stack:
+        fast_path = torch.backends.mha.get_fastpath_enabled()
         stack.enter_context(sdpa_kernel(SDPBackend.MATH))
         stack.enter_context(warnings.catch_warnings())
         warnings.filterwarnings("ignore", "TF32 acceleration", UserWarning)  # said of a device that is not used

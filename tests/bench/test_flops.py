@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,7 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError, SpecError
+from bench.models import flops
 from bench.models.flops import count, encoder_formula, example_inputs
 
 SHAPES = [(2, 64, 128, 4), (3, 48, 96, 12), (1, 32, 200, 1)]
@@ -83,6 +86,24 @@ def test_the_model_stays_as_it_was(attention: str) -> None:
     assert all(parameter.requires_grad and parameter.grad is None for parameter in model.parameters())
     assert [parameter.data_ptr() for parameter in model.parameters()] == addresses
     assert sum(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items()) == len(before) > 30
+    assert torch.backends.mkldnn.enabled and torch.backends.mha.get_fastpath_enabled()
+
+
+def test_of_two_threads_one_waits_until_the_kernels_are_on_again() -> None:
+    inside, over = threading.Event(), threading.Event()
+
+    def later() -> None:
+        with flops._plain_products():
+            inside.set()
+            over.wait(30)
+
+    thread = threading.Thread(target=later)
+    with flops._plain_products():
+        thread.start()
+        assert not inside.wait(0.3), "its switches would be put back to off"
+    assert inside.wait(30)
+    over.set()
+    thread.join()
     assert torch.backends.mkldnn.enabled and torch.backends.mha.get_fastpath_enabled()
 
 
