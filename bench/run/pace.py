@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -52,18 +54,30 @@ def measured(facts: EncoderFacts, device: torch.device) -> Pace:
     layers = min(LAYERS, facts.layers)
     config = BertConfig(vocab_size=WORDS, hidden_size=facts.hidden, num_hidden_layers=layers,
                         num_attention_heads=facts.heads, intermediate_size=4 * facts.hidden)  # fmt: skip
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _one_thread() as threads:
         model = BertForSequenceClassification(config).train()
         whole, least = (_step_s(model, rows, length) for rows, length in ((ROWS, LENGTH), (1, 8)))
     deeper = facts.layers / layers
     flops = 3 * encoder_formula(layers, facts.hidden, 4 * facts.hidden, facts.heads, ROWS, LENGTH)
-    return Pace(flops / max(whole - least, 0.1 * whole), least * deeper)
+    return Pace(threads * flops / max(whole - least, 0.1 * whole), least * deeper)
+
+
+@contextmanager
+def _one_thread() -> Iterator[int]:
+    """One thread inside; yields how many there are outside. Where other programs are busy, several threads spend most
+    of their time waiting for each other, so one is timed, and the others are taken to share the arithmetic evenly."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield threads
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _step_s(model: torch.nn.Module, rows: int, length: int) -> float:
     """Seconds of a training step on a machine that does nothing else: the best of those that a moment has room for.
 
-    Processor time over threads: what other programs take is no property of the machine.
+    Processor time: what other programs take is no property of the machine.
     """
     device = Accelerator().device
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6)
@@ -76,7 +90,7 @@ def _step_s(model: torch.nn.Module, rows: int, length: int) -> float:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        took = (time.process_time() - started) / torch.get_num_threads()
+        took = time.process_time() - started
         best = min(best, took) if number else best  # the first one allocates
         if number and time.perf_counter() > ends:
             break
