@@ -161,13 +161,14 @@ class InTurn:
         return batch
 
 
-def with_logits(logits: np.ndarray) -> Transform:
+@dataclass(frozen=True, slots=True)
+class WithLogits:
     """Adds `teacher_logits` [B, C] to a batch: the rows of `logits` [N, C] that its examples have, by `example_id`."""
 
-    def transform(batch: Batch, rng: np.random.Generator) -> Batch:
-        return {**batch, "teacher_logits": torch.from_numpy(logits[batch["example_id"].numpy()])}
+    logits: np.ndarray
 
-    return transform
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> Batch:
+        return {**batch, "teacher_logits": torch.from_numpy(self.logits[batch["example_id"].numpy()])}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,6 +198,11 @@ class Batches:
         longest = int(self.encoded.lengths.max())
         grain = GRAIN * -(-longest // (GRAIN * LENGTHS))
         return replace(self, allowed=(*range(grain, longest, grain), longest))
+
+    def words(self) -> np.ndarray | None:
+        """The ids that batches may hold, rising; None where the transform may bring others."""
+        same = self.transform is None or isinstance(self.transform, WithLogits)
+        return np.unique(np.append(self.encoded.tokens, self.encoded.pad)) if same else None
 
     def order(self, epoch: int) -> list[np.ndarray]:
         """The batches of an epoch as arrays of example positions: every example once, shuffled, alike in length.

@@ -11,7 +11,7 @@ import math
 import resource
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import Stopped, TrainError
 from bench.data.batches import Batches
-from bench.train import engine, stopping
+from bench.train import engine, stopping, words
 from bench.train.checkpoint import Checkpointer, Position
 from bench.train.engine import Engine
 from bench.train.feed import Fed, feed
@@ -73,9 +73,14 @@ def fit(
     optimiser step that runs, when a checkpoint of it is written, in all processes at the same step.
     """
     model.to(accelerator.device).train()
-    of = _assigned(model, groups)
-    with _frozen([parameter for parameter, group in of.items() if group.rate == 0]), stopping.held():
-        return _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
+    on_cpu = accelerator.device.type == "cpu"
+    with words.only_those_of(batches, model, training) if on_cpu else nullcontext() as table:
+        of = _assigned(model, groups)
+        with _frozen([parameter for parameter, group in of.items() if group.rate == 0]), stopping.held():
+            log = _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
+        if table is not None:
+            table.decay = words.decay(training, of.get(table.weight), log.steps)
+    return log
 
 
 def _fit(

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from bench.data.batches import Batch, Encoded, with_logits
+from bench.data.batches import Batch, Encoded, WithLogits
 from bench.models.load import register
 from bench.models.outputs import bare, forward, reads
 from bench.train.recipe import Context, View
@@ -86,7 +86,7 @@ def trained(ctx: Context, rows: Encoded, training: Training) -> tuple[Probes, di
         each = F.cross_entropy(logits.flatten(0, 1), batch["labels"].repeat_interleave(layers))
         return {"probes": each * layers}
 
-    ctx.fit(probes, loss, ctx.batches(rows, training, with_logits(states)), training)
+    ctx.fit(probes, loss, ctx.batches(rows, training, WithLogits(states)), training)
     return probes, {f"layer{i + 1}": [share] for i, share in enumerate(_right(probes, states, rows))}
 
 

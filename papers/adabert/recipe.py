@@ -17,7 +17,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batch, Batches, Encoded, with_logits
+from bench.data.batches import Batch, Batches, Encoded, WithLogits
 from bench.models.load import Checkpoint
 from bench.models.outputs import inputs
 from bench.train.augmentation.augment import check_word_vectors
@@ -177,10 +177,10 @@ def _batches(state: State, examples: Encoded, training: Training, hyper: Hyper, 
     if not knowledge.gamma:
         return ctx.batches(examples, training)
     if knowledge.source == "logits":
-        return ctx.batches(examples, training, with_logits(ctx.teacher_logits(examples)))
+        return ctx.batches(examples, training, WithLogits(ctx.teacher_logits(examples)))
     found = state.models["teacher_probes"]
     assert isinstance(found, probes.Probes)
-    return ctx.batches(examples, training, with_logits(probes.answers(ctx, examples, found)))
+    return ctx.batches(examples, training, WithLogits(probes.answers(ctx, examples, found)))
 
 
 def _task_loss(knowledge: Knowledge) -> Callable[[list[Tensor], Batch], dict[str, Tensor]]:

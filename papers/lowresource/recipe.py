@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from bench.core.errors import SpecError
-from bench.data.batches import Batch, with_logits
+from bench.data.batches import Batch, WithLogits
 from bench.data.rows import UNLABELLED, Texts
 from bench.models.load import Checkpoint
 from bench.models.outputs import forward
@@ -88,7 +88,7 @@ def distil(state: State, hyper: Hyper, ctx: Context) -> State:
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         return {"logits": logit_mse(forward(model, batch).logits, batch["teacher_logits"])}
 
-    batches = ctx.batches(rows, hyper.training, with_logits(ctx.teacher_logits(texts)))
+    batches = ctx.batches(rows, hyper.training, WithLogits(ctx.teacher_logits(texts)))
     ctx.fit(state.model, loss, batches, passes(hyper.training, len(batches.order(0)), hyper.least_steps))
     return state
 

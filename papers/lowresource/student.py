@@ -71,6 +71,7 @@ class BiLstmForSequenceClassification(PreTrainedModel):
 
     config_class = BiLstmConfig
     config: BiLstmConfig
+    _input_embed_layer = "word_embeddings"
 
     def __init__(self, config: BiLstmConfig) -> None:
         super().__init__(config)
@@ -138,6 +139,7 @@ class CbowFfnForSequenceClassification(PreTrainedModel):
 
     config_class = CbowFfnConfig
     config: CbowFfnConfig
+    _input_embed_layer = "word_embeddings"
 
     def __init__(self, config: CbowFfnConfig) -> None:
         super().__init__(config)
@@ -163,6 +165,7 @@ class CnnForSequenceClassification(PreTrainedModel):
 
     config_class = CnnConfig
     config: CnnConfig
+    _input_embed_layer = "word_embeddings"
 
     def __init__(self, config: CnnConfig) -> None:
         super().__init__(config)

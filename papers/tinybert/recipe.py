@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel, PreTrainedModel
 
 from bench.core.errors import ModelError
-from bench.data.batches import Batch, Encoded, with_logits
+from bench.data.batches import Batch, Encoded, WithLogits
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
@@ -190,7 +190,7 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
         return state.having(_fit_labels(model, ctx.train_rows(hyper.max_length), training, ctx))
     examples = rows(state, hyper, ctx)
     fine_tuned_bert(ctx)  # for its check alone: the logits may come from the cache
-    batches = ctx.batches(examples, training, with_logits(ctx.teacher_logits(examples)))
+    batches = ctx.batches(examples, training, WithLogits(ctx.teacher_logits(examples)))
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         value = losses.prediction(

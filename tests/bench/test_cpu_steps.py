@@ -1,13 +1,18 @@
-"""Cheaper steps on a CPU: dropout from few random bits, which is dropout all the same."""
+"""Cheaper steps on a CPU: dropout from few random bits and attention by plain products are what they were."""
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import BertConfig, BertModel
 
 from bench.data.batches import Batches, Encoded
-from bench.train.cpu import cheaper, dropout
+from bench.train import cpu
+from bench.train.cpu import attention, cheap_attention, cheaper, dropout
 from bench.train.fit import fit
 from bench.train.settings import Training
 
@@ -18,7 +23,7 @@ def test_drops_the_share_it_is_asked_for_and_keeps_the_mean(p: float) -> None:
     out = dropout(torch.ones(1000, 1003), p)
     dropped = float((out == 0).float().mean())
     error = 4 * (p * (1 - p) / out.numel()) ** 0.5
-    assert abs(dropped - p) < error + 2**-16
+    assert abs(dropped - p) < error + 2**-15
     assert abs(float(out.mean()) - 1) < error / (1 - p)
 
 
@@ -79,3 +84,67 @@ def test_a_training_that_fails_leaves_the_modules_as_they_were() -> None:
     assert seen
     assert seen[0] is not nn.Dropout
     assert type(model[1]) is nn.Dropout
+
+
+def heads(dtype: torch.dtype = torch.float64) -> tuple[list[Tensor], Tensor]:
+    """Query, key and value [2, 3, 5, 4], and a mask that hides the end of the first row."""
+    torch.manual_seed(4)
+    mask = torch.ones(2, 1, 5, 5, dtype=torch.bool)
+    mask[0, :, :, 3:] = False
+    return [torch.randn(2, 3, 5, 4, dtype=dtype, requires_grad=True) for _ in range(3)], mask
+
+
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_and_its_gradients_are_those_of_torch(masked: bool, scale: float | None) -> None:
+    parts, mask = heads()
+    asked = mask if masked else None
+    query, key, value = parts
+    ours = attention(query, key, value, asked, scale=scale)
+    theirs = functional.scaled_dot_product_attention(query, key, value, attn_mask=asked, scale=scale)
+    assert torch.allclose(ours, theirs)
+    found = torch.autograd.grad(ours.square().sum(), parts)
+    expected = torch.autograd.grad(theirs.square().sum(), parts)
+    assert all(torch.allclose(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_attention_drops_probabilities_and_keeps_their_mean() -> None:
+    (query, key, _), mask = heads()
+    identity = torch.eye(5, dtype=torch.float64).expand(2, 3, 5, 5)  # so that the result is the probabilities
+    whole = attention(query, key, identity, mask)
+    torch.manual_seed(5)
+    drawn = torch.stack([attention(query, key, identity, mask, 0.25) for _ in range(4000)])
+    dropped = (drawn == 0) & (whole != 0)
+    assert abs(float(dropped.float().sum() / (4000 * int((whole != 0).sum()))) - 0.25) < 0.01
+    assert torch.allclose(drawn.mean(0), whole, atol=0.05)
+
+
+@pytest.mark.parametrize("more", [{"is_causal": True}, {"attn_mask": torch.zeros(5, 5, dtype=torch.float64)}, None])
+def test_what_asks_for_no_gradient_or_for_more_gets_torchs_attention(more: dict[str, Any] | None) -> None:
+    parts, _ = heads()
+    query, key, value = [part.detach() for part in parts] if more is None else parts
+    before = functional.scaled_dot_product_attention
+    expected = before(query, key, value, **(more or {}))
+    with cheap_attention(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "attention", lambda *_: pytest.fail("torch's own was asked for"))
+        assert torch.equal(functional.scaled_dot_product_attention(query, key, value, **(more or {})), expected)
+    assert functional.scaled_dot_product_attention is before
+
+
+def test_an_encoder_in_training_attends_by_it() -> None:
+    model = BertModel(BertConfig(vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=2,
+                                 intermediate_size=8))  # fmt: skip
+    batch = {"input_ids": torch.tensor([[1, 2, 0], [3, 4, 5]]), "attention_mask": torch.tensor([[1, 1, 0], [1, 1, 1]])}
+    asked: list[float] = []
+
+    def seen(query: Tensor, key: Tensor, value: Tensor, mask: Tensor, p: float, scale: float) -> Tensor:
+        asked.append(p)
+        return attention(query, key, value, mask, p, scale)
+
+    with cheap_attention(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cpu, "attention", seen)
+        model.train()(**batch)
+        model.eval()(**batch)
+        with torch.no_grad():
+            model.train()(**batch)
+    assert asked == [0.1, 0.0]

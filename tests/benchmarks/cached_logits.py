@@ -21,7 +21,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from bench.data.batches import Batch, Batches, Encoded, with_logits
+from bench.data.batches import Batch, Batches, Encoded, WithLogits
 from bench.models.outputs import forward
 from bench.train.fit import fit
 from bench.train.losses import supervised
@@ -63,7 +63,7 @@ def main() -> None:
         mapped = np.load(Path(folder) / "logits.npy", mmap_mode="r")
         sides = {
             "labels": (Batches(rows, 32, 0), supervised("label")),
-            "logits": (Batches(rows, 32, 0, transform=with_logits(mapped)), soft),
+            "logits": (Batches(rows, 32, 0, transform=WithLogits(mapped)), soft),
         }
         found: dict[str, list[float]] = {name: [] for name in sides}
         seconds(*sides["labels"], student, accelerator)  # warm-up

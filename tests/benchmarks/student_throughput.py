@@ -19,7 +19,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from bench.core.registry import load_recipe
-from bench.data.batches import Batch, Batches, encode, with_logits
+from bench.data.batches import Batch, Batches, WithLogits, encode
 from bench.data.rows import Texts
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
@@ -64,7 +64,7 @@ def sides(arguments: argparse.Namespace) -> dict[str, Side]:
     for name in ("bilstm", "cnn", "cbow-ffn"):
         hyper = recipe.hyper(recipe.variants[name], "sst2", "small", None)
         encoded = encode(many, own, hyper.max_length)
-        made = with_logits(np.random.default_rng(0).standard_normal((len(encoded), 2), np.float32))
+        made = WithLogits(np.random.default_rng(0).standard_normal((len(encoded), 2), np.float32))
         batches = Batches(encoded, hyper.training.batch_size, 0, transform=made)
         config = classifier_config(hyper.student.config(), task)
         found[name] = Side(MODELS[name], config, batches, on_logits, hyper.training.model_copy(update={"epochs": 1}))

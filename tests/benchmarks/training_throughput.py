@@ -16,7 +16,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -32,9 +32,10 @@ from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
 from bench.models.device import native_bf16
-from bench.train import cpu
+from bench.train import cpu, words
 from bench.train.fit import fit
 from bench.train.losses import supervised
+from bench.train.optimizer import made
 from bench.train.predict import answers, predict
 from bench.train.settings import Training
 
@@ -46,6 +47,7 @@ class Sides:
 
     def __init__(self, arguments: argparse.Namespace):
         self.folder, self.epochs, self.lr = Path(arguments.teacher), arguments.epochs, 1e-4
+        self.training = Training(epochs=self.epochs, batch_size=BATCH, lr=self.lr, warmup=0.1)
         self.task = get_task("sst2")
         self.tokenizer = load.tokenizer(self.folder)
         source = open_source(arguments.data)
@@ -60,18 +62,23 @@ class Sides:
         return AutoModelForSequenceClassification.from_pretrained(self.folder, num_labels=2, dtype=torch.float32)
 
     def ours(self, model: nn.Module, seed: int) -> None:
-        training = Training(epochs=self.epochs, batch_size=BATCH, lr=self.lr, warmup=0.1)
-        fit(model, supervised("label"), Batches(self.train, BATCH, seed), training, self.accelerator)
+        fit(model, supervised("label"), Batches(self.train, BATCH, seed), self.training, self.accelerator)
 
-    def by_hand(self, model: nn.Module, seed: int, cheap: bool = True, keep: bool = True) -> None:
-        """The bare steps; without `cheap` with torch's dropout, without `keep` with memory that is given back."""
-        with_memory(keep)
+    def by_hand(self, model: nn.Module, seed: int, without: str = "") -> None:
+        """The bare steps; `without` one of what makes them cheaper: words, dropout, attention, memory."""
+        with_memory(without != "memory")
         batches, loss = Batches(self.train, BATCH, seed), supervised("label")
-        groups = [{"params": [p for p in model.parameters() if (p.ndim >= 2) is decays], "weight_decay": decay}
-                  for decays, decay in ((True, 0.01), (False, 0.0))]  # fmt: skip
-        optimizer = torch.optim.AdamW(groups, lr=self.lr, fused=True)
-        model.train()
-        with cpu.cheap_dropout(model) if cheap else nullcontext():
+        parts = {
+            "words": words.only_those_of(batches, model, self.training),
+            "dropout": cpu.cheap_dropout(model),
+            "attention": cpu.cheap_attention(),
+        }
+        with ExitStack() as stack:
+            for name, part in parts.items():
+                if name != without:
+                    stack.enter_context(part)
+            optimizer = made(model, self.training, self.accelerator.device, {})
+            model.train()
             for epoch in range(self.epochs):
                 for place, rows in enumerate(batches.order(epoch)):
                     with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
@@ -149,8 +156,10 @@ def main() -> None:
     runs = {
         "fit": sides.ours,
         "by hand": sides.by_hand,
-        "by hand, torch's dropout": lambda model, seed: sides.by_hand(model, seed, cheap=False),
-        "by hand, memory given back": lambda model, seed: sides.by_hand(model, seed, keep=False),
+        "by hand, all words": lambda model, seed: sides.by_hand(model, seed, "words"),
+        "by hand, torch's dropout": lambda model, seed: sides.by_hand(model, seed, "dropout"),
+        "by hand, torch's attention": lambda model, seed: sides.by_hand(model, seed, "attention"),
+        "by hand, memory given back": lambda model, seed: sides.by_hand(model, seed, "memory"),
         "trainer, rows of like length": lambda model, seed: sides.stock(model, seed, grouped=True),
         "trainer, dynamic padding": lambda model, seed: sides.stock(model, seed, grouped=False),
     }

@@ -13,7 +13,7 @@ from conftest import WORDS, FakeContext, scatter
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core.errors import SpecError
-from bench.data.batches import with_logits
+from bench.data.batches import WithLogits
 from bench.data.rows import Texts
 from bench.data.tasks import get_task
 from bench.models.shape import Shape
@@ -76,7 +76,7 @@ def test_the_loss_by_hand() -> None:
 
 def test_logits_follow_their_examples() -> None:
     logits = np.arange(8, dtype=np.float32).reshape(4, 2)
-    batch = with_logits(logits)({"example_id": torch.tensor([3, 0])}, np.random.default_rng(0))
+    batch = WithLogits(logits)({"example_id": torch.tensor([3, 0])}, np.random.default_rng(0))
     assert batch["teacher_logits"].tolist() == [[6.0, 7.0], [0.0, 1.0]]
 
 
