@@ -25,6 +25,7 @@ class Occurring(nn.Embedding):
     `words` [R] rises. Raises IndexError in forward for a word that is not among them.
     """
 
+    weight: nn.Parameter  # pyright: ignore[reportIncompatibleVariableOverride]
     place: Tensor
     """[V]: of each word, its row here; of one that is not here, none."""
 
