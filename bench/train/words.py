@@ -35,6 +35,7 @@ class Occurring(nn.Embedding):
         padding = None if whole.padding_idx is None else int(place[whole.padding_idx])
         super().__init__(len(words), whole.embedding_dim, padding, _weight=whole.weight.detach()[words])
         self.register_buffer("place", place, persistent=False)
+        self.register_buffer("rest", whole.weight.detach())  # the same memory: a checkpoint holds and brings back all
         self.whole, self.words = [whole], words  # in a list: the whole one is no part of the model now
         self.decay = 1.0
         """By what the vectors of all other words are multiplied in the end."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bench.data.batches import Batch, Batches, Encoded, InTurn, WithLogits
 from bench.train import fit as fitting
 from bench.train import words
+from bench.train.checkpoint import Checkpointer
 from bench.train.fit import fit
 from bench.train.losses import supervised
 from bench.train.settings import Group, Training
@@ -106,6 +108,20 @@ def test_answers_are_those_of_the_whole_table_and_other_words_have_no_place() ->
         assert torch.equal(model(**batch).logits, whole)
         with pytest.raises(IndexError):
             model(input_ids=torch.tensor([[2, 8, 3]]))
+
+
+def test_a_training_that_is_taken_up_brings_back_the_other_words_too(tmp_path: Path) -> None:
+    class Early(Checkpointer):
+        def due(self, now_s: float) -> bool:
+            return not list(tmp_path.glob("fit/step-*"))
+
+    whole, other = bert(), bert()
+    with torch.no_grad():
+        other.get_input_embeddings().weight.add_(1.0)
+    batches, accelerator = Batches(ROWS, 2, 0), Accelerator(cpu=True)
+    fit(whole, supervised("label"), batches, TRAINING, accelerator, checkpointer=Early(tmp_path / "fit"))
+    fit(other, supervised("label"), batches, TRAINING, accelerator, checkpointer=Checkpointer(tmp_path / "fit"))
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), other.parameters(), strict=True))
 
 
 def test_a_padding_word_keeps_its_vector() -> None:
