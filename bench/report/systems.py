@@ -47,6 +47,8 @@ class SystemView:
     """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
     timing: Timing | None
     """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
+    speed_here: bool
+    """Whether the verdict on its speed is of the machine that speaks: one of another machine is told on its page."""
     scores: Scores | None
     """Its scores on most GLUE tasks that one suite of runs had, those left out on which it or its teacher guesses."""
     worst_printed: str
@@ -128,10 +130,13 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     scored = system.scored_as or system.variant
     scores = book.widest((ledger.paper.name, scored), GLUE)
     taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
+    speed = verdicts.get(system.speed)
+    machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
+    here = not timings or machines <= {timings[0].machine}
     return SystemView(
-        ledger, system, size, verdicts.get(system.speed), verdicts.get(system.retention), verdicts.get(system.cost),
+        ledger, system, size, speed, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
-        timings[0] if timings else None, scores, _worst_printed(ledger, scored), guessed,
+        timings[0] if timings else None, here, scores, _worst_printed(ledger, scored), guessed,
         any(run is not None and run.paper == ledger.paper.name for run in taught),
     )  # fmt: skip
 
