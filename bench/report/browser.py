@@ -24,6 +24,12 @@ from bench.report.paper import link
 MOST_RECORDS = 60
 """So many records of a claim are named; the others stand beside them in the same folders."""
 
+SHARED = (
+    "kind", "variant", "maker", "task", "split", "metric", "source", "known", "conditions", "device", "aggregation",
+    "band", "tolerance", "why", "tier", "scale",
+)  # fmt: skip
+"""Of a claim, the texts that others have, too: of each its number stands there."""
+
 GROUPS = {
     "reproduced": "holds", "exceeded": "holds", "not reproduced": "fails", "consistent": "agrees", "better": "agrees",
     "not seen": "differs", "inconclusive": "open", "inconclusive: at chance": "open",
@@ -54,8 +60,9 @@ def claims(ledgers: Sequence[Ledger], judged: Sequence[Judged], index: SeriesInd
         "verdicts": [[name, MARKS.get(name, ""), group(name)] for name in VERDICTS],
         "groups": WORDS,
         "results": target(folder.target) if isinstance(folder, Link) else None,
+        "shared": SHARED,
         "texts": list(shared.texts),
-        "runs": [_run(index.by_id[name], shared) for name in shared.runs],
+        "runs": [_run(index.by_id[name]) for name in shared.runs],
         "claims": rows,
     }  # fmt: skip
 
@@ -67,9 +74,9 @@ class _Shared:
         self.texts: dict[str, int] = {}
         self.runs: dict[str, int] = {}
 
-    def text(self, text: str) -> int | None:
-        """The number of a text; None for an empty one."""
-        return self.texts.setdefault(text, len(self.texts)) if text else None
+    def text(self, text: str) -> int:
+        """The number of a text."""
+        return self.texts.setdefault(text, len(self.texts))
 
     def run(self, name: str) -> int:
         """The number of a record."""
@@ -82,7 +89,7 @@ def _paper(ledger: Ledger) -> dict[str, Any]:
             "code": target(paper.code), "commit": paper.commit}  # fmt: skip
 
 
-def _run(run: Run, shared: _Shared) -> list[Any]:
+def _run(run: Run) -> list[Any]:
     """[id, scale, paper, variant, task, seed]: all but the last are parts of the path of its record."""
     return [run.id, run.scale, run.paper, run.variant, run.task, run.seed]
 
@@ -94,18 +101,19 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex, shared: _Shared) -
     found = {
         "id": claim.id, "says": claim.says, "kind": claim.kind, "variant": claim.variant, "maker": claim.made_by,
         "task": claim.task, "split": claim.split, "metric": claim.metric, "printed": printed(claim),
-        "source": shared.text(claim.source), "known": "" if claim.transcription == "seen" else claim.transcription,
-        "conditions": shared.text(claim.conditions), "device": shared.text(claim.device),
+        "source": claim.source, "known": "" if claim.transcription == "seen" else claim.transcription,
+        "conditions": claim.conditions, "device": claim.device,
         "aggregation": "" if claim.aggregation in ("none", "single") else claim.aggregation,
         "of": list(claim.derived_from), "recomputed": again and f"{again.recomputed:.2f}",
         "fits": bool(again and again.fits), "headline": claim.headline,
         "fine": fine_print(ledger, claim) if claim.fine_print else "",
-        "verdict": VERDICTS.index(entry.verdict), "why": shared.text(entry.why), "tier": entry.tier,
+        "verdict": VERDICTS.index(entry.verdict), "why": entry.why, "tier": entry.tier,
         "scale": entry.scale, "seeds": entry.seeds or None, "p": "" if entry.p is None else p_value(entry),
         "runs": [shared.run(name) for name in records[:MOST_RECORDS]],
-        "more": max(0, len(records) - MOST_RECORDS) or None, **_numbers(ledger, entry, shared),
+        "more": max(0, len(records) - MOST_RECORDS) or None, **_numbers(ledger, entry),
     }  # fmt: skip
-    return {name: value for name, value in found.items() if _told(value)}
+    told = {name: value for name, value in found.items() if _told(value)}
+    return {name: shared.text(value) if name in SHARED else value for name, value in told.items()}
 
 
 def _told(value: object) -> bool:
@@ -113,7 +121,7 @@ def _told(value: object) -> bool:
     return value is not None and value is not False and value != "" and value != []
 
 
-def _numbers(ledger: Ledger, entry: Judged, shared: _Shared) -> Mapping[str, Any]:
+def _numbers(ledger: Ledger, entry: Judged) -> Mapping[str, Any]:
     """What was measured as text; and beside the band: 0 is the printed number, 1 an edge of the band."""
     claim = entry.claim
     found: dict[str, Any] = {}
@@ -127,7 +135,7 @@ def _numbers(ledger: Ledger, entry: Judged, shared: _Shared) -> Mapping[str, Any
         return found
     low, high = ledger.printed_band(claim)
     found["band"] = f"{low:.4g} to {high:.4g} {claim.unit}".removesuffix(" of")
-    found["tolerance"] = shared.text(tolerance.why)
+    found["tolerance"] = tolerance.why
     if entry.measured is not None:
         found["place"] = [_place(claim, value, low, high) for value in
                           (entry.measured, entry.low, entry.high) if value is not None]  # fmt: skip

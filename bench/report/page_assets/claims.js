@@ -2,7 +2,8 @@
 (() => {
   "use strict";
   const { $, $$, next, order, asked, data } = window.bench;
-  const { claims, texts, runs, verdicts, groups, papers } = data;
+  const { claims, shared, texts, runs, verdicts, groups, papers } = data;
+  for (const claim of claims) for (const name of shared) if (name in claim) claim[name] = texts[claim[name]];
   const PAGE = 50;
   const body = $("#claim-table").tBodies[0], more = $("#more"), q = $("#q");
   const selects = ["paper", "kind", "verdict"].map((id) => $(`#${id}`));
@@ -23,10 +24,9 @@
     return made;
   }
   const paperOf = (claim) => claim.id.slice(0, claim.id.indexOf("."));
-  const text = (place) => place === undefined ? "" : texts[place];
   const printed = (claim) => parseFloat(claim.printed.replaceAll(",", ""));
   const words = (claim) => claim.words ??= [claim.id, claim.says, claim.variant, claim.task, claim.metric, claim.printed,
-    papers[paperOf(claim)].label, verdicts[claim.verdict][0], text(claim.source), text(claim.conditions), text(claim.why)].join(" ").toLowerCase();
+    papers[paperOf(claim)].label, verdicts[claim.verdict][0], claim.source, claim.conditions, claim.why].join(" ").toLowerCase();
 
   const verdictSelect = selects[2];
   for (const [name, [sign, word]] of Object.entries(groups)) {
@@ -88,7 +88,7 @@
     ask.type = "button";
     ask.setAttribute("aria-expanded", "false");
     const line = make("tr", "row", make("td", "", verdict(claim)),
-      make("td", "", ask, make("span", "sub", [papers[paperOf(claim)].label, text(claim.source)].join(", "))),
+      make("td", "", ask, make("span", "sub", [papers[paperOf(claim)].label, claim.source].join(", "))),
       cell("Printed", claim.printed),
       cell("Measured", claim.measured ?? "", claim.interval ? make("span", "interval", " ", claim.interval) : ""),
       beside(claim));
@@ -148,14 +148,14 @@
     const code = paper.code ? ["Released code: ", anchor(paper.code.replace("https://", ""), paper.code), paper.commit ? ` at ${paper.commit}` : ""] : null;
     const made = claim.of?.flatMap((id, place) => [place ? " over " : "Made of ", byId.has(id) ? anchor(id, `#claim/${id}`) : id]);
     return make("ol", "",
-      step("Source", [...(made ?? [make("b", "", text(claim.source))]), known], [`${paper.title} (${paper.venue})`, ...arxiv], code),
+      step("Source", [...(made ?? [make("b", "", claim.source)]), known], [`${paper.title} (${paper.venue})`, ...arxiv], code),
       step("Printed", [make("b", "", claim.printed), ` · ${joined(claim.metric, claim.split, claim.task, claim.aggregation)} · ${claim.variant}`],
-        text(claim.conditions), claim.device !== undefined && `On ${text(claim.device)}`,
+        claim.conditions, claim.device && `On ${claim.device}`,
         claim.recomputed && `Recomputed from its own cells: ${claim.recomputed}, which ${claim.fits ? "fits" : "does not fit"}`, claim.fine && `Fine print: ${claim.fine}`),
-      step("Band", claim.band, text(claim.tolerance)),
+      step("Band", claim.band, claim.tolerance),
       step("Measured", claim.measured && `${claim.measured} ${claim.interval ?? ""}`,
         joined(claim.tier, claim.scale && `scale ${claim.scale}`, claim.kind !== "speed" && claim.seeds && `${claim.seeds} seed${claim.seeds > 1 ? "s" : ""}`, claim.p && `p ${claim.p}`)),
-      step("Verdict", [verdict(claim)], text(claim.why)),
+      step("Verdict", [verdict(claim)], claim.why),
       step("Records", records(claim), [make("code", "", `bench show ${claim.id}`), " · ", anchor(`page of ${paper.label}`, `${paperOf(claim)}.md`), " · ", anchor("link to this claim", `#claim/${claim.id}`)]));
   }
   function records(claim) {
