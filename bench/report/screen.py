@@ -125,16 +125,12 @@ def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> Cell:
     if view.reference:
         return "1x"
     printed, found, where = view.printed("speed"), view.speedup and view.speedup.value, ""
-    claim = view.speed.claim if view.speed else None
-    if view.speed and view.speed_here and claim and claim.split != ONE and view.speed.measured is not None:
-        found = UNITS[claim.unit].to_record(view.speed.measured)
-        where = f" b{claim.split.partition('-')[0].removeprefix('batch')}"
+    judged = view.speed_judged
+    if judged and judged.claim.split != ONE and judged.measured is not None:
+        found = UNITS[judged.claim.unit].to_record(judged.measured)
+        where = f" b{judged.claim.split.partition('-')[0].removeprefix('batch')}"
     told: tuple[Text, ...] = (Printed(show(printed, 1)), " → ") if printed else ()
-    told += (
-        (f"{show(found, 1 if found < 1000 else 0)}x", *(_mark(view.speed) if view.speed_here else ()), where)
-        if found
-        else (DASH,)
-    )
+    told += (f"{show(found, 1 if found < 1000 else 0)}x", *_mark(judged), where) if found else (DASH,)
     kernels = f" ({view.system.backend})" if view.system.backend and found else ""
     return tuple(part for part in (*told, kernels, *(_elsewhere(view, index, machine) for machine in beside)) if part)
 
@@ -209,8 +205,8 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
         if view.retention and view.retention.claim.task:
             alone.setdefault(view.retention.claim.task, {})[view.ledger.paper.label] = None
     parts += [f"{', '.join(names)}: printed on {task}. " for task, names in alone.items()]
-    judged = [view.speed for view in views if view.speed and view.speed_here and view.speed.measured is not None]
-    batches = {speed.claim.split.partition("-")[0] for speed in judged} - {ONE.partition("-")[0]}
+    speeds = [view.speed_judged for view in views if view.speed_judged and view.speed_judged.measured is not None]
+    batches = {speed.claim.split.partition("-")[0] for speed in speeds} - {ONE.partition("-")[0]}
     parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
     lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]

@@ -39,6 +39,8 @@ class SystemView:
     system: System
     size: Judged | None
     speed: Judged | None
+    speed_judged: Judged | None
+    """Its speed where the verdict is of the machine that speaks: one of another machine is told on its page."""
     retention: Judged | None
     cost: Judged | None
     bytes_: Measured | None
@@ -47,8 +49,6 @@ class SystemView:
     """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
     timing: Timing | None
     """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
-    speed_here: bool
-    """Whether the verdict on its speed is of the machine that speaks: one of another machine is told on its page."""
     scores: Scores | None
     """Its scores on most GLUE tasks that one suite of runs had, those left out on which it or its teacher guesses."""
     worst_printed: str
@@ -134,9 +134,9 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
     here = not timings or machines <= {timings[0].machine}
     return SystemView(
-        ledger, system, size, speed, verdicts.get(system.retention), verdicts.get(system.cost),
+        ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
-        timings[0] if timings else None, here, scores, _worst_printed(ledger, scored), guessed,
+        timings[0] if timings else None, scores, _worst_printed(ledger, scored), guessed,
         any(run is not None and run.paper == ledger.paper.name for run in taught),
     )  # fmt: skip
 
