@@ -119,10 +119,9 @@ def attention(
     """softmax(scale q k^T) v with dropout of the probabilities, by plain products, of which the scores stay.
 
     torch's own either has dropout, and then works in fp32 and draws a whole number for each score, or keeps no scores,
-    and then takes up to nine times as long in bf16 as this does, most of it in the backward pass. As elsewhere under
-    autocast the scores are rounded to its format. Shapes: query, key, value [B, A, L, D]; mask [B, 1, L, L], true where
-    a token is seen, which every token has one of; the result as value. Source: Vaswani et al., arXiv 1706.03762v7,
-    equation 1.
+    and then is slower in bf16, most of it in the backward pass. As elsewhere under autocast the scores are rounded to
+    its format. Shapes: query, key, value [B, A, L, D]; mask [B, 1, L, L], true where a token is seen, of which each
+    token has one at least; the result as value. Source: Vaswani et al., arXiv 1706.03762v7, equation 1.
     """
     scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
     if mask is not None:

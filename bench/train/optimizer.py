@@ -23,10 +23,9 @@ def made(model: nn.Module, training: Training, device: torch.device, of: Groups)
     parts: dict[tuple[float, bool, float], list[nn.Parameter]] = {}
     for parameter in model.parameters():
         if parameter.requires_grad:
-            group = of.get(parameter)
-            decay = training.weight_decay if group is None or group.weight_decay is None else group.weight_decay
+            rate, decay = rate_and_decay(training, of.get(parameter))
             matrix = parameter.ndim >= 2
-            key = (1.0 if group is None else group.rate, matrix, decay if matrix else 0.0)
+            key = (rate, matrix, decay if matrix else 0.0)
             parts.setdefault(key, []).append(parameter)
     if not parts:
         raise TrainError("there is nothing to train", found="every parameter is frozen",
@@ -38,6 +37,13 @@ def made(model: nn.Module, training: Training, device: torch.device, of: Groups)
         lr=training.lr, betas=training.betas, eps=training.eps, fused=device.type in ("cpu", "cuda"),
         capturable=device.type == "cuda",
     )  # fmt: skip
+
+
+def rate_and_decay(training: Training, group: Group | None) -> tuple[float, float]:
+    """The share of the learning rate, and the weight decay, of a matrix of a group, or of none."""
+    if group is None:
+        return 1.0, training.weight_decay
+    return group.rate, training.weight_decay if group.weight_decay is None else group.weight_decay
 
 
 def _lamb(parts: Mapping[tuple[float, bool, float], list[nn.Parameter]], training: Training) -> torch.optim.Optimizer:

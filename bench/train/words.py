@@ -1,8 +1,8 @@
 """While a model trains on texts, its word table holds the words of those texts alone.
 
 A word that never occurs has no gradient: AdamW only decays its vector. A table of all words is filled with zeros,
-clipped and moved in every step nevertheless, which on a CPU was a seventh of a small encoder's training.
-tests/benchmarks/training_throughput.py trains the same steps with the whole table.
+clipped and moved in every step nevertheless, and on a CPU a small encoder's training takes a good part of its time for
+that. tests/benchmarks/training_throughput.py trains the same steps with the whole table, too.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.data.batches import Batches
+from bench.train.optimizer import rate_and_decay
 from bench.train.settings import Group, Training
 
 
@@ -60,8 +61,9 @@ def only_those_of(batches: Batches, model: nn.Module, training: Training) -> Ite
     where something else reads the table (tied weights), and with another optimiser: LAMB asks for the norm of the
     whole table.
     """
-    words, whole = batches.words(), table(model)
-    if whole is None or words is None or training.optimizer != "adamw":
+    whole = table(model) if training.optimizer == "adamw" else None
+    words = batches.words() if whole is not None else None
+    if whole is None or words is None:
         yield None
         return
     ids = torch.from_numpy(words)
@@ -90,6 +92,5 @@ def table(model: nn.Module) -> nn.Embedding | None:
 
 def decay(training: Training, group: Group | None, steps: int) -> float:
     """By what AdamW multiplies a vector without a gradient in all steps of a training."""
-    rate = 1.0 if group is None else group.rate
-    share = training.weight_decay if group is None or group.weight_decay is None else group.weight_decay
+    rate, share = rate_and_decay(training, group)
     return math.prod(1 - training.lr_at(step, steps) * rate * share for step in range(steps))
