@@ -8,7 +8,7 @@ the same way, so that `bench.run.recorded` can say how long such work took.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -26,7 +26,7 @@ from bench.run.inputs import encoder_facts
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.recorded import Seen
 from bench.train import bounds, checkpoint
-from bench.train.recipe import EncoderFacts, Stage
+from bench.train.recipe import EncoderFacts, Recipe
 from bench.train.settings import Settings, Training
 
 SAVED = 12
@@ -84,6 +84,7 @@ class StageCosts:
         self.wide = 1 if narrow else 2
         """Times the bytes of bf16 that an activation has"""
         self._tokens: dict[tuple[str, Any], float] = {}
+        self._recipes: dict[str, Recipe | None] = {}
 
     @cached_property
     def facts(self) -> EncoderFacts:
@@ -192,7 +193,9 @@ class StageCosts:
         if entry is None:
             scored = sum(count for split, count in rows.items() if split not in ("train", "unlabelled"))
             return _finish(student, reference if ratio else None, scored, length)
-        stages = _stages(seen)
+        recipe = self._recipe(seen.paper)
+        variant = recipe.variants.get(seen.variant.rpartition("+")[2]) if recipe else None  # of a stack the upper one
+        stages = variant.stages if variant else ()
         names = [stage.name for stage in stages]
         if seen.stage not in names:
             return 0.0, 0.0
@@ -200,7 +203,8 @@ class StageCosts:
         if not entry.steps:
             reads = stage.needs == "task" and not stage.task_free
             return (rows.get("train", 0) * length * reference if reads else 0.0), 0.0
-        taught = any(one.asks for one in stages[: names.index(seen.stage) + 1]) and not _has_base(seen.paper)
+        based = recipe is not None and recipe.base is not None
+        taught = any(one.asks for one in stages[: names.index(seen.stage) + 1]) and not based
         each, tokens = _of_a_token(student, reference, taught), entry.examples * length
         epochs, accumulation = next(filter(None, (_trained(record.hyper.get(name)) for name in stage.uses)), (1, 1))
         if entry.corpus_tokens:
@@ -208,6 +212,15 @@ class StageCosts:
         if stage.needs == "corpus":
             each += 8 * max(0.0, values.get("parameters", 0.0) - values.get("parameters_without_embeddings", 0.0))
         return tokens * each, entry.steps * accumulation
+
+    def _recipe(self, paper: str) -> Recipe | None:
+        """The recipe of a recorded paper; None where it is gone."""
+        if paper not in self._recipes:
+            try:
+                self._recipes[paper] = registry.load_recipe(paper)
+            except BenchError:
+                self._recipes[paper] = None
+        return self._recipes[paper]
 
     def _data(
         self, job: Job, stage: StagePlan, settings: Settings, length: int, more: int
@@ -264,20 +277,6 @@ def _finish(student: float, reference: float | None, rows: float, length: float)
     calls = [protocol.warmup + protocol.rounds * protocol.calls_per_round for protocol in PROTOCOLS.values()]
     timed = sum(batch * LENGTH * count for batch, count in zip(SHAPES.values(), calls, strict=True))
     return rows * length * student + timed * turns, FORWARD * (rows / SCORED + sum(calls) * models)
-
-
-def _stages(seen: Seen) -> Sequence[Stage]:
-    """The stages of a recorded variant (of a stack the upper one's); none where the recipe is gone."""
-    try:
-        variants = registry.load_recipe(seen.paper).variants
-    except BenchError:
-        return ()
-    found = variants.get(seen.variant.rpartition("+")[2])
-    return found.stages if found else ()
-
-
-def _has_base(paper: str) -> bool:
-    return registry.load_recipe(paper).base is not None
 
 
 def _trained(settings: Any) -> tuple[int, int] | None:
