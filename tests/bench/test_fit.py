@@ -23,7 +23,7 @@ from bench.train.fit import fit
 from bench.train.precision import choose
 from bench.train.progress import silent
 from bench.train.settings import Group, Training
-from bench.train.step import clip_gradients
+from bench.train.step import clip_gradients, move
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -217,6 +217,27 @@ def test_gradients_are_clipped_together_or_one_by_one() -> None:
     assert norms(clip_each=True) == pytest.approx([1.0, 1.0, 0.5], rel=1e-5)
     assert norms(clip=2.0, clip_each=True) == pytest.approx([2.0, 2.0, 0.5], rel=1e-5)
     assert norms(clip=None, clip_each=True) == [3.0, 4.0, 0.5]
+
+
+@pytest.mark.parametrize("clipping", [{}, {"clip": 100.0}, {"clip": None}, {"clip_each": True}])
+def test_the_fused_optimiser_clips_as_a_pass_of_its_own_would(clipping: dict[str, Any]) -> None:
+    """Steps of one kernel on a CPU beside clipping, and then torch's plain loop over the parameters."""
+
+    def moved(fused: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        tensors = [nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2))]
+        optimizer = torch.optim.AdamW(tensors, lr=0.1, fused=fused)
+        for scale in (1.0, 50.0, 0.01):
+            for tensor in tensors[:2]:  # the third one has no gradient
+                tensor.grad = scale * torch.randn_like(tensor)
+            if fused:
+                move(optimizer, tensors, Training(**clipping))
+            else:
+                clip_gradients(tensors, Training(**clipping))
+                optimizer.step()
+        return [tensor.detach() for tensor in tensors]
+
+    torch.testing.assert_close(moved(True), moved(False), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("clipping", [{"clip": None}, {"clip": 0.01}, {"clip": 0.01, "clip_each": True}])
