@@ -38,6 +38,7 @@ from bench.train.losses import supervised
 from bench.train.optimizer import made
 from bench.train.predict import answers, predict
 from bench.train.settings import Training
+from bench.train.step import clip_gradients, move
 
 BATCH = 32
 
@@ -65,7 +66,7 @@ class Sides:
         fit(model, supervised("label"), Batches(self.train, BATCH, seed), self.training, self.accelerator)
 
     def by_hand(self, model: nn.Module, seed: int, without: str = "") -> None:
-        """The bare steps; `without` one of what makes them cheaper: words, dropout, attention, memory."""
+        """The bare steps; `without` one of what makes them cheaper: words, dropout, attention, clipping, memory."""
         with_memory(without != "memory")
         batches, loss = Batches(self.train, BATCH, seed), supervised("label")
         parts = {
@@ -78,14 +79,18 @@ class Sides:
                 if name != without:
                     stack.enter_context(part)
             optimizer = made(model, self.training, self.accelerator.device, {})
+            parameters = list(model.parameters())
             model.train()
             for epoch in range(self.epochs):
                 for place, rows in enumerate(batches.order(epoch)):
                     with torch.autocast("cpu", torch.bfloat16, enabled=self.bf16):
                         total = sum(loss(model, batches.batch(epoch, place, rows)).values(), torch.zeros(()))
                     total.backward()
-                    torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-                    optimizer.step()
+                    if without == "clipping":
+                        clip_gradients(parameters, self.training)
+                        optimizer.step()
+                    else:
+                        move(optimizer, parameters, self.training)
                     optimizer.zero_grad()
         with_memory(True)
 
@@ -164,6 +169,7 @@ def main() -> None:
         "by hand, all words": lambda model, seed: sides.by_hand(model, seed, "words"),
         "by hand, torch's dropout": lambda model, seed: sides.by_hand(model, seed, "dropout"),
         "by hand, torch's attention": lambda model, seed: sides.by_hand(model, seed, "attention"),
+        "by hand, clipped apart": lambda model, seed: sides.by_hand(model, seed, "clipping"),
         "by hand, memory given back": lambda model, seed: sides.by_hand(model, seed, "memory"),
         "trainer, rows of like length": lambda model, seed: sides.stock(model, seed, grouped=True),
         "trainer, dynamic padding": lambda model, seed: sides.stock(model, seed, grouped=False),
