@@ -19,6 +19,8 @@ from bench.data.pairs import Documents, sentence_pairs, sentences
 
 LINES, CHARACTERS = 1000, 250_000
 """What the tokenizer is given at a time: its answers take a hundred bytes a token."""
+FIRST = 16, 1000
+"""The same where it is only asked whether a text holds anything: mostly the first line does."""
 
 
 class Packed:
@@ -69,7 +71,8 @@ def sequences(
 
 def usable(lines: Iterable[str], tokenizer: Any, max_length: int, min_length: int) -> bool:
     """Whether `sequences` would find a piece; stops at the first."""
-    return next(_pieces(lines, tokenizer, Vocabulary.of(tokenizer), max_length, min_length), None) is not None
+    words = Vocabulary.of(tokenizer)
+    return next(_pieces(lines, tokenizer, words, max_length, min_length, FIRST), None) is not None
 
 
 def no_usable_text(where: object, min_length: int) -> DataError:
@@ -80,9 +83,10 @@ def no_usable_text(where: object, min_length: int) -> DataError:
 
 
 def _pieces(
-    lines: Iterable[str], tokenizer: Any, words: Vocabulary, max_length: int, min_length: int
-) -> Iterator[list[int]]:
-    for some in _batches(lines):
+    lines: Iterable[str], tokenizer: Any, words: Vocabulary, max_length: int, min_length: int,
+    at_a_time: tuple[int, int] = (LINES, CHARACTERS),
+) -> Iterator[list[int]]:  # fmt: skip
+    for some in _batches(lines, *at_a_time):
         out = tokenizer(some, add_special_tokens=False, return_attention_mask=False, return_token_type_ids=False,
                         verbose=False)  # fmt: skip
         for ids in out["input_ids"]:
@@ -92,13 +96,13 @@ def _pieces(
                     yield body
 
 
-def _batches(lines: Iterable[str]) -> Iterator[list[str]]:
+def _batches(lines: Iterable[str], most_lines: int, most_characters: int) -> Iterator[list[str]]:
     held: list[str] = []
     size = 0
     for line in lines:
         held.append(line)
         size += len(line)
-        if len(held) >= LINES or size >= CHARACTERS:
+        if len(held) >= most_lines or size >= most_characters:
             yield held
             held, size = [], 0
     if held:

@@ -51,7 +51,7 @@ SCORED = 32
 """Rows that are scored at a time, about."""
 COUNTED = ("flops", "flops_ratio", "parameters", "parameters_without_embeddings")
 """What a record says of the sizes of its models."""
-SAMPLE = 2000
+SAMPLE = 500
 """Rows of a task that are tokenised to know how long its examples are."""
 
 
