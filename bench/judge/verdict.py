@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
-from bench.claims.units import SPEED_AND_SIZE, dev_split
+from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
 from bench.core.errors import ClaimError
 from bench.core.stats import mean_of
 from bench.judge.orderings import judge_ordering
@@ -88,9 +88,15 @@ def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
         found = _difference(ledger, claim, book)
     else:
         found = _quality(ledger, claim, book)
-    if found.verdict == "not run" and claim.out_of_reach:
-        return Judged(claim, "out of reach", why=f"It would take {claim.out_of_reach}.")
+    if found.verdict == "not run" and (lacking := claim.out_of_reach or _unknown_task(claim)):
+        return Judged(claim, "out of reach", why=f"It would take {lacking}.")
     return found
+
+
+def _unknown_task(claim: Claim) -> str:
+    """What a claim on data that no task here reads would take; nothing where there is such a task."""
+    unknown = sorted(PRINTED_ONLY & {entry.task for entry in _entries(claim)})
+    return f"the data of {', '.join(unknown)}, which no task here reads" if unknown else ""
 
 
 def _entries(claim: Claim) -> tuple[Entry, ...]:
@@ -138,8 +144,8 @@ def _not_comparable(claim: Claim, scores: Scores) -> Judged:
         return _open(claim, "not comparable: budget", why, scores)
     size = scores.series[0].teacher_size or scores.series[0].newest.value("parameters", "all")
     told = f" of {size / 1e6:.1f} million parameters" if size else ""
-    why = (f"Runs of scale {scores.scale} start from another encoder{told}; what carries over, the share of its own "
-           "teacher's score, is judged as retention.")  # fmt: skip
+    why = (f"Runs of scale {scores.scale} start from another encoder{told}; only the share of its own teacher's score "
+           "can be compared (retention).")  # fmt: skip
     return _open(claim, "not comparable: another teacher", why, scores)
 
 

@@ -16,7 +16,7 @@ MARKS = {
 }  # fmt: skip
 """A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
-LEGEND = "✓ holds, ↑ better, ✗ does not, ? open, (in brackets) by proxy"
+LEGEND = "✓ holds, ↑ better, ✗ does not, ? open; a sign in brackets: smaller runs or another device"
 
 
 def printed(claim: Claim) -> str:
@@ -65,14 +65,16 @@ def _said(claim: Claim) -> dict[str, Cell]:
 
 
 def with_interval(entry: Judged) -> str:
-    """`102 % faster [97.1, 108]`"""
-    if entry.low is None or entry.high is None:
+    """`102 % faster [97.1, 108]`; without an interval where there is nothing to vary."""
+    if entry.low is None or entry.high is None or entry.low == entry.high:
         return measured(entry)
     return f"{measured(entry)} [{significant(entry.low)}, {significant(entry.high)}]"
 
 
 def _runs(entry: Judged) -> str:
-    """`3 seeds, reduced, p 0.03 (0.2)`"""
+    """`3 seeds, reduced, p 0.03 (0.2)`, or `counted, exact`"""
+    if entry.measured is not None and entry.low == entry.high == entry.measured:
+        return f"counted, {entry.tier}"
     seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}, " if entry.seeds else ""
     return f"{seeds}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")
 

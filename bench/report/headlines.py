@@ -32,7 +32,7 @@ def lines(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> list[Cell]:
     if not orders:
         return numbers
     first, *rest = orders
-    return [*numbers, ("Orders of the ablations: ", *first, *(part for order in rest for part in ("; ", *order)), ".")]
+    return [*numbers, ("Rankings of ablations: ", *first, *(part for order in rest for part in ("; ", *order)), ".")]
 
 
 def _number(ledger: Ledger, entry: Judged) -> Cell:

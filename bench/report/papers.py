@@ -13,8 +13,8 @@ RULES = (
     "fixed, with a reason, before any run; the hash at the foot of every page is over all bands.",
     "Seeds that look degenerate (they answer with a constant) are left out of the interval. A trimmed mean over all "
     "seeds stands beside it; where its centre lies elsewhere, the verdict is inconclusive.",
-    "Verdicts that set a number apart from what was printed, and orderings, stand after Holm's correction over the "
-    "claims of one paper and kind; the p value without it stands before it.",
+    "Verdicts that set a number apart from what was printed, and rankings, use p values after Holm's correction over "
+    "the claims of one paper and kind; they stand in brackets behind the uncorrected ones.",
     "A number that is only recalled, or whose metric its source does not name, is never called not reproduced.",
     "Retention is a student's score over that of its own teacher, paired by seed. The printed one is made of two "
     "printed scores of one table; on the test server it is a proxy for ours on dev.",
@@ -47,7 +47,14 @@ WORDS = (
     "tier: how close runs are to the paper's: exact, checkpoint (the authors' weights), reduced (smaller), proxy "
     "(another split or device)",
     "machine: processor, cores, memory and a hash of its kind; -1t is the same machine on one thread",
-    "stand-in: our guess at an architecture that its paper does not give; it judges no claim",
+    "stand-in: our guess at an architecture that its paper does not give; it judges no size, and a speed only by proxy",
+    "budget: the rows, texts, passes and settings that a run was allowed; runs of another budget are another series",
+    "at chance: no better than always answering with the most frequent class, or than answering at random",
+    "ranking (ordering): what a paper says of which variant is better; its number is the smallest step between two "
+    "neighbours, in points, positive where it goes the paper's way",
+    "headline: what a paper's abstract or title is known for; the fine print beside it says what goes unsaid there",
+    "seen, second-hand, recalled: whether a printed number was read in the paper itself, in another publication that "
+    "quotes it, or written down from memory without the source at hand",
 )  # fmt: skip
 
 
@@ -67,7 +74,7 @@ def page(ledgers: Sequence[Ledger], judged: Sequence[Judged], tolerances: str) -
     table = Table.of(rows, ("verdict", *labels), labels)
     meanings = [{"verdict": name, "means": means, "what would change it": change}
                 for name, (means, change) in MEANINGS.items()]  # fmt: skip
-    rules = (Table.of(meanings), Bullets(RULES), Note(f"Tolerance bands {tolerances}."))
+    rules = (Table.of(meanings), Bullets(RULES), Note(f"Hash of all tolerance bands: {tolerances}."))
     return Page("papers.md", "Papers and their verdicts", (
         back, table, Section("How a number becomes a verdict", rules), Section("Words", (Bullets(WORDS),)),
     ))  # fmt: skip

@@ -30,8 +30,9 @@ from bench.report.page import (
 )  # fmt: skip
 from bench.report.systems import ONE, SystemView
 
-KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Orderings"}
-"""The kinds of claim that runs here can answer, as the tally names them."""
+KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Rankings",
+         "quality": "Scores", "cost": "Cost"}  # fmt: skip
+"""The kinds of claim, as the tally names them."""
 
 
 def page(
@@ -62,8 +63,11 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
     failed = sum(entry.verdict == "not reproduced" for entry in printed)
     kinds = ", ".join(f"{number} {KINDS.get(kind, kind).lower().replace('flops', 'FLOPs')}"
                       for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
-    told = (f"Of {len(printed):,} printed numbers {len(held) + failed} are settled: {len(held)} hold"
-            f"{f' ({kinds})' if kinds else ''}, {failed} do not; ")  # fmt: skip
+    told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + failed} are settled: {len(held)} "
+            f"hold{f' ({kinds})' if kinds else ''}, {failed} do not; ")  # fmt: skip
+    unseen = sum(entry.claim.transcription != "seen" for entry in held)
+    if unseen:
+        told += f"of those that hold, {len(held) - unseen} were read in the paper, {unseen} are second-hand or recalled; "
     scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
     return told + f"{'some scores were' if scored else 'no score was'} tested at the paper's scale."
 
@@ -211,8 +215,8 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
     signs = {"‡ stand-in.": any(view.guessed for view in views),
-             "§ of a teacher of its own.": any(view.own_teacher and view.kept for view in views),
-             "¶ of other networks than size and speed.": any(view.system.scored_as and view.kept for view in views),
+             "§ its own teacher, not BERT.": any(view.own_teacher and view.kept for view in views),
+             "¶ score of other networks than size and speed.": any(view.system.scored_as and view.kept for view in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
     parts += [told] if told else []
@@ -227,7 +231,7 @@ def _span(values: Sequence[float], digits: int) -> str:
 
 
 def _tally(judged: Sequence[Judged]) -> Cell:
-    """`Size: 83 reproduced, 6 not reproduced.`, kind after kind; scores stand as retention."""
+    """`Size: 83 reproduced, 6 not reproduced.`, kind after kind."""
     parts: list[Text] = []
     for kind, name in KINDS.items():
         numbers = counts(entry for entry in judged if entry.claim.kind == kind)
@@ -242,7 +246,7 @@ def _links(tolerances: str) -> Cell:
         Strong("Choose:"), " ", Link("every row", "table.md"), ", bench choose. ",
         Strong("Doubt:"), " ", Link("papers", "papers.md"), ", bench show. ",
         Strong("Track:"), " ", Link("environments", "environments.md"), ", ", Link("budgets", "budgets.md"),
-        f". Tolerance bands {tolerances}.",
+        f". Hash of all tolerance bands: {tolerances}.",
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from worked_records import number, one, record, speed_claim
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Ledger
 from bench.claims.ledger import load
-from bench.claims.units import AVERAGE, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
+from bench.claims.units import AVERAGE, PRINTED_ONLY, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
 from bench.core.errors import ClaimError
 from bench.data.tasks import TASKS
 
@@ -249,6 +249,7 @@ def test_task_words_agree_with_the_task_table() -> None:
         assert set(task.scored) <= set(TASK_SPLITS[name])
         checked += 1
     assert checked == 13
+    assert set(TASK_METRICS) - set(TASKS) == PRINTED_ONLY
 
 
 def test_units_go_there_and_back() -> None:

@@ -7,7 +7,7 @@ gpu.py). What is counted is what the recipes ask for at full scale: each paper's
 task-free stages once; rows are those of the task table, of as many tokens as are read of each at most, a student costs
 what its shape's FLOPs are beside BERT-base's, a teacher that it learns from one forward pass. What stages do beside
 training (new rows, curvature, a search's other candidates), and scoring and timing, counts as nothing; so does the
-teacher's own training, which stands in the row of the reference. What was published stands in the ledgers.
+teacher's own training, which stands in the row of the reference, or in one of its own. What was published stands in the ledgers.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def _flops(shape: Shape) -> float:
 def pieces(recipe: Recipe, variant: Variant, name: str) -> Iterator[Piece]:
     """All that the five seeds of a variant train at full scale."""
     student = ratio(recipe.name, name)
+    teacher = ratio(recipe.name, variant.taught_by) if variant.taught_by else 1.0
     for task in (get_task(one) for one in recipe.tasks):
         if task.cased:
             continue
@@ -92,7 +93,7 @@ def pieces(recipe: Recipe, variant: Variant, name: str) -> Iterator[Piece]:
                 own = {name: getattr(hyper, name) for name in stage.uses}
                 tokens = trained(stage, hyper, own, task.splits[task.train])
                 if tokens:
-                    each = 3 * student + (1.0 if taught and recipe.base is None else 0.0)
+                    each = 3 * student + (teacher if taught and recipe.base is None else 0.0)
                     each += 8 * FACTS.vocabulary * FACTS.hidden / base_flops() if stage.needs == "corpus" else 0.0
                     where = [] if stage.task_free else [task.name, seed]
                     yield Piece(digest([stage.name, *where, _dumped(own)]), f"{task.name} {seed}", tokens * each / 3)
@@ -150,14 +151,16 @@ def table() -> str:
     rates = {card: found["base_graph_steps"] * BATCH * LENGTH for card, found in figures.items()}
     papers: Mapping[str, Any] = registry.find()[0]
     lines = ["| paper, its main variant | " + " | ".join(f"{card} hours" for card in CARDS) +
-             "".join(f" | on {number} H100, at best" for number in MANY) + " | published |",
+             "".join(f" | {number} H100 by workers, at best" for number in MANY) + " | published |",
              "| --- |" + " ---: |" * (len(CARDS) + len(MANY)) + " --- |"]  # fmt: skip
     for name, recipe in sorted(recipes.usable().items()):
-        variant = recipe.main_variant
-        found = list(pieces(recipe, recipe.variants[variant], variant))
-        cells = [f"{name}, {variant}", *(shown(hours(found, rate)) for rate in rates.values())]
-        cells += [shown(hours(found, rates["H100"], number)) for number in MANY]
-        lines.append("| " + " | ".join([*cells, published(papers[name].folder)]) + " |")
+        own_teacher = recipe.variants[recipe.main_variant].taught_by
+        for variant in filter(None, (recipe.main_variant, own_teacher)):
+            found = list(pieces(recipe, recipe.variants[variant], variant))
+            told = f"{name}, {variant}" + (", its teacher" if variant == own_teacher else "")
+            cells = [told, *(shown(hours(found, rate)) for rate in rates.values())]
+            cells += [shown(hours(found, rates["H100"], number)) for number in MANY]
+            lines.append("| " + " | ".join([*cells, published(papers[name].folder)]) + " |")
     told = ", ".join(f"{rate:,.0f} on an {card}" for card, rate in rates.items())
     return "\n".join([*lines, "", f"Measured tokens a second of BERT-base, {BATCH} x {LENGTH}, in training: {told}."])
 
