@@ -22,13 +22,14 @@ from bench.report.rows import BATCHES, Row
 from bench.report.table import kept, speed
 
 _VERDICTS = (
-    "In brackets: behind what was measured the 95% interval, behind a p value the one after Holm's correction. The sign "
-    '" means: the same reason as above.'
+    "In brackets: behind what was measured the 95% interval, behind a p value the one after Holm's correction. The "
+    'sign " means: the same reason as above.'
 )
 _SCORES = (
-    "Percent, a line per variant, task and series of runs; of several series the first is the one that other "
-    "pages show: larger budgets come before more seeds. † marks seeds that look degenerate; mean and share leave them out. A share is not "
-    "told where the model or its teacher does no better than guessing. The spread is the sample standard deviation."
+    "Percent, a line per variant, task and series of runs; of several series the first is the one that other pages "
+    "show: larger budgets come before more seeds. † marks seeds that look degenerate; mean and share leave them out. A "
+    "share is not told where the model or its teacher does no better than guessing. The spread is the sample standard "
+    "deviation."
 )
 _SPEED = (
     "Wall-clock time of one forward pass, without tokenisation. The speed-up is over the run's own teacher in the "

@@ -65,9 +65,9 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
                       for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
     told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + failed} are settled: {len(held)} "
             f"hold{f' ({kinds})' if kinds else ''}, {failed} do not; ")  # fmt: skip
-    unseen = sum(entry.claim.transcription != "seen" for entry in held)
-    if unseen:
-        told += f"of those that hold, {len(held) - unseen} were read in the paper, {unseen} are second-hand or recalled; "
+    read = sum(entry.claim.transcription == "seen" for entry in held)
+    if read < len(held):
+        told += f"of those that hold, {read} were read in the paper, {len(held) - read} are second-hand or recalled; "
     scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
     return told + f"{'some scores were' if scored else 'no score was'} tested at the paper's scale."
 
@@ -216,7 +216,7 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
     signs = {"‡ stand-in.": any(view.guessed for view in views),
              "§ its own teacher, not BERT.": any(view.own_teacher and view.kept for view in views),
-             "¶ score of other networks than size and speed.": any(view.system.scored_as and view.kept for view in views),
+             "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
     parts += [told] if told else []

@@ -7,7 +7,8 @@ gpu.py). What is counted is what the recipes ask for at full scale: each paper's
 task-free stages once; rows are those of the task table, of as many tokens as are read of each at most, a student costs
 what its shape's FLOPs are beside BERT-base's, a teacher that it learns from one forward pass. What stages do beside
 training (new rows, curvature, a search's other candidates), and scoring and timing, counts as nothing; so does the
-teacher's own training, which stands in the row of the reference, or in one of its own. What was published stands in the ledgers.
+teacher's own training, which stands in the row of the reference, or in one of its own. What was published stands in
+the ledgers.
 """
 
 from __future__ import annotations
