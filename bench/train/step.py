@@ -107,16 +107,19 @@ def move(optimizer: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], t
 
     torch's fused AdamW of the CPU divides the whole gradient while it reads it anyway, in place of a pass of its own.
     """
-    if training.clip is not None and not training.clip_each and optimizer.defaults.get("fused") and _on_cpu(parameters):
+    scale = None
+    if training.clip is not None and not training.clip_each and optimizer.defaults.get("fused") and _plain(parameters):
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        optimizer.grad_scale = ((norm + CLIP_EPS) / training.clip).clamp(min=1.0)  # pyright: ignore
+        scale = ((norm + CLIP_EPS) / training.clip).clamp(min=1.0)
     else:
         clip_gradients(parameters, training)
+    optimizer.grad_scale = scale  # pyright: ignore[reportAttributeAccessIssue]
     optimizer.step()
 
 
-def _on_cpu(parameters: Sequence[nn.Parameter]) -> bool:
-    return parameters[0].device.type == "cpu"
+def _plain(parameters: Sequence[nn.Parameter]) -> bool:
+    """Whether they are of the only kind that the kernel scales: on a CPU, in fp32."""
+    return all(p.device.type == "cpu" and p.dtype == torch.float32 for p in parameters)
 
 
 def clip_gradients(parameters: Sequence[nn.Parameter], training: Training) -> None:

@@ -220,12 +220,13 @@ def test_gradients_are_clipped_together_or_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("clipping", [{}, {"clip": 100.0}, {"clip": None}, {"clip_each": True}])
-def test_the_fused_optimiser_clips_as_a_pass_of_its_own_would(clipping: dict[str, Any]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_fused_optimiser_clips_as_a_pass_of_its_own_would(clipping: dict[str, Any], dtype: torch.dtype) -> None:
     """Steps of one kernel on a CPU beside clipping, and then torch's plain loop over the parameters."""
 
     def moved(fused: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
-        tensors = [nn.Parameter(torch.randn(5, 3)), nn.Parameter(torch.randn(3)), nn.Parameter(torch.randn(2))]
+        tensors = [nn.Parameter(torch.randn(shape, dtype=dtype)) for shape in ((5, 3), (3,), (2,))]
         optimizer = torch.optim.AdamW(tensors, lr=0.1, fused=fused)
         for scale in (1.0, 50.0, 0.01):
             for tensor in tensors[:2]:  # the third one has no gradient
