@@ -105,8 +105,7 @@ def _attention_or(other: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     def chosen(query: Tensor, key: Tensor, value: Tensor, attn_mask: Tensor | None = None, dropout_p: float = 0.0,
                is_causal: bool = False, scale: float | None = None, **more: Any) -> Tensor:  # fmt: skip
-        alike = query.ndim > 2 and query.shape[:-2] == key.shape[:-2]
-        plain = alike and (attn_mask is None or attn_mask.dtype == torch.bool)
+        plain = attn_mask is None or attn_mask.dtype == torch.bool
         if plain and query.requires_grad and not is_causal and not any(more.values()):
             return attention(query, key, value, attn_mask, dropout_p, scale)
         return other(query, key, value, attn_mask, dropout_p, is_causal, scale=scale, **more)
@@ -124,11 +123,8 @@ def attention(
     its format. Shapes: query, key, value [B, A, L, D]; mask [B, 1, L, L], true where a token is seen, of which each
     token has one at least; the result as value. Source: Vaswani et al., arXiv 1706.03762v7, equation 1.
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    nothing = torch.zeros((), dtype=query.dtype)  # baddbmm would add it, but for beta; it scales without another pass
-    flat = torch.baddbmm(nothing, query.flatten(0, -3), key.flatten(0, -3).transpose(-1, -2), beta=0, alpha=scale)
-    scores = flat.unflatten(0, query.shape[:-2])
+    scores = (query * (query.shape[-1] ** -0.5 if scale is None else scale)) @ key.transpose(-1, -2)
     if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
+        scores = scores.masked_fill_(~mask, torch.finfo(scores.dtype).min)
     probabilities = scores.softmax(-1)
     return (dropout(probabilities, p) if 0 < p < 1 else probabilities) @ value
