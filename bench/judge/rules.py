@@ -50,11 +50,16 @@ class Judged:
     scale: str = ""
     seeds: int = 0
     p: float | None = None
-    """Of the verdict: how likely such an interval is where the truth lies on an edge of the band."""
+    """Of the verdict: how likely such an interval is where the truth lies on an edge of the band. None of a count."""
     p_corrected: float | None = None
     """The same after Holm's correction over the claims of one paper and kind; only what sets a claim apart has one."""
     why: str = ""
     records: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> bool:
+        """Whether the number was counted once, as parameters are: it varies over nothing."""
+        return self.measured is not None and self.low == self.high == self.measured
 
     def about(self, claim: Claim) -> Judged:
         """The same finding as the verdict of another claim, which depends on it."""
@@ -97,9 +102,10 @@ def settle(
     to_print = UNITS[claim.unit].to_print
     interval = estimate.interval()
     low, high = sorted(map(to_print, interval)) if interval else (None, None)
+    p = _p(estimate, ledger.band(claim)) if interval and interval[0] < interval[1] else None
     return Judged(
         claim, verdict, to_print(estimate.value if shown is None else shown), low, high, source.tier, source.scale,
-        estimate.n, _p(estimate, ledger.band(claim)) if interval else None, None, told, source.records,
+        estimate.n, p, None, told, source.records,
     )  # fmt: skip
 
 

@@ -108,7 +108,8 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex, shared: _Shared) -
         "fits": bool(again and again.fits), "headline": claim.headline,
         "fine": fine_print(ledger, claim) if claim.fine_print else "",
         "verdict": VERDICTS.index(entry.verdict), "why": entry.why, "tier": entry.tier,
-        "scale": entry.scale, "seeds": entry.seeds or None, "p": "" if entry.p is None else p_value(entry),
+        "scale": entry.scale, "seeds": (0 if entry.counted else entry.seeds) or None,
+        "p": "" if entry.p is None else p_value(entry),
         "runs": [shared.run(name) for name in records[:MOST_RECORDS]],
         "more": max(0, len(records) - MOST_RECORDS) or None, **_numbers(ledger, entry),
     }  # fmt: skip

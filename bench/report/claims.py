@@ -66,14 +66,14 @@ def _said(claim: Claim) -> dict[str, Cell]:
 
 def with_interval(entry: Judged) -> str:
     """`102 % faster [97.1, 108]`; without an interval where there is nothing to vary."""
-    if entry.low is None or entry.high is None or entry.low == entry.high:
+    if entry.low is None or entry.high is None or entry.counted:
         return measured(entry)
     return f"{measured(entry)} [{significant(entry.low)}, {significant(entry.high)}]"
 
 
 def _runs(entry: Judged) -> str:
     """`3 seeds, reduced, p 0.03 (0.2)`, or `counted, exact`"""
-    if entry.measured is not None and entry.low == entry.high == entry.measured:
+    if entry.counted:
         return f"counted, {entry.tier}"
     seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}, " if entry.seeds else ""
     return f"{seeds}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")

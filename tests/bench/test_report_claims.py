@@ -10,10 +10,12 @@ from pathlib import Path
 
 from rendered import column, ledgers, made, pages, row
 
-from bench.judge.rules import VERDICTS
+from bench.judge.rules import VERDICTS, Judged
 from bench.judge.runs import runs_of
+from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
-from bench.report import formats, markdown, paper
+from bench.report import formats, markdown, paper, screen
+from bench.report.claims import measured_rows
 from bench.report.page import Strong, Table
 from bench.report.papers import MEANINGS
 
@@ -49,6 +51,34 @@ def test_what_no_run_can_answer_is_folded() -> None:
     text = markdown.render(found)
     assert column(text, "claims", "T1", "another's model, which no recipe here builds") == "1"
     assert "a score of the test server" in text and "distilbert.t.rte |" not in text
+
+
+def test_a_number_on_data_that_no_task_reads_is_out_of_reach() -> None:
+    ledger = ledgers()[1]
+    there, lacking = (ledger.claims[0].model_copy(update={"id": f"distilbert.t.{task}", "task": task, "metric": "f1"})
+                      for task in ("squad", "squad2"))  # fmt: skip
+    judged = judge([ledger.model_copy(update={"claims": (there, lacking)})], [])
+    found = {entry.claim.task: entry for entry in judged if entry.claim.kind == "quality"}
+    assert found["squad"].verdict == "not run"
+    assert found["squad2"].verdict == "out of reach" and "the data of squad2" in found["squad2"].why
+
+
+def test_a_count_has_neither_seeds_nor_an_interval() -> None:
+    claim = ledgers()[1].claims[0]
+    counted = Judged(claim, "reproduced", 66.5, 66.5, 66.5, "exact", "shape", 1)
+    sampled = Judged(claim, "consistent", 66.5, 66.0, 67.0, "reduced", "small", 3, 0.02)
+    first, second = measured_rows([counted, sampled])
+    assert first["runs"] == "counted, exact" and first["measured"] == "66.5 %"
+    assert second["runs"] == "3 seeds, reduced, p 0.02" and second["measured"] == "66.5 % [66.0, 67.0]"
+
+
+def test_the_first_screen_says_how_many_of_what_holds_were_read_in_the_paper() -> None:
+    claim = ledgers()[1].claims[0]
+    held = [Judged(claim.model_copy(update={"transcription": known}), "reproduced")
+            for known in ("seen", "seen", "second-hand", "recalled")]  # fmt: skip
+    index = SeriesIndex(runs_of(made.study()))
+    assert "2 were read in the paper, 2 are second-hand or recalled" in screen.sentence(held, index)
+    assert "read in the paper" not in screen.sentence(held[:1], index)
 
 
 def test_verdict_counts_of_rows_and_papers_agree_with_the_claims() -> None:
