@@ -250,9 +250,12 @@ class ScoreBook:
         return None if entry is None else self.scores(suite, (entry,), (series,))
 
     def widest(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
-        """The telling scores of the suite that has most of these tasks; of several such the best."""
+        """The telling scores of the best suite that has two of these tasks or more, or else of the best with one.
+
+        Two tasks at a large budget say more of a method than five at a small one.
+        """
         found = [self.telling(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
-        return max((one for one in found if one), key=lambda one: (len(one.entries), one.rank), default=None)
+        return max((one for one in found if one), key=lambda one: (len(one.entries) > 1, one.rank), default=None)
 
     def _by_seed(self, series: Series, names: Names) -> tuple[Score, ...]:
         """The mean over these metrics of each seed that has them all."""

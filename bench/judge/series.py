@@ -39,6 +39,9 @@ ROW_LIMITS = ("limit", "dev_limit")
 OF_ONE_TASK = (*ROW_LIMITS, "epochs")
 """Parts of a budget, by the last word of their name, that may differ between the tasks of one suite."""
 
+PACE = ("lr", "batch_size", "batch_tokens")
+"""Settings, by the last word of their name, that are tuned to a budget and leave the method the recipe's."""
+
 SEARCHED = ("searched", "parameters")
 """The measurement of a run that chose the size of its own model: so many parameters are what it found."""
 
@@ -174,10 +177,11 @@ def timed_alike(run: Run, other: Run) -> bool:
 def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool, newest: Run) -> Rank:
     """The order of preference, of series and of suites alike.
 
-    The closest tier, then the larger scale; two seeds or more; the recipe's own settings before those that `--set`
-    changed (budgets apart); then the larger budget, all rows scored, more seeds, the newest.
+    The closest tier, then the larger scale; two seeds or more; the recipe's own method before what `--set` made of it
+    (budgets, and rates and batches that are tuned to them, apart); then the larger budget, all rows scored, more seeds,
+    the newest.
     """
-    own = not (settings.changes.keys() - settings.budget.keys())
+    own = all(name.rpartition(".")[2] in PACE for name in settings.changes.keys() - settings.budget.keys())
     return (
         -TIERS.index(tier), -SCALE_ORDER.index(scale), seeds > 1, own, budget_size(settings.budget), whole, seeds,
         age(newest),

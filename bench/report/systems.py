@@ -50,7 +50,7 @@ class SystemView:
     timing: Timing | None
     """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
     scores: Scores | None
-    """Its scores on most GLUE tasks that one suite of runs had, those left out on which it or its teacher guesses."""
+    """Its scores on the GLUE tasks of its best suite of runs, those left out on which it or its teacher guesses."""
     worst_printed: str
     """The task on which it lost most by the paper's own table; empty where that prints none."""
     guessed: bool

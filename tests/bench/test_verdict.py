@@ -30,6 +30,8 @@ from bench.core.errors import ClaimError
 from bench.core.record import Measurement, Record, RunSpec, TeacherLink
 from bench.judge.rules import counts, holm
 from bench.judge.runs import runs_of
+from bench.judge.scores import ScoreBook
+from bench.judge.series import SeriesIndex
 from bench.judge.verdict import as_json, judge
 
 # Absolute quality
@@ -221,6 +223,32 @@ def test_the_closest_tier_answers_and_settings_are_not_pooled() -> None:
     other = [record(0.5, seed, rows=7, started="2027-01-01T00:00:00Z") for seed in range(2)]
     judged = one(claim(), [*runs(0.90), *other])
     assert (judged.seeds, judged.measured) == (3, pytest.approx(90))
+
+
+@pytest.mark.parametrize(("change", "speaks"), [("fine_tune.lr", "large"), ("general.weight_ce", "small")])
+def test_a_larger_budget_speaks_with_rates_tuned_to_it_but_not_with_another_method(change: str, speaks: str) -> None:
+    hyper = {"fine_tune": {"lr": 1}, "general": {"weight_ce": 1}}
+    small = runs(0.80, hyper=hyper | {"budget": {"corpus_tokens": 10}})
+    changed = {"hyper": hyper | {"budget": {"corpus_tokens": 1000}}, "overrides": {change: "1"}}
+    large = [record(0.90, seed, **changed).model_copy(update={"id": f"large-{seed}"}) for seed in range(3)]
+    assert one(claim(), [*small, *large]).measured == pytest.approx({"large": 90, "small": 80}[speaks])
+
+
+def test_two_tasks_at_a_large_budget_are_shown_before_three_at_a_small_one() -> None:
+    def shown(budget: int, *tasks: str) -> list[Record]:
+        return [one for task in tasks for one in runs(0.80, task=task, budget={"corpus_tokens": budget})]
+
+    def widest(records: list[Record]) -> list[str]:
+        book = ScoreBook(SeriesIndex(runs_of(records)))
+        found = book.widest(("toy", "toy"), ("cola", "rte", "sst2", "qnli"))
+        assert found is not None
+        return [entry.task for entry in found.entries]
+
+    small = shown(10, "rte", "sst2", "qnli")
+    assert widest([*small, *shown(1000, "rte", "sst2")]) == ["rte", "sst2"]
+    one_task = shown(1000, "sst2")
+    assert widest([*small, *one_task]) == ["rte", "sst2", "qnli"], "one task alone is no average"
+    assert widest(one_task) == ["sst2"]
 
 
 def test_a_repeated_seed_counts_once_with_its_newest_run() -> None:
