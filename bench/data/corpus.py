@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
@@ -73,7 +74,16 @@ def about_bytes(path: Path) -> int:
 
 
 def _size(file: Path, column: str | None) -> int:
-    """Bytes of a file's text, all of which is verified on the way."""
+    """Bytes of a file's text, all of which is verified on the way: once, as long as the file stays as it is."""
+    try:
+        found = file.stat()
+    except OSError as error:
+        raise unreadable(file, error) from error
+    return _size_of(file, column, found.st_size, found.st_mtime_ns)
+
+
+@lru_cache(maxsize=1024)
+def _size_of(file: Path, column: str | None, _bytes: int, _changed_ns: int) -> int:
     if column is None:
         return sum(len(chunk.encode()) for chunk in text_chunks(file))
     return sum(cells.nbytes for cells in text_batches(file, column, BATCH_ROWS))

@@ -6,6 +6,7 @@ machine where there are any, or timed for a moment (`bench.run.pace`). Each esti
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -49,6 +50,10 @@ def costs(plan: Plan) -> Costs:
             "start_s": time.time() - psutil.Process().create_time()}  # fmt: skip
 
 
+_measured = functools.cache(pace.measured)
+"""Once for all parts of a profile: it takes a moment each time."""
+
+
 class _Clock:
     """The costs of a plan's stages on this machine: work by `known`, seconds corrected by recorded runs."""
 
@@ -59,7 +64,7 @@ class _Clock:
         runs = recorded.read(recorded.folders(plan.request.results), device.type)
         # Runs of another scale correct the clock, too, but are no measure of how steps of this size compare.
         here = any(one.machine == machine and one.scale == plan.request.scale for one in runs)
-        self._pace = pace.nominal(device) if here else pace.measured(known.facts, device)
+        self._pace = pace.nominal(device) if here else _measured(known.facts, device)
         timed = not here and not self._gpu
         self.told = Told(runs, machine, lambda one: self._expected(*known.recorded(one)), timed)
 

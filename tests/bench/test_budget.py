@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +16,7 @@ from tokenizers.pre_tokenizers import Whitespace
 from transformers import PreTrainedTokenizerFast
 
 from bench.core.errors import DataError
+from bench.data import corpus
 from bench.data.budget import Packed, lines_of, pairs, sequences, usable
 from bench.data.corpus import LONGEST, check_corpus, corpus_texts, gathered
 from bench.run.inputs import Inputs
@@ -96,6 +98,24 @@ def test_a_corpus_that_is_no_text_is_refused(tmp_path: Path, content: bytes, mes
     path = tmp_path / "a.txt"
     path.write_bytes(content)
     with pytest.raises(DataError, match=message):
+        check_corpus(path)
+
+
+def test_a_corpus_is_verified_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, read, chunks = tmp_path / "a.txt", list[Path](), corpus.text_chunks
+
+    def counted(file: Path) -> Iterator[str]:
+        read.append(file)
+        return chunks(file)
+
+    monkeypatch.setattr(corpus, "text_chunks", counted)
+    path.write_text("one\n\ntwo\n")
+    check_corpus(path)
+    once = len(read)
+    check_corpus(path)
+    assert len(read) == 2 * once - 1, "the first documents are looked at again, the whole is not"
+    path.write_bytes(b"caf\xe9 and more")
+    with pytest.raises(DataError, match="byte 0xe9"):
         check_corpus(path)
 
 
