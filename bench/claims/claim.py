@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, RootModel, StringConstraints
 
 from bench.claims.units import METRICS, TEST_SERVER, UNITS, Direction
 from bench.core.errors import ClaimError
@@ -141,6 +141,13 @@ class Claim(Part):
         return self.made_by or self.paper
 
     @property
+    def runs(self) -> tuple[str, ...]:
+        """The runs that it is about, as `[unmade]` names them: VARIANT and VARIANT/TASK of each variant and task."""
+        variants = dict.fromkeys((self.variant, *self.order))
+        tasks = [entry.task for entry in self.tasks] or [self.task]
+        return tuple(name for one in variants for name in (one, *(f"{one}/{task}" for task in tasks)))
+
+    @property
     def on_test_server(self) -> bool:
         """Whether any of its numbers is from the GLUE test server."""
         splits = {self.split, *(split for entry in self.tasks for split in entry.splits)}
@@ -187,6 +194,10 @@ class System(Part):
     """What making it takes besides time: data, labels, teachers."""
 
 
+class Unmade(RootModel[dict[str, Text]]):
+    """Of which no recipe makes a run: VARIANT or VARIANT/TASK -> what judging a claim on it would take."""
+
+
 class Ledger(Part):
     """All claims of one paper; `bench.claims.ledger.load` checks it."""
 
@@ -195,6 +206,8 @@ class Ledger(Part):
     averages: dict[str, tuple[Entry, ...]]
     claims: tuple[Claim, ...]
     systems: tuple[System, ...] = ()
+    unmade: Mapping[str, str] = {}
+    """See `Unmade`."""
     file: str
 
     @cached_property

@@ -6,7 +6,7 @@ A ledger holds no verdicts: those are computed from records (`bench.judge.verdic
 A `[[table]]` names what the claims of one printed table share (split, source, conditions, ...); each `[[claim]]` says
 its table's id and may overrule any of it. `teacher` names the variant that the table's other models learnt from: of
 each of their scores the share of the teacher's becomes a claim, too. A `[[system]]` is a row of the no-free-lunch
-table.
+table; `[unmade]` says of variants of its claims that no recipe makes (VARIANT, or VARIANT/TASK) what it would take.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.claims.claim import Claim, Entry, Ledger, Paper, System, Tolerance
+from bench.claims.claim import Claim, Entry, Ledger, Paper, System, Tolerance, Unmade
 from bench.claims.meaning import check
 from bench.claims.retention import retentions
 from bench.core.errors import BenchError, ClaimError
 
 PartType = TypeVar("PartType", bound=BaseModel)
 
-SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system")
+SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system", "unmade")
 
 
 def load(path: Path, name: str = "") -> Ledger:
@@ -93,7 +93,8 @@ def _build(content: dict[str, Any], file: Path, name: str) -> Ledger:
         teachers[claims[-1].id] = teacher
     systems = tuple(_parse(System, raw, file, f"system {raw.get('name', f'number {place + 1}')}")
                     for place, raw in enumerate(_list(content.get("system", []), file, "system")))  # fmt: skip
-    return Ledger(paper=paper, tolerances=tolerances, averages=averages, file=str(file), systems=systems,
+    unmade = _parse(Unmade, _section(content, "unmade", file), file, "unmade").root
+    return Ledger(paper=paper, tolerances=tolerances, averages=averages, file=str(file), systems=systems, unmade=unmade,
                   claims=(*claims, *retentions(claims, teachers)))  # fmt: skip
 
 

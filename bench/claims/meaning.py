@@ -39,6 +39,8 @@ def check(ledger: Ledger) -> None:
         seen.add(claim.id)
         for mistake in chain(_mistakes(claim, ledger), _headline(claim, ledger)):
             _fail(ledger, f"claim {claim.id}", mistake)
+    for name in sorted(ledger.unmade.keys() - {name for claim in ledger.claims for name in claim.runs}):
+        _fail(ledger, "unmade", ("no claim is about that", name, name, "VARIANT or VARIANT/TASK of a claim"))
     for system in ledger.systems:
         for mistake in _system(system, ledger):
             _fail(ledger, f"system {system.name}", mistake)

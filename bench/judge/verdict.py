@@ -88,13 +88,16 @@ def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
         found = _difference(ledger, claim, book)
     else:
         found = _quality(ledger, claim, book)
-    if found.verdict == "not run" and (lacking := claim.out_of_reach or _unknown_task(claim)):
+    if found.verdict == "not run" and (lacking := claim.out_of_reach or _unmade(ledger, claim)):
         return Judged(claim, "out of reach", why=f"It would take {lacking}.")
     return found
 
 
-def _unknown_task(claim: Claim) -> str:
-    """What a claim on data that no task here reads would take; nothing where there is such a task."""
+def _unmade(ledger: Ledger, claim: Claim) -> str:
+    """What a claim would take whose variant no recipe makes, or whose data no task reads; nothing for other claims."""
+    for name in claim.runs:
+        if name in ledger.unmade:
+            return ledger.unmade[name]
     unknown = sorted(PRINTED_ONLY & {entry.task for entry in _entries(claim)})
     return f"the data of {', '.join(unknown)}, which no task here reads" if unknown else ""
 

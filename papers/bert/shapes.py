@@ -1,6 +1,6 @@
-"""The shapes of BERT, uncased: the base size, which every other shape is compared with, and the large one.
+"""The shapes of BERT, uncased: the base size, which every other shape is compared with, the large one, and four small.
 
-Source: Devlin et al. 2019, arXiv 1810.04805v2, section 3.
+Source: Devlin et al. 2019, arXiv 1810.04805v2, section 3; the small ones Turc et al. 2019, arXiv 1908.08962v2, Table 1.
 """
 
 from __future__ import annotations
@@ -23,8 +23,21 @@ LARGE = BertConfig(
 CASED = BertConfig(
     vocab_size=28996, num_hidden_layers=12, hidden_size=768, num_attention_heads=12, intermediate_size=3072
 )
+SMALL: Mapping[str, tuple[int, int]] = {
+    "bert-medium": (8, 512), "bert-small": (4, 512), "bert-mini": (4, 256), "bert-tiny": (2, 128),
+}  # fmt: skip
+"""Layers and width; heads of 64, an inner width of four times the width."""
 FLOAT = 4
 """Bytes."""
+
+
+def _small(name: str, layers: int, width: int) -> Shape:
+    config = BertConfig(
+        vocab_size=30522, num_hidden_layers=layers, hidden_size=width, num_attention_heads=width // 64,
+        intermediate_size=4 * width,
+    )  # fmt: skip
+    title = name.removeprefix("bert-").capitalize()
+    return bert_shape(f"BERT-{title}: {layers} layers of {width}, {width // 64} heads", config)
 
 
 def _floats() -> Mapping[str, int]:
@@ -42,4 +55,5 @@ SHAPES: Mapping[str, Shape] = {
         bert_shape("BERT-base, uncased: 12 layers of 768, 12 heads; the reference", BASE), packed=_floats()
     ),
     "bert-large": bert_shape("BERT-large, uncased: 24 layers of 1024, 16 heads", LARGE),
+    **{name: _small(name, *sizes) for name, sizes in SMALL.items()},
 }

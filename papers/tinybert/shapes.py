@@ -1,4 +1,4 @@
-"""The shapes of TinyBERT: its two students as classifiers."""
+"""The shapes of TinyBERT: its two students as classifiers, and its BERT_TINY, which is the smaller one pre-trained."""
 
 from __future__ import annotations
 
@@ -9,5 +9,6 @@ from papers.tinybert.student import four_layers, six_layers
 
 SHAPES: Mapping[str, Shape] = {
     "tinybert-4": bert_shape("TinyBERT4: 4 layers of 312, inner width 1200, 12 heads", four_layers()),
+    "tinybert-4-init-bert": bert_shape("BERT_TINY of TinyBERT's tables: the architecture of TinyBERT4", four_layers()),
     "tinybert-6": bert_shape("TinyBERT6: 6 layers of 768, inner width 3072, 12 heads", six_layers()),
 }

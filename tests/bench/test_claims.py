@@ -218,6 +218,8 @@ MISTAKES = {
     "task list with a wrong metric": (
         'task = "rte", metrics = ["accuracy"]', 'task = "rte", metrics = ["f1"]', "average two: metrics; found f1"),
     "task counted twice": ('{task = "rte", metrics', '{task = "sst2", metrics', "average two: task"),
+    "unmade, but of no claim": ("[average]", '[unmade]\nty = "x"\n[average]', "unmade: ty"),
+    "unmade without what it takes": ("[average]", '[unmade]\ntoy = " "\n[average]', "unmade: toy"),
     "no tolerance": ('[tolerance.parameters]\nrelative = 0.02\nwhy = "whole millions"', "", "toy.params: tolerance"),
     "tolerance without why": ('why = "whole millions"', "", "tolerance parameters: why"),
     "negative tolerance": ("relative = 0.02", "relative = -0.02", "tolerance parameters: relative"),

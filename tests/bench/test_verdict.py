@@ -180,6 +180,14 @@ def test_out_of_reach_says_what_it_would_take() -> None:
     assert one(claim(out_of_reach="8 V100 for 90 hours"), runs(0.90)).verdict == "reproduced"
 
 
+@pytest.mark.parametrize("name", ["toy", "toy/sst2"])
+def test_what_no_recipe_makes_is_out_of_reach_until_somebody_ran_it(name: str) -> None:
+    lacking = ledger(claim()).model_copy(update={"unmade": {name: "a recipe", "toy/rte": "another"}})
+    [judged] = judge([lacking], [])
+    assert (judged.verdict, judged.why) == ("out of reach", "It would take a recipe.")
+    assert judge([lacking], runs_of(runs(0.90)))[0].verdict == "reproduced"
+
+
 def test_test_server_numbers_are_not_compared() -> None:
     assert one(claim(split="test-server"), runs(0.90)).verdict == "not comparable: split"
     assert one(claim(task="mnli", split="test-server_matched"), []).verdict == "not comparable: split"
