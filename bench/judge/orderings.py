@@ -92,7 +92,7 @@ def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
     return Judged(claim, verdict, smallest and smallest.points.value, low, high, comparison.tier, comparison.scale,
-                  len(comparison.trained), p, None, why, comparison.records)  # fmt: skip
+                  len(comparison.trained), p, None, why, comparison.records, comparison.tasks)  # fmt: skip
 
 
 def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:

@@ -55,6 +55,8 @@ class Judged:
     """The same after Holm's correction over the claims of one paper and kind; only what sets a claim apart has one."""
     why: str = ""
     records: tuple[str, ...] = ()
+    tasks: tuple[str, ...] = ()
+    """Of an ordering: those of its tasks that it was measured on."""
 
     @property
     def counted(self) -> bool:

@@ -72,10 +72,11 @@ def with_interval(entry: Judged) -> str:
 
 
 def _runs(entry: Judged) -> str:
-    """`3 seeds, reduced, p 0.03 (0.2)`, or `counted, exact`"""
+    """`3 seeds, reduced, p 0.03 (0.2)`; of an ordering `5 seeds on mnli, reduced`; or `counted, exact`"""
     if entry.counted:
         return f"counted, {entry.tier}"
-    seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}, " if entry.seeds else ""
+    on = f" on {', '.join(entry.tasks)}" if entry.tasks else ""
+    seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}{on}, " if entry.seeds else ""
     return f"{seeds}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")
 
 

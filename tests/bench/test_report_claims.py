@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from rendered import column, ledgers, made, pages, row
+from worked_records import ledger, ordering, runs
 
 from bench.judge.rules import VERDICTS, Judged
 from bench.judge.runs import runs_of
@@ -70,6 +71,14 @@ def test_a_count_has_neither_seeds_nor_an_interval() -> None:
     first, second = measured_rows([counted, sampled])
     assert first["runs"] == "counted, exact" and first["measured"] == "66.5 %"
     assert second["runs"] == "3 seeds, reduced, p 0.02" and second["measured"] == "66.5 % [66.0, 67.0]"
+
+
+def test_a_ranking_names_the_tasks_that_it_was_measured_on() -> None:
+    chain = ordering(order=("toy-random", "toy"))
+    records = [one for variant, score in (("toy-random", 0.6), ("toy", 0.9))
+               for one in runs(score, n=5, variant=variant, task="rte")]  # fmt: skip
+    [row] = measured_rows(judge([ledger(chain)], runs_of(records)))
+    assert str(row["runs"]).startswith("5 seeds on rte, ")
 
 
 def test_the_first_screen_says_how_many_of_what_holds_were_read_in_the_paper() -> None:
