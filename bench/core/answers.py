@@ -93,12 +93,6 @@ def f1(record: Record, split: str, results: Path | None = None) -> np.ndarray | 
     return _kept(record, split, "f1", results)
 
 
-def same_rows(one: Record, other: Record, split: str) -> bool:
-    """Whether both say what they answered to the same rows, in the same order: only then row meets row."""
-    mine, theirs = one.answers.get(split), other.answers.get(split)
-    return mine is not None and theirs is not None and (mine.n, mine.rows_sha256) == (theirs.n, theirs.rows_sha256)
-
-
 def _kept(record: Record, split: str, name: str, results: Path | None) -> np.ndarray | None:
     answers = record.answers.get(split)
     packed: Packed | None = getattr(answers, name, None)

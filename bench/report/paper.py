@@ -218,11 +218,3 @@ def _records(row: Row, results: Path, reports: Path) -> dict[str, Cell]:
         "scale": row.scale, "variant": row.label, "runs": str(len(row.suite.runs)),
         "folder": link(f"results/{folder.as_posix()}", results / folder, reports),
     }  # fmt: skip
-
-
-def by_paper(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> dict[str, list[Judged]]:
-    """The verdicts of each ledger, in its own order of claims."""
-    found: dict[str, list[Judged]] = {ledger.paper.name: [] for ledger in ledgers}
-    for entry in judged:
-        found[entry.claim.paper].append(entry)
-    return found

@@ -77,16 +77,6 @@ def attention(student: Attended, teacher: Attended) -> Tensor:
     )  # fmt: skip
 
 
-def attention_plain(student: Attended, teacher: Attended) -> Tensor:
-    """The same from whole score matrices [B, A, L, L]; a `where` before squaring keeps the lowest float out of it."""
-
-    def finite(side: Attended) -> Tensor:
-        scores = side.scores()
-        return scores if side.keep is None else torch.where(side.keep, scores, torch.zeros_like(scores))
-
-    return F.mse_loss(finite(student), finite(teacher))
-
-
 class _ProjectedMSE(torch.autograd.Function):
     """Mean squared error behind a linear layer; saves gradients of the inputs, not the projection of the states."""
 
@@ -127,11 +117,6 @@ def hidden(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
     return _ProjectedMSE.apply(  # pyright: ignore[reportReturnType]
         student, projection.weight, projection.bias, teacher.detach()
     )
-
-
-def hidden_plain(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
-    """The same by plain operations, shapes as in `hidden`."""
-    return F.mse_loss(projection(student).float(), teacher.float())
 
 
 def soft_cross_entropy(

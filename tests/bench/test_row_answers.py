@@ -96,17 +96,6 @@ def test_a_record_says_what_was_answered(tmp_path: Path, make_record: Any) -> No
     assert record.answers["validation"].rows_sha256 == ROWS[:16] and len(list(path.parent.iterdir())) == 1
 
 
-def test_rows_meet_only_where_they_are_the_same(make_record: Any) -> None:
-    def of(rows: str, count: int) -> Record:
-        return make_record(answers={"validation": answers.answers_of(rows, bits(count))})
-
-    assert answers.same_rows(of(ROWS, 8), of(ROWS, 8), "validation")
-    assert not answers.same_rows(of(ROWS, 8), of("f" * 64, 8), "validation")
-    assert not answers.same_rows(of(ROWS, 8), of(ROWS, 9), "validation")
-    assert not answers.same_rows(of(ROWS, 8), of(ROWS, 8), "test")
-    assert not answers.same_rows(of(ROWS, 8), make_record(), "validation")
-
-
 def test_the_largest_tasks_fit_into_a_record(tmp_path: Path, make_record: Any) -> None:
     qqp = answers.answers_of(ROWS, bits(40_430), bits(40_430, 1), labels=2)
     squad = answers.answers_of(ROWS, bits(10_570), f1=np.linspace(0, 1, 10_570))
