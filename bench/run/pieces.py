@@ -151,7 +151,7 @@ class Pieces:
         """A job of which a need failed, once the jobs whose models it asks for have their records."""
         for key in self._blocked:
             job = self.job(key)
-            if all(other.hash in self.records for other in (*([job.base] if job.base else []), *job.teachers)):
+            if all(other.hash in self.records for other in job.direct):
                 self._blocked.remove(key)
                 return key
         return None

@@ -88,10 +88,14 @@ class Job:
         return self.teachers[0] if self.teachers else None
 
     @property
+    def direct(self) -> tuple[Job, ...]:
+        """The runs whose finished models this one asks for."""
+        return (*self.teachers, *(one for one in (self.base, self.lender) if one))
+
+    @property
     def needed(self) -> tuple[Job, ...]:
         """The runs that must be done before, the farthest first."""
-        direct = (*self.teachers, *(one for one in (self.base, self.lender) if one))
-        return tuple(dict.fromkeys(job for one in direct for job in (*one.needed, one)))
+        return tuple(dict.fromkeys(job for one in self.direct for job in (*one.needed, one)))
 
     @property
     def below(self) -> Job | None:

@@ -170,7 +170,7 @@ def graph(
     for job in chains.pending:
         own = [stage for stage in chains.left(job) if stage.key not in chains.shared]
         needs = frozenset(stage.key for _, chain in chains.of(job) for stage in chain if stage.key in chains.shared)
-        needs |= {other.hash for other in _models(job) if other.hash in chains.hashes}
+        needs |= {other.hash for other in job.direct if other.hash in chains.hashes}
         nodes[job.hash] = Node(job.hash, sum(cost_s(job, stage) for stage in own) + cost_s(job, None), needs)
         pieces[job.hash] = Piece(places[job.hash])
     return Graph(tuple(nodes.values()), pieces)
@@ -199,7 +199,7 @@ class _Chains:
 
     def of(self, job: Job) -> Iterator[tuple[Job, list[StagePlan]]]:
         """(owner, stages) that must be there before the job ends, except for what other pending jobs make."""
-        for other in _models(job):
+        for other in job.direct:
             if other.hash not in self.hashes:  # its record is there, and its model may not be
                 yield from self.of(other)
             elif _pretrained(other):
@@ -211,18 +211,13 @@ class _Chains:
     def asked(self, job: Job, stage: StagePlan) -> frozenset[str]:
         """The nodes of other jobs that a shared stage waits for."""
         needs: set[str] = set()
-        for other in _models(job):
-            if {"base", "fine_tuned"} & set(stage.stage.asks):
+        for other in job.direct:
+            if {"base", "fine_tuned", "lent"} & set(stage.stage.asks):
                 chain = self.left(other) if other.hash not in self.hashes else []
                 needs |= {other.hash} & self.hashes | {one.key for one in chain}
             if "pretrained" in stage.stage.asks:
                 needs |= {key for _, key in _pretrained(other)}
         return frozenset(needs & (self.shared | self.hashes))
-
-
-def _models(job: Job) -> list[Job]:
-    """The jobs whose finished models a job asks for."""
-    return [*([job.base] if job.base else []), *job.teachers]
 
 
 def _pretrained(job: Job) -> list[tuple[Job, str]]:

@@ -10,6 +10,7 @@ import pytest
 from bench.core import registry
 from bench.run.plan import Job, Planner
 from bench.run.request import Request
+from bench.run.schedule import graph
 from bench.run.stages import _asked, _owner
 
 RECIPE = """
@@ -68,6 +69,16 @@ def test_the_lender_and_its_teacher_come_first(jobs: Callable[..., dict[str, Job
     assert set(borrower.needed) == {job for name, job in made.items() if name != "borrows rte 0"}
     assert borrower.reference is made["bert rte 0"], "it is compared with its own task's teacher"
     assert borrower.base is None and borrower.teachers == (made["bert rte 0"],)
+
+
+def test_a_borrower_is_handed_out_after_its_lender(jobs: Callable[..., dict[str, Job]]) -> None:
+    made = jobs("borrows")
+    found = graph(list(made.values()), (), lambda key: False, lambda job, stage: 1.0)
+    needs = {node.key: node.needs for node in found.nodes}
+    lender, teacher, borrower = (made[name].hash for name in ("lends sst2 0", "bert rte 0", "borrows rte 0"))
+    assert {lender, teacher} <= needs[borrower]
+    later = graph(list(made.values()), {lender}, lambda key: False, lambda job, stage: 1.0)
+    assert lender not in {node.key for node in later.nodes}, "its record is there"
 
 
 def test_each_seed_borrows_from_its_own(jobs: Callable[..., dict[str, Job]]) -> None:

@@ -122,6 +122,10 @@ class FakeJob:
     base: Any = None
     teachers: tuple[Any, ...] = field(default=())
 
+    @property
+    def direct(self) -> tuple[Any, ...]:
+        return (*self.teachers, *([self.base] if self.base else []))
+
 
 def pieces(jobs: list[FakeJob], made: set[str] = frozenset(), cached: set[str] = frozenset()) -> Graph:  # type: ignore
     return graph(cast(Any, jobs), made, cached.__contains__, lambda job, stage: 10.0 if stage else 1.0)
