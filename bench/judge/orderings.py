@@ -15,7 +15,8 @@ from bench.core.stats import Estimate, mean_of, trimmed_mean_of
 from bench.judge.power import MOST_SEEDS, more_seeds
 from bench.judge.rules import SIGNIFICANT, STRICT, Judged, holm
 from bench.judge.scores import ScoreBook, Scores
-from bench.judge.series import TIERS, Key, Rank, Series
+from bench.judge.series import Key, Rank, Series
+from bench.judge.standing import TIERS
 
 FEWEST = 5
 """Seeds that an ordering takes: with fewer, no paired test can tell (design: verdicts)."""

@@ -18,7 +18,8 @@ from bench.claims.units import TASK_METRICS, TASK_SPLITS
 from bench.core.stats import Estimate, mean_of, mean_of_estimates, ratio_of, trimmed_mean_of
 from bench.judge.chance import Chance, degenerate_run
 from bench.judge.runs import Run
-from bench.judge.series import TIERS, Key, Rank, Series, SeriesIndex, Suite
+from bench.judge.series import Key, Rank, Series, SeriesIndex, Suite
+from bench.judge.standing import TIERS
 
 Names = tuple[tuple[str, str], ...]
 """(metric, split) of every number that enters a score."""
@@ -252,10 +253,11 @@ class ScoreBook:
     def widest(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
         """The telling scores of the best suite that has two of these tasks or more, or else of the best with one.
 
-        Two tasks at a large budget say more of a method than five at a small one.
+        Two tasks at a large budget say more of a method than five at a small one; made-up data says least.
         """
         found = [self.telling(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
-        return max((one for one in found if one), key=lambda one: (len(one.entries) > 1, one.rank), default=None)
+        return max((one for one in found if one), default=None,
+                   key=lambda one: (not one.made_up, len(one.entries) > 1, one.suite.rank))  # fmt: skip
 
     def _by_seed(self, series: Series, names: Names) -> tuple[Score, ...]:
         """The mean over these metrics of each seed that has them all."""

@@ -1,4 +1,4 @@
-"""Which records belong together, and which of them speak first: the only place that says either.
+"""Which records belong together: the only place that says it. Which of them speaks first, `standing` says.
 
 A **series** is all runs of one thing that differ in the seed only: variant, task, scale, tier, settings, budget, data,
 code of the stages, sizes of the model (but where the run itself searched for it) and of its teacher. Of two runs of one
@@ -13,18 +13,14 @@ Verdicts, tables, figures, exports, `choose` and `show` read their numbers from 
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from bench.judge.runs import Run, Settings
-
-TIERS = ("exact", "checkpoint", "reduced", "proxy")
-"""From closest to the paper to farthest."""
-
-SCALE_ORDER = ("full", "shape", "small", "smoke")
+from bench.judge.standing import SCALE_ORDER, Standing, budget_size, own_method, shared, standing
 
 SHAPE = "shape"
 """The scale, and the task, of what is measured without training: every session is a run of seed 0."""
@@ -35,13 +31,6 @@ PROTOCOLS = ("quick", "run", "full")
 PAPER_SIZED = ("full", "shape")
 """The scales whose models have the paper's own architecture."""
 
-ROW_LIMITS = ("limit", "dev_limit")
-OF_ONE_TASK = (*ROW_LIMITS, "epochs")
-"""Parts of a budget, by the last word of their name, that may differ between the tasks of one suite."""
-
-PACE = ("lr", "batch_size", "batch_tokens")
-"""Settings, by the last word of their name, that are tuned to a budget and leave the method the recipe's."""
-
 SEARCHED = ("searched", "parameters")
 """The measurement of a run that chose the size of its own model: so many parameters are what it found."""
 
@@ -50,6 +39,26 @@ Key = tuple[str, str]
 
 Rank = tuple[object, ...]
 """Larger speaks first."""
+
+
+class SuiteKey(NamedTuple):
+    """What runs share that may enter one average."""
+
+    paper: str
+    variant: str
+    scale: str
+    budget: tuple[tuple[str, object], ...] = ()
+    changes: str = ""
+    origin: str | None = None
+    """The source of the data"""
+    teacher: float | None = None
+    """Its size class"""
+    size: float | None = None
+
+    @property
+    def rivals(self) -> tuple[object, ...]:
+        """What suites of other variants must share: all but paper, variant and size, in which variants differ."""
+        return self.scale, self.budget, self.changes, self.origin, self.teacher
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -68,11 +77,11 @@ class Series:
     """By seed, in its order."""
     repeated: tuple[Run, ...]
     """Older runs of the same seeds."""
-    suite: tuple[object, ...] = field(repr=False)
+    suite: SuiteKey = field(repr=False)
     """What series on other tasks must share to enter an average with this one."""
     rivals: tuple[object, ...] = field(repr=False)
     """What series of other variants on this task must share to be compared with this one: budget, rows, teacher."""
-    rank: Rank = field(repr=False)
+    rank: Standing = field(repr=False)
 
     @property
     def newest(self) -> Run:
@@ -93,7 +102,7 @@ class Suite:
     variant: str
     scale: str
     series: Mapping[str, tuple[Series, ...]]
-    rank: Rank = field(repr=False)
+    rank: Standing = field(repr=False)
 
     @property
     def best(self) -> dict[str, Series]:
@@ -111,8 +120,7 @@ class Suite:
     @property
     def rivals(self) -> tuple[object, ...]:
         """What suites of other variants must share to be compared with this one."""
-        # Without paper, variant and the own size, in which variants differ; see SeriesIndex._suite_key.
-        return next(iter(self.best.values())).suite[2:-1]
+        return next(iter(self.best.values())).suite.rivals
 
     def timings(self, metric: str, split: str, task: str = "") -> list[Timing]:
         """What is known of one time, per machine and protocol, the best first; `task` keeps runs of one task only."""
@@ -174,30 +182,6 @@ def timed_alike(run: Run, other: Run) -> bool:
     return len(codes) == 1 or "" in codes
 
 
-def _standing(tier: str, scale: str, seeds: int, settings: Settings, whole: bool, newest: Run) -> Rank:
-    """The order of preference, of series and of suites alike.
-
-    The closest tier, then the larger scale; two seeds or more; the recipe's own method before what `--set` made of it
-    (budgets, and rates and batches that are tuned to them, apart); then the larger budget, all rows scored, more seeds,
-    the newest.
-    """
-    own = all(name.rpartition(".")[2] in PACE for name in settings.changes.keys() - settings.budget.keys())
-    return (
-        -TIERS.index(tier), -SCALE_ORDER.index(scale), seeds > 1, own, budget_size(settings.budget), whole, seeds,
-        age(newest),
-    )  # fmt: skip
-
-
-def budget_size(budget: Mapping[str, object]) -> float:
-    """One number that grows with every part of a budget: the sum of their logarithms, None being without limit.
-
-    `dev_limit` is no part of it: it limits what is scored, not what is learnt. Without a word on labels a run had all.
-    """
-    given = {"labels": None} | dict(budget)
-    parts = (1e12 if value is None else value for name, value in given.items() if name != "dev_limit")
-    return math.fsum(math.log(part) for part in parts if isinstance(part, int | float) and part > 0)
-
-
 class SeriesIndex:
     """All series, suites and timings of some runs."""
 
@@ -253,7 +237,7 @@ class SeriesIndex:
             for run in self._of.get(key, ())
             if run.ok and run.value(metric, split) is not None and (task in ("", run.task) or run.task == SHAPE)
         ]
-        return sorted(runs, key=lambda run: (-SCALE_ORDER.index(run.scale), not run.settings.changes, age(run)),
+        return sorted(runs, key=lambda run: (-SCALE_ORDER.index(run.scale), own_method(run.settings), age(run)),
                       reverse=True)  # fmt: skip
 
     @cached_property
@@ -308,18 +292,15 @@ class SeriesIndex:
         """Everything but the seed."""
         return *self.comparable(run), id(run.settings), id(run.data), stage_code(run)
 
-    def _suite_key(self, run: Run) -> tuple[object, ...]:
-        """What may enter one average: (paper, variant, scale, budget, changes, source of the data, teacher, size)."""
+    def _suite_key(self, run: Run) -> SuiteKey:
         if run.scale == SHAPE:
-            return run.paper, run.variant, run.scale
-        budget = {name: value for name, value in run.settings.budget.items()
-                  if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
+            return SuiteKey(run.paper, run.variant, run.scale)
         teacher, size = self.teacher(run), run.value("parameters", "all")
         if run.value(*SEARCHED) is not None:  # seeds find models of several sizes, which are one thing all the same
             size = None
         taught = teacher and teacher.value("parameters", "all")
-        return (
-            run.paper, run.variant, run.scale, tuple(sorted(budget.items())),
+        return SuiteKey(
+            run.paper, run.variant, run.scale, tuple(sorted(shared(run.settings.budget).items())),
             repr(sorted(run.settings.changes.items())), run.data and run.data.origin,
             taught and self._sizes[taught], size and self._sizes.get(size),
         )  # fmt: skip
@@ -328,7 +309,6 @@ class SeriesIndex:
         """The series of runs that share an identity, which come in the order of their start."""
         newest = members[-1]
         by_seed = {run.seed: run for run in members}
-        # Rivals share a suite's key but for paper, variant and own size; and task, tier, whole budget and rows.
         suite = self._suite_key(newest)
         data, settings = newest.data, newest.settings
         rows = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial)
@@ -338,9 +318,8 @@ class SeriesIndex:
             teacher.value("parameters", "all") if teacher else None,
             {seed: by_seed[seed] for seed in sorted(by_seed)},
             tuple(run for run in members if by_seed[run.seed] is not run), suite,
-            (newest.task, newest.tier, repr(sorted(settings.budget.items())), rows, *suite[2:-1]),
-            _standing(newest.tier, newest.scale, len(by_seed), settings,
-                      settings.budget.get("dev_limit") is None, newest),
+            (newest.task, newest.tier, repr(sorted(settings.budget.items())), rows, *suite.rivals),
+            standing(newest.tier, newest.scale, len(by_seed), settings, age(newest)),
         )  # fmt: skip
 
 
@@ -350,8 +329,8 @@ def _suite(members: Sequence[Series]) -> Suite:
         by_task[series.task].append(series)
     first = members[0]
     best = [found[0] for found in by_task.values()]
-    # A suite stands as its best series does; of two alike the one with more tasks goes first.
+    # A suite stands as its best series does, but rows and epochs, which are a matter of one task, compare no suites.
     top = max(best, key=lambda series: series.rank)
-    rank = (*top.rank[:5], len(best), *top.rank[5:])
+    rank = top.rank._replace(budget=budget_size(shared(top.settings.budget)), tasks=len(best))
     series = {task: tuple(found) for task, found in sorted(by_task.items())}
     return Suite(first.paper, first.variant, first.scale, series, rank)

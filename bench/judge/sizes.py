@@ -16,7 +16,8 @@ from bench.core.stats import Estimate, counted, ratio_of
 from bench.judge.rules import Judged, settle
 from bench.judge.runs import Run
 from bench.judge.scores import Summary
-from bench.judge.series import PAPER_SIZED, TIERS, SeriesIndex, Timing
+from bench.judge.series import PAPER_SIZED, SeriesIndex, Timing
+from bench.judge.standing import TIERS, own_method
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +80,7 @@ def _guessed(run: Run) -> str:
 
 def _tier(run: Run) -> str:
     """A count of the paper's own shape is exact whatever trained it."""
-    if run.scale in PAPER_SIZED and not run.settings.changes:
+    if run.scale in PAPER_SIZED and own_method(run.settings):
         return "exact"
     return "proxy" if run.scale == "smoke" else "reduced"
 

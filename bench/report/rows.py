@@ -11,8 +11,9 @@ from bench.claims.units import TASK_METRICS
 from bench.core.spec import GLUE, RECORD_SCALES
 from bench.core.stats import Estimate
 from bench.judge.scores import ScoreBook, Scores
-from bench.judge.series import OF_ONE_TASK, SHAPE, Key, Suite
+from bench.judge.series import SHAPE, Key, Suite
 from bench.judge.sizes import estimate
+from bench.judge.standing import shared
 from bench.report.page import Number, Outcome
 
 BATCHES = ("batch1-length128", "batch32-length128")
@@ -136,8 +137,7 @@ def _facts(suite: Suite) -> dict[str, str]:
     """What may tell the suites of one variant apart: budgets that all tasks share, sizes, data."""
     series = next(iter(suite.best.values()))
     budget = {name: f"{value:,}" if isinstance(value, int) else str(value)
-              for name, value in series.settings.budget.items()
-              if name.rpartition(".")[2] not in OF_ONE_TASK}  # fmt: skip
+              for name, value in shared(series.settings.budget).items()}  # fmt: skip
     own = series.newest.value("parameters", "all")
     return budget | ({"parameters": f"{own / 1e6:.0f}M"} if own else {}) | _origin(suite)
 

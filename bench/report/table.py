@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged, counts
 from bench.judge.scores import Scores
-from bench.judge.series import SCALE_ORDER, SHAPE
+from bench.judge.series import SHAPE
+from bench.judge.standing import SCALE_ORDER
 from bench.report import curves
 from bench.report.numbers import DASH, interval, millions, show
 from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table

@@ -15,7 +15,7 @@ from bench.core.errors import DataError, SpecError
 from bench.data.rows import UNLABELLED
 from bench.data.tasks import get_task
 from bench.data.unlabelled import read_unlabelled
-from bench.judge.series import budget_size
+from bench.judge.standing import budget_size
 from bench.run.inputs import Inputs
 from bench.run.request import Request
 
