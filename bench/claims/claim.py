@@ -144,7 +144,7 @@ class Claim(Part):
     def runs(self) -> tuple[str, ...]:
         """The runs that it is about, as `[unmade]` names them: VARIANT and VARIANT/TASK of each variant and task."""
         variants = dict.fromkeys((self.variant, *self.order))
-        tasks = [entry.task for entry in self.tasks] or [self.task]
+        tasks = [task for task in (self.task, *(entry.task for entry in self.tasks)) if task]
         return tuple(name for one in variants for name in (one, *(f"{one}/{task}" for task in tasks)))
 
     @property

@@ -88,13 +88,14 @@ def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
         found = _difference(ledger, claim, book)
     else:
         found = _quality(ledger, claim, book)
-    if found.verdict == "not run" and (lacking := claim.out_of_reach or _unmade(ledger, claim)):
+    lacking = claim.out_of_reach or ("" if claim.kind in SPEED_AND_SIZE else _unmade(ledger, claim))
+    if found.verdict == "not run" and lacking:
         return Judged(claim, "out of reach", why=f"It would take {lacking}.")
     return found
 
 
 def _unmade(ledger: Ledger, claim: Claim) -> str:
-    """What a claim would take whose variant no recipe makes, or whose data no task reads; nothing for other claims."""
+    """What a score would take whose variant no recipe makes, or whose data no task reads; nothing for others."""
     for name in claim.runs:
         if name in ledger.unmade:
             return ledger.unmade[name]
@@ -215,7 +216,7 @@ def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     best = own[0]
     if best.tier not in STRICT:
         return _not_comparable(claim, best)
-    real = [scores for scores in own if not scores.made_up]
+    real = [scores for scores in own if scores.tier in STRICT and not scores.made_up]
     # Where the reference is the teacher, each run knows its own teacher's score. Else two suites are compared whose
     # series pair task by task; of all such pairs the first one with a common seed speaks.
     if reference is claim or reference.maker != claim.maker:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.judge.rules import STRICT
-from bench.judge.series import PAPER_SIZED, SeriesIndex
+from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
-from bench.report.systems import SystemView
+from bench.report.systems import SystemView, timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +67,11 @@ class Choice:
         }  # fmt: skip
 
 
-def timed_key(view: SystemView) -> tuple[str, str]:
-    """(paper, variant) of the model whose speed a timed system has."""
-    assert view.timing is not None
-    return view.timing.suite.paper, view.timing.suite.variant
-
-
 def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
     """A system's numbers at paper size: bytes and speed are measured, a score is printed until a full run has it."""
     timing = view.timing
     if timing is not None and machine:
-        here = index.timings(timed_key(view), "speedup", timing.split)
-        timing = next((one for one in here if one.machine == machine and one.suite.scale in PAPER_SIZED), None)
+        timing = next((one for one in timings(view, index) if one.machine == machine), None)
     found = estimate(timing) if timing else None
     speed, by = (1.0, "by definition") if view.reference else (view.printed("speed"), "printed")
     records: tuple[str, ...] = ()

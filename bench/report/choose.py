@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import SpecError
-from bench.report.choices import Bounds, Choice, choice, timed_key
+from bench.report.choices import Bounds, Choice, choice
 from bench.report.listing import read
 from bench.report.numbers import show
-from bench.report.systems import systems
+from bench.report.systems import systems, timings
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +30,7 @@ def choose(results: Path, bounds: Bounds) -> Answer:
             raise SpecError(f"{name} is no bound", found=value, expected="a number above 0", fix="bench choose --help")
     ledgers, book, judged = read(results)
     index, views = book.index, systems(ledgers, judged, book)
-    timed = {one.machine for view in views if view.timing
-             for one in index.timings(timed_key(view), "speedup", view.timing.split)}  # fmt: skip
+    timed = {one.machine for view in views for one in timings(view, index)}
     if bounds.machine and bounds.machine not in timed:
         raise SpecError("nothing was timed on this machine", found=bounds.machine,
                         expected=f"one of {', '.join(sorted(timed)) or 'none'}",

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from string import Formatter
 
 from bench.claims.claim import Claim, Ledger
-from bench.judge.rules import Judged
+from bench.judge.rules import STRICT, Judged
 from bench.report.claims import MARKS, measured, printed
 from bench.report.numbers import DASH, significant
 from bench.report.page import Cell, Section, Strong, Table, Text, Weak
@@ -42,7 +42,7 @@ def _number(ledger: Ledger, entry: Judged) -> Cell:
     head = Strong(f"{ledger.paper.label} {phrase(entry.claim)}:")
     if entry.measured is None:
         return (head, f" {entry.verdict}.", small)
-    weak = entry.tier not in ("exact", "checkpoint") and entry.claim.kind in ("retention", "quality")
+    weak = entry.tier not in STRICT and entry.claim.kind in ("retention", "quality")
     found = f"{significant(entry.measured)} {mark(entry)}"
     return (head, " ", Weak(found) if weak else found, ".", small)
 
@@ -77,7 +77,7 @@ def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:
 def found(entry: Judged) -> Cell:
     """What was measured; weak where the runs are not the paper's."""
     text = measured(entry)
-    return text if text == DASH or entry.tier in ("exact", "checkpoint", "") else Weak(text)
+    return text if text == DASH or entry.tier in (*STRICT, "") else Weak(text)
 
 
 def mark(entry: Judged) -> str:

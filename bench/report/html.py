@@ -26,7 +26,8 @@ from markupsafe import Markup
 from bench.claims.claim import Ledger
 from bench.core.plain import target
 from bench.judge.rules import Judged
-from bench.judge.series import SCALE_ORDER, SeriesIndex
+from bench.judge.series import SeriesIndex
+from bench.judge.standing import SCALE_ORDER
 from bench.report import browser, headlines, table
 from bench.report.choices import Choice, choice
 from bench.report.claims import MARKS
@@ -40,9 +41,6 @@ SCRIPTS = ("tables.js", "figure.js", "claims.js")
 
 _AS_ROWS = ("Size and speed:", "Scores:")
 """The sections of table.md that are one table here."""
-
-_ORDER = (*KINDS, "quality", "cost")
-_KINDS = KINDS | {"quality": "Scores", "cost": "Cost"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ def render(source: Source) -> str:
         "rules": _sections(source.papers),
         "failed": [part for part in _sections(source.budgets) if part.title == "Failed runs"],
         "broken": _sections(source.screen),
-        "ledgers": source.ledgers, "kinds": _KINDS, "tolerances": source.tolerances,
+        "ledgers": source.ledgers, "kinds": KINDS, "tolerances": source.tolerances,
         "data": _data(source, drawings[0] if drawings else None),
     }  # fmt: skip
     return shell.get_template("template.html").render(content)
@@ -170,7 +168,7 @@ def _every(page: Page) -> dict[str, Any]:
 def _tally(source: Source) -> dict[str, list[dict[str, Any]]]:
     """How many printed claims of each kind, and of each paper, come to what; each count leads to its claims."""
     entries = [entry for entry in source.judged if entry.claim.is_printed]
-    kinds = [(_KINDS[kind], "kind", kind) for kind in _ORDER]
+    kinds = [(name, "kind", kind) for kind, name in KINDS.items()]
     papers = [(ledger.paper.label, "paper", ledger.paper.name) for ledger in source.ledgers]
     lines = {"all": [("All", "", "")], "kind": kinds, "paper": papers}
     return {name: [line for label, key, value in found if (line := _line(entries, label, key, value))]

@@ -9,6 +9,7 @@ from bench.claims.claim import Ledger
 from bench.claims.units import UNITS
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
+from bench.judge.sizes import estimate
 from bench.report import headlines, launches, tradeoff
 from bench.report.claims import LEGEND, MARKS
 from bench.report.numbers import DASH, show, significant
@@ -28,7 +29,7 @@ from bench.report.page import (
     Weak,
     plain,
 )  # fmt: skip
-from bench.report.systems import ONE, SystemView
+from bench.report.systems import ONE, SystemView, timings
 
 KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Rankings",
          "quality": "Scores", "cost": "Cost"}  # fmt: skip
@@ -146,11 +147,8 @@ def _elsewhere(view: SystemView, index: SeriesIndex, machine: str) -> str:
 
 def _on(view: SystemView, index: SeriesIndex, machine: str) -> float | None:
     """The speed-up on one machine."""
-    if view.timing is None:
-        return None
-    key = view.timing.suite.paper, view.timing.suite.variant
-    found = [one for one in index.timings(key, "speedup", view.timing.split) if one.machine == machine]
-    return found[0].values[0] if found and found[0].values else None
+    found = next((estimate(one) for one in timings(view, index) if one.machine == machine), None)
+    return found.value if found else None
 
 
 def _kept(view: SystemView) -> Cell:

@@ -14,7 +14,7 @@ from bench.core.spec import GLUE
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged
 from bench.judge.scores import ScoreBook, Scores
-from bench.judge.series import PAPER_SIZED, Key, Timing
+from bench.judge.series import PAPER_SIZED, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
 
 ONE = "batch1-length128"
@@ -116,6 +116,18 @@ def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook
     return sorted(found, key=lambda view: "+" in view.system.variant)
 
 
+def timings(view: SystemView, index: SeriesIndex) -> list[Timing]:
+    """Its speed-ups over BERT-base at paper size, the best first; of each machine and protocol one."""
+    if view.timing is None:
+        return []
+    suite = view.timing.suite
+    return _paper_sized(index, (suite.paper, suite.variant), view.timing.split)
+
+
+def _paper_sized(index: SeriesIndex, key: Key, split: str) -> list[Timing]:
+    return [one for one in index.timings(key, "speedup", split) if one.suite.scale in PAPER_SIZED]
+
+
 def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: ScoreBook) -> SystemView:
     key = ledger.paper.name, system.variant
     timed = key
@@ -123,7 +135,7 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
         paper, _, variant = system.timed_as.partition("/")
         timed = paper, variant
     split = f"{ONE}-{system.backend}" if system.backend else ONE
-    timings = [one for one in book.index.timings(timed, "speedup", split) if one.suite.scale in PAPER_SIZED]
+    timings = _paper_sized(book.index, timed, split)
     size = verdicts.get(system.size)
     runs = [run for run in book.index.counted(key, "parameters", "all") if run.scale in PAPER_SIZED]
     guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))

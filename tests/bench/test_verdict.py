@@ -22,6 +22,7 @@ from worked_records import (
     ordering,
     record,
     runs,
+    size_claim,
     speed_claim,
 )
 
@@ -186,6 +187,8 @@ def test_what_no_recipe_makes_is_out_of_reach_until_somebody_ran_it(name: str) -
     [judged] = judge([lacking], [])
     assert (judged.verdict, judged.why) == ("out of reach", "It would take a recipe.")
     assert judge([lacking], runs_of(runs(0.90)))[0].verdict == "reproduced"
+    size = size_claim()
+    assert judge([lacking.model_copy(update={"claims": (size,)})], [])[0].verdict == "not run", "no recipe is needed"
 
 
 def test_test_server_numbers_are_not_compared() -> None:
@@ -240,6 +243,13 @@ def test_a_larger_budget_speaks_with_rates_tuned_to_it_but_not_with_another_meth
     changed = {"hyper": hyper | {"budget": {"corpus_tokens": 1000}}, "overrides": {change: "1"}}
     large = [record(0.90, seed, **changed).model_copy(update={"id": f"large-{seed}"}) for seed in range(3)]
     assert one(claim(), [*small, *large]).measured == pytest.approx({"large": 90, "small": 80}[speaks])
+    alike = [record(0.80, seed, hyper=hyper | {"budget": {"corpus_tokens": 1000}}) for seed in range(2)]
+    assert one(claim(), [*alike, *large]).measured == pytest.approx(80), "at the same budget the recipe's own rates do"
+
+
+def test_runs_on_few_labels_speak_after_those_on_all_of_fewer_rows() -> None:
+    few = runs(0.80, budget={"labels": 1000, "limit": None, "epochs": 20})
+    assert one(claim(), [*few, *runs(0.90, budget={"limit": 4000, "epochs": 3})]).measured == pytest.approx(90)
 
 
 def test_two_tasks_at_a_large_budget_are_shown_before_three_at_a_small_one() -> None:
@@ -257,6 +267,18 @@ def test_two_tasks_at_a_large_budget_are_shown_before_three_at_a_small_one() -> 
     one_task = shown(1000, "sst2")
     assert widest([*small, *one_task]) == ["rte", "sst2", "qnli"], "one task alone is no average"
     assert widest(one_task) == ["sst2"]
+    begun = record(0.80, 0, task="qnli", budget={"corpus_tokens": 1000})
+    assert widest([*small, *shown(1000, "rte", "sst2"), begun]) == ["rte", "sst2", "qnli"], "one seed more"
+    longer = runs(0.80, task="sst2", budget={"corpus_tokens": 10, "epochs": 50})
+    assert widest([*small, *longer]) == ["rte", "sst2", "qnli"], "epochs are a matter of one task"
+
+
+def test_a_small_run_answers_no_difference_in_points() -> None:
+    about = claim(derive="difference_to", reference="teacher", value=-1.0, unit="points")
+    strict = runs(0.90)  # of teachers that nobody knows
+    small = runs(0.70, scale="small", tier="reduced", taught=0.80)
+    assert one(about, [*strict, *small]).verdict == "not comparable: budget"
+    assert one(about, small).verdict == "not comparable: another teacher"
 
 
 def test_a_repeated_seed_counts_once_with_its_newest_run() -> None:
