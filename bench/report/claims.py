@@ -16,7 +16,10 @@ MARKS = {
 }  # fmt: skip
 """A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
-LEGEND = "✓ holds, ↑ better, ✗ does not, ? open; a sign in brackets: smaller runs or another device"
+LEGEND = (
+    "✓ holds, ↑ better than printed, ✗ does not hold, ? open; in brackets: from smaller runs or another device, where "
+    "(✗) refutes nothing"
+)
 
 
 def printed(claim: Claim) -> str:

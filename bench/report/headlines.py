@@ -36,14 +36,15 @@ def lines(ledgers: Sequence[Ledger], judged: Sequence[Judged]) -> list[Cell]:
 
 
 def _number(ledger: Ledger, entry: Judged) -> Cell:
-    """`DistilBERT 40% fewer parameters: 38.8 ✓. 66 M beside 110 M.`"""
+    """`DistilBERT 40% fewer parameters: 38.8% ✓. 66 M beside 110 M.`"""
     told = fine_print(ledger, entry.claim)
     small = f" {told[0].upper()}{told[1:]}." if told else ""
     head = Strong(f"{ledger.paper.label} {phrase(entry.claim)}:")
     if entry.measured is None:
         return (head, f" {entry.verdict}.", small)
     weak = entry.tier not in STRICT and entry.claim.kind in ("retention", "quality")
-    found = f"{significant(entry.measured)} {mark(entry)}"
+    unit = entry.claim.unit.partition(" ")[0]
+    found = f"{significant(entry.measured)}{unit if unit in ('%', 'x') else f' {unit}'} {mark(entry)}"
     return (head, " ", Weak(found) if weak else found, ".", small)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bench.claims.claim import Ledger
+from bench.claims.claim import Claim, Ledger
 from bench.claims.units import UNITS
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
@@ -61,16 +61,23 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
     if not any(run.ok for run in index.runs):
         return f"Nothing was run yet: none of {len(printed):,} claims is judged from a measurement."
     held = [entry for entry in printed if entry.verdict in ("reproduced", "exceeded")]
-    failed = sum(entry.verdict == "not reproduced" for entry in printed)
+    failed = [entry.claim for entry in printed if entry.verdict == "not reproduced"]
     kinds = ", ".join(f"{number} {KINDS.get(kind, kind).lower().replace('flops', 'FLOPs')}"
                       for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
-    told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + failed} are settled: {len(held)} "
-            f"hold{f' ({kinds})' if kinds else ''}, {failed} do not; ")  # fmt: skip
+    told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled: "
+            f"{len(held)} hold{f' ({kinds})' if kinds else ''}, {len(failed)} do not{_which(failed)}; ")  # fmt: skip
     read = sum(entry.claim.transcription == "seen" for entry in held)
     if read < len(held):
         told += f"of those that hold, {read} were read in the paper, {len(held) - read} are second-hand or recalled; "
     scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
     return told + f"{'some scores were' if scored else 'no score was'} tested at the paper's scale."
+
+
+def _which(failed: Sequence[Claim]) -> str:
+    """` (size of distilbert; size of mobilebert-tiny, 5 times)`"""
+    found = Counter(f"{KINDS[claim.kind].lower().replace('flops', 'FLOPs')} of {claim.variant}" for claim in failed)
+    told = "; ".join(name if number == 1 else f"{name}, {number} times" for name, number in sorted(found.items()))
+    return f" ({told})" if told else ""
 
 
 def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
@@ -105,7 +112,7 @@ def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
     """Four columns, which fit a phone: the price stands beside the name, what is lost most beside what is kept."""
     head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
     kept = (*_parts(cells["score kept, %"]), " ", *_parts(cells["lost most"]))
-    return {"system and price": head, "size": cells["size"], "speed-up": cells["speed-up"],
+    return {"system and what it needs": head, "size": cells["size"], "speed-up": cells["speed-up"],
             "score kept, %; worst task": kept}  # fmt: skip
 
 
@@ -200,7 +207,7 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
         rows = sorted({data.rows.get("train") or 0 for scores in small for one in scores.series
                        if (data := one.newest.data)})  # fmt: skip
         size = f"{_span(sizes, 1)} M" if sizes else "unknown size"
-        told = f"teacher of {size}, {_span(rows, 0)} rows a task (tasks)"
+        told = f"smaller runs (over how many tasks): a teacher of {size}, {_span(rows, 0)} rows a task"
         parts += [Weak(f"Italics: {told}"), ". "]
     alone: dict[str, dict[str, None]] = {}
     for view in views:
@@ -210,9 +217,15 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     speeds = [view.speed_judged for view in views if view.speed_judged and view.speed_judged.measured is not None]
     batches = {speed.claim.split.partition("-")[0] for speed in speeds} - {ONE.partition("-")[0]}
     parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
-    lent = {view.system.backend for view in views if view.system.timed_as and view.timing}
-    parts += [f"{kernels}: that of BERT-base. " for kernels in sorted(lent)]
-    signs = {"‡ stand-in.": any(view.guessed for view in views),
+    reference = next((view.system.name for view in views if view.reference), "the reference")
+    lent: dict[str, list[str]] = {}
+    for view in views:
+        if view.system.timed_as and view.timing:
+            lent.setdefault(view.system.backend, []).append(view.system.name)
+    parts += [f"{kernels}: on such kernels; that of {' and '.join(names)} is the speed of {reference} on them. "
+              for kernels, names in sorted(lent.items())]  # fmt: skip
+
+    signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
              "§ its own teacher, not BERT.": any(view.own_teacher and view.kept for view in views),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
              }  # fmt: skip
@@ -243,7 +256,8 @@ def _links(tolerances: str) -> Cell:
     return (
         Strong("Choose:"), " ", Link("every row", "table.md"), ", bench choose. ",
         Strong("Doubt:"), " ", Link("papers", "papers.md"), ", bench show. ",
-        Strong("Track:"), " ", Link("environments", "environments.md"), ", ", Link("budgets", "budgets.md"),
+        Strong("Upgrade:"), " bench regress, ", Link("environments", "environments.md"), ", ",
+        Link("budgets", "budgets.md"),
         f". Hash of all tolerance bands: {tolerances}.",
     )  # fmt: skip
 
