@@ -53,7 +53,7 @@ def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None)
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, models that cannot be made, a pair that cannot match, and an unknown checkpoint.
 
-    Raises: ModelError; SpecError for a length beyond the position table.
+    Raises: ModelError; SpecError for a length beyond the position table, and for a transfer of nothing.
     """
     if released is not None:
         exchange.check(released)
@@ -64,6 +64,9 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
         architecture(chosen, 2, 0)
     if variant.taught_by and chosen.transfer.schedule != "none":
         check_pair(chosen.student, chosen.teacher)
+        if chosen.transfer.of_nothing:
+            raise SpecError("nothing to transfer", where="transfer", found="every weight is 0",
+                            fix="give one of them a weight, or take --variant mobilebert-no-opt-pd")  # fmt: skip
     lengths = {"max_length": chosen.max_length, "corpus.max_length": chosen.corpus.max_length}
     _check_lengths(chosen.stream.max_position_embeddings, "stream.max_position_embeddings", **lengths)
 

@@ -102,6 +102,11 @@ class Transfer(Settings):
     """How each phase, or the one phase of all layers, is trained."""
 
     @property
+    def of_nothing(self) -> bool:
+        """Whether every weight is 0."""
+        return not (self.weight_map or self.weight_mean or self.weight_variance or self.weight_attention)
+
+    @property
     def first(self) -> bool:
         """Whether it comes before the words."""
         return self.schedule in ("progressive", "joint")

@@ -254,6 +254,10 @@ def test_a_try_that_diverges_is_passed_over_and_counted(
         ({"student__num_attention_heads": 3}, ("heads do not divide", "found 3 heads")),
         ({"corpus__max_length": 200}, ("corpus.max_length", "found 200", "128")),
         ({"max_length": 200}, ("max_length", "found 200", "128")),
+        (
+            {f"transfer__weight_{name}": 0.0 for name in ("map", "mean", "variance", "attention")},
+            ("nothing to transfer", "every weight is 0"),
+        ),
     ],
 )
 def test_a_pair_that_cannot_be_is_refused(change: dict[str, Any], words: tuple[str, ...]) -> None:
