@@ -14,7 +14,7 @@ from bench.judge.series import SHAPE, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
 from bench.report.numbers import DASH, interval, show
 from bench.report.page import Cell, Note, Section, Table
-from bench.report.systems import ONE
+from bench.report.rows import ONE
 
 GRAPH = f"{ONE}-cudagraph"
 

@@ -22,7 +22,7 @@ from bench.report.build import REAL, load_ledgers
 from bench.report.claims import p_value, printed, with_interval
 from bench.report.headlines import fine_print
 from bench.report.numbers import DASH, interval
-from bench.report.rows import Row, rows
+from bench.report.rows import ONE, Row, rows
 
 log = logging.getLogger(__name__)
 
@@ -151,7 +151,7 @@ def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:
 def _short(run: Run) -> str:
     scores = [f"{metric} {entry.value:.4f} on {split}" for (metric, split), entry in run.measured.items()
               if entry.value is not None and metric in QUALITY]  # fmt: skip
-    speed = run.value("speedup", "batch1-length128")
+    speed = run.value("speedup", ONE)
     scores += [f"speed-up {speed:.2f} at batch 1"] if speed and not scores else []
     return f"{run.id} ({run.scale}, {run.variant}, {run.task}, seed {run.seed}): {', '.join(scores) or 'sizes'}"
 
@@ -193,7 +193,7 @@ def _variant(key: tuple[str, str], found: Sequence[Row], own: Sequence[Judged]) 
         lines += [("", _series(row, series)) for series in row.suite.best.values() if row.scale != SHAPE]
         for machine in row.suite.machines():
             for kernels in ("", "-int8"):
-                ratio = row.speedup(machine, f"batch1-length128{kernels}")
+                ratio = row.speedup(machine, f"{ONE}{kernels}")
                 told = f"speed-up at batch 1 on {machine}{kernels.replace('-', ', ')}"
                 lines += [("", f"{told}: {interval(ratio, 2, 'x')}")] if ratio else []
     return lines if found else [*lines, ("runs", "none yet: bench run --variant NAME, or bench measure --variant NAME")]

@@ -16,7 +16,9 @@ from bench.judge.sizes import estimate
 from bench.judge.standing import shared
 from bench.report.page import Number, Outcome
 
-BATCHES = ("batch1-length128", "batch32-length128")
+ONE = "batch1-length128"
+"""The condition under which systems are compared: one example of 128 word pieces."""
+BATCHES = (ONE, "batch32-length128")
 """The two conditions of the tables."""
 
 

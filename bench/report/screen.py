@@ -29,7 +29,8 @@ from bench.report.page import (
     Weak,
     plain,
 )  # fmt: skip
-from bench.report.systems import ONE, SystemView, timings
+from bench.report.rows import ONE
+from bench.report.systems import SystemView, timings
 
 KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Rankings",
          "quality": "Scores", "cost": "Cost"}  # fmt: skip

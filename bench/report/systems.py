@@ -16,9 +16,7 @@ from bench.judge.rules import Judged
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import PAPER_SIZED, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
-
-ONE = "batch1-length128"
-"""The condition under which systems are compared: one example of 128 word pieces."""
+from bench.report.rows import ONE
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from bench.core import errors, store
 from bench.core.errors import BenchError, TrainError
 from bench.core.record import Record
 from bench.core.store import Store
+from bench.run.costs import ROW_TOKENS
 from bench.run.deadline import Deadline
 from bench.run.execute import needed_stages, refuse_given_teacher
 from bench.run.leases import Leases
@@ -32,8 +33,6 @@ BUSY_S = 2.0
 """How long a job that another bench makes is left alone before it is asked for again."""
 TOKENS_PER_S = 5_000.0
 """Of training, roughly: only the proportions of the costs matter."""
-ROW_TOKENS = 40
-"""Of a row of a task, roughly."""
 
 
 class Pieces:
