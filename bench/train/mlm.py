@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import torch
 from pydantic import Field
@@ -18,13 +20,13 @@ from bench.train.fit import FitLog
 from bench.train.losses import masked_lm
 from bench.train.precision import choose
 from bench.train.recipe import Context
-from bench.train.settings import Settings, Training
+from bench.train.settings import Budget, Settings, Training
 
 
 class HeadTraining(Settings):
     """How the missing head is trained; the encoder and the word embeddings stay as they are."""
 
-    corpus_tokens: int = Field(default=1_000_000, ge=100)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=1_000_000, ge=100)
     """Tokens of corpus per pass."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Tokens per sequence."""
@@ -45,7 +47,7 @@ HELD_ROWS = 64
 class Adapting(Settings):
     """Masked-LM training of a whole encoder that came without a head, so that it becomes a teacher of words."""
 
-    corpus_tokens: int = Field(default=0, ge=0)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=0, ge=0)
     """Tokens of corpus per pass; 0 leaves the encoder as it is."""
     max_length: int = Field(default=64, ge=8, le=512)
     """Tokens per sequence."""

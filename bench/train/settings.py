@@ -14,8 +14,12 @@ from pydantic_core import PydanticCustomError
 
 from bench.core.errors import SpecError
 
-BUDGET_FIELDS = frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share", "tries"})
-"""Fields that say how much a run may use; runs with different ones are not compared in an ordering."""
+
+class Budget:
+    """Marks a field that says how much a run may use: `epochs: Annotated[int, Budget()] = 3`.
+
+    Runs that were allowed different amounts are not compared in an ordering.
+    """
 
 
 class Settings(BaseModel):
@@ -33,7 +37,7 @@ class Settings(BaseModel):
                 continue
             if isinstance(value, Settings):
                 found |= {f"{name}.{inner}": v for inner, v in value.budget().items()}
-            elif name in BUDGET_FIELDS:
+            elif any(isinstance(mark, Budget) for mark in type(self).model_fields[name].metadata):
                 found[name] = value
         return found
 
@@ -200,7 +204,7 @@ Rate = Annotated[float, Field(ge=0, lt=1)]
 class Training(Settings):
     """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
 
-    epochs: int = Field(default=3, ge=1)
+    epochs: Annotated[int, Budget()] = Field(default=3, ge=1)
     """Passes over the data."""
     batch_size: int = Field(default=32, ge=1)
     """Examples per batch."""

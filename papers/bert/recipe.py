@@ -8,7 +8,7 @@ At smoke scale it first pre-trains a little BERT of its own by masked LM on the 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
 from transformers import (
@@ -25,7 +25,7 @@ from bench.models import load
 from bench.models.load import Checkpoint
 from bench.train.mlm import Adapting, adapted, train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
-from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
+from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 
 
@@ -42,7 +42,7 @@ class Pretraining(Settings):
     """Width inside the feed-forward blocks."""
     max_positions: int = 128
     """Rows of the position table: the longest input in tokens."""
-    corpus_tokens: int = Field(default=400_000, ge=1000)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=400_000, ge=1000)
     """Tokens of corpus per pass."""
     max_length: int = 64
     """Tokens per sequence."""

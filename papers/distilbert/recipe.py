@@ -9,7 +9,7 @@ Pre-training took the authors 8 V100 for about 90 hours; the small scale is a de
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.processes import mean_over
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
-from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none, unless_whole
+from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
 from papers.distilbert.student import config, copy_layers, teacher_layers
@@ -56,13 +56,13 @@ class Distillation(Settings):
     """T of the soft targets; the paper gives no value, the script's default is 2."""
     positions: Literal["attended", "masked"] = "attended"
     """Where L_ce is taken; `masked` is the script's restrict_ce_to_mask."""
-    ce_share: float = unless_whole()
+    ce_share: Annotated[float, Budget()] = unless_whole()
     """Share of those positions on which a step takes the soft-target term: drawn anew for each batch, a budget."""
     mask_probability: float = Field(default=0.15, gt=0, lt=1)
     """Masked positions as a share of the real tokens of a batch."""
     smoothing: float = Field(default=0.7, ge=0)
     """Exponent of the frequency-smoothed mask draw."""
-    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=3_300_000_000, ge=100)
     """Tokens of corpus per pass (Wikipedia and the Toronto books at full scale)."""
     max_length: int = Field(default=512, ge=8, le=512)
     """Longer lines are cut into pieces of this many tokens."""

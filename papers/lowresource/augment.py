@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from bench.train.settings import Settings
+from bench.train.settings import Budget, Settings
 
 AT_ONCE = 16_384
 """Rows of which a round makes copies at a time: the arrays of one chunk stay in the processor's cache."""
@@ -21,7 +22,7 @@ class Augmentation(Settings):
 
     use: bool = False
     """Whether it is; the rows without keep the number of rounds, so that all variants declare one budget."""
-    augmentation: int = Field(default=20, ge=1)
+    augmentation: Annotated[int, Budget()] = Field(default=20, ge=1)
     """Rounds: copies of each text."""
     mask: float = Field(default=0.1, ge=0, le=1)
     """With which probability a word is masked."""

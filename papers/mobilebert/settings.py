@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bench.core.errors import ModelError
 from bench.train.recipe import EncoderFacts, Variant
-from bench.train.settings import WINDOWS, Settings, Training, Windowing, unless_none
+from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none
 from papers.mobilebert.student import PAPER, TEACHER, Architecture
 
 
@@ -58,7 +58,7 @@ class Body(Settings):
 class Corpus(Settings):
     """The text that a model reads before it sees a task: all objectives and schedules read the same (D3)."""
 
-    corpus_tokens: int = Field(default=3_300_000_000, ge=1000)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=3_300_000_000, ge=1000)
     """Tokens of pairs of sentence runs per pass (Wikipedia and the Toronto books at full scale)."""
     max_length: int = Field(default=512, ge=8, le=512)
     """Tokens of a pair."""
@@ -126,7 +126,7 @@ class FineTuning(Settings):
 
     training: Training = Training(epochs=5, batch_size=32, lr=4e-5, weight_decay=0.01, warmup=0.1, clip=1.0)
     """The first point: the released README's, for SQuAD."""
-    tries: int = Field(default=10, ge=1, le=270)
+    tries: Annotated[int, Budget()] = Field(default=10, ge=1, le=270)
     """Points that are tried, this and others of the grid drawn at random; the best on dev is kept (D7)."""
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
-from bench.train.settings import Settings, Training
+from bench.train.settings import Budget, Settings, Training
 
 
 class Student(Settings):
@@ -47,7 +47,7 @@ class General(Settings):
 
     losses: Layers = Layers()
     """What is copied of the pre-trained teacher."""
-    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=3_300_000_000, ge=100)
     """Tokens of sentence pairs per pass: English Wikipedia, 2,500M words, in word pieces."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Tokens per pair."""
@@ -60,7 +60,7 @@ class General(Settings):
 class Pretraining(Settings):
     """BERT_TINY: the same student pre-trained by masked LM instead (Table 7)."""
 
-    corpus_tokens: int = Field(default=3_300_000_000, ge=100)
+    corpus_tokens: Annotated[int, Budget()] = Field(default=3_300_000_000, ge=100)
     """Tokens of corpus per pass."""
     max_length: int = Field(default=128, ge=8, le=512)
     """Tokens per piece."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import types
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
 import pytest
 from hypothesis import given
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bench.core.errors import SpecError
 from bench.train.mlm import HeadTraining
-from bench.train.settings import BUDGET_FIELDS, FEW, Group, Settings, Training, Windowing, unknown_field
+from bench.train.settings import FEW, Budget, Group, Settings, Training, Windowing, unknown_field
 from papers.bert import recipe as bert
 from papers.distilbert import recipe as distilbert
 
@@ -25,7 +25,7 @@ SECOND = distilbert.RECIPE.variants["distilbert-d"]
 class Inner(Settings):
     """Two budget fields and one that is not."""
 
-    corpus_tokens: int = 100
+    corpus_tokens: Annotated[int, Budget()] = 100
     """Tokens."""
     lr: float = 1.0
     """Rate."""
@@ -227,7 +227,6 @@ def test_a_group_takes_a_rate_from_0(wrong: dict[str, Any]) -> None:
 
 
 def test_the_budget_is_found_at_any_depth() -> None:
-    assert frozenset({"epochs", "corpus_tokens", "augmentation", "ce_share", "tries"}) == BUDGET_FIELDS
     assert Outer().budget() == {"first.corpus_tokens": 100, "first.training.epochs": 3}
     both = Outer.model_validate({"second": {"corpus_tokens": 5}}).budget()
     assert both == {"first.corpus_tokens": 100, "first.training.epochs": 3, "second.corpus_tokens": 5,

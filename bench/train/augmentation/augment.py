@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,7 +25,7 @@ from bench.models.outputs import bare
 from bench.train.augmentation.candidates import Candidates, MaskedWords, Sentence, Splitter
 from bench.train.augmentation.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 from bench.train.precision import choose
-from bench.train.settings import Settings
+from bench.train.settings import Budget, Settings
 
 SHARD_ROWS = 2048
 """Original rows per shard: what a killed run may lose."""
@@ -40,7 +40,7 @@ class Augmentation(Settings):
 
     use: bool = True
     """Whether they are: off in the rows without data augmentation, whose declared budget stays that of the others."""
-    augmentation: int = Field(default=20, ge=0)
+    augmentation: Annotated[int, Budget()] = Field(default=20, ge=0)
     """N_a: rounds of replacement per text, each of which gives one variant if it is new."""
     probability: float = Field(default=0.4, ge=0, le=1)
     """p_t: with which each word is replaced."""
