@@ -250,7 +250,7 @@ class ScoreBook:
         entry = _primary(series)
         return None if entry is None else self.scores(suite, (entry,), (series,))
 
-    def widest(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
+    def shown(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
         """The telling scores of the best suite that has two of these tasks or more, or else of the best with one.
 
         Two tasks at a large budget say more of a method than five at a small one; made-up data says least.

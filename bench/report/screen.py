@@ -218,14 +218,7 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     speeds = [view.speed_judged for view in views if view.speed_judged and view.speed_judged.measured is not None]
     batches = {speed.claim.split.partition("-")[0] for speed in speeds} - {ONE.partition("-")[0]}
     parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
-    reference = next((view.system.name for view in views if view.reference), "the reference")
-    lent: dict[str, list[str]] = {}
-    for view in views:
-        if view.system.timed_as and view.timing:
-            lent.setdefault(view.system.backend, []).append(view.system.name)
-    parts += [f"{kernels}: on such kernels; that of {' and '.join(names)} is the speed of {reference} on them. "
-              for kernels, names in sorted(lent.items())]  # fmt: skip
-
+    parts += _lent(views)
     signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
              "§ its own teacher, not BERT.": any(view.own_teacher and view.kept for view in views),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
@@ -233,6 +226,17 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     told = " ".join(sign for sign, there in signs.items() if there)
     parts += [told] if told else []
     return [Note(tuple(parts))] if parts else []
+
+
+def _lent(views: Sequence[SystemView]) -> list[str]:
+    """Whose speed it is, where a system has that of another model on the kernels that it takes."""
+    reference = next((view.system.name for view in views if view.reference), "the reference")
+    names: dict[str, list[str]] = {}
+    for view in views:
+        if view.system.timed_as and view.timing:
+            names.setdefault(view.system.backend, []).append(view.system.name)
+    return [f"{kernels}: on such kernels; that of {' and '.join(of)} is the speed of {reference} on them. "
+            for kernels, of in sorted(names.items())]  # fmt: skip
 
 
 def _span(values: Sequence[float], digits: int) -> str:

@@ -133,20 +133,20 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
         paper, _, variant = system.timed_as.partition("/")
         timed = paper, variant
     split = f"{ONE}-{system.backend}" if system.backend else ONE
-    timings = _paper_sized(book.index, timed, split)
+    speeds = _paper_sized(book.index, timed, split)
     size = verdicts.get(system.size)
     runs = [run for run in book.index.counted(key, "parameters", "all") if run.scale in PAPER_SIZED]
     guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))
     scored = system.scored_as or system.variant
-    scores = book.widest((ledger.paper.name, scored), GLUE)
+    scores = book.shown((ledger.paper.name, scored), GLUE)
     taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
     speed = verdicts.get(system.speed)
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
-    here = not timings or machines <= {timings[0].machine}
+    here = not speeds or machines <= {speeds[0].machine}
     return SystemView(
         ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
-        timings[0] if timings else None, scores, _worst_printed(ledger, scored), guessed,
+        speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed,
         any(run is not None and run.paper == ledger.paper.name for run in taught),
     )  # fmt: skip
 

@@ -79,7 +79,7 @@ def test_table_first_screen_figure_and_choose_name_the_same_records_for_every_sy
         behind = set(view.records)
         if view.scores is not None:
             row = next(row for row in found.rows if row.suite is view.scores.suite)
-            widest = found.book.widest((view.key[0], view.system.scored_as or view.system.variant), GLUE)
+            widest = found.book.shown((view.key[0], view.system.scored_as or view.system.variant), GLUE)
             assert row.telling is not None and widest is not None
             assert set(row.telling.records) == set(view.scores.records) == set(widest.records) <= behind
             alone = [found.book.primary(row.suite, (entry.task,)) for entry in widest.entries]

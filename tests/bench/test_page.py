@@ -51,6 +51,12 @@ class Elements(HTMLParser):
         self._open = ""
 
 
+def test_each_kind_of_claim_is_counted_in_one_row() -> None:
+    page = pages(made.study())["index.html"]
+    kinds = re.findall(r'<th scope="row"><a href="#claims\?kind=(\w+)">', page)
+    assert len(kinds) == len(set(kinds)) >= 3
+
+
 def hostile_ledgers() -> list[Ledger]:
     """The ledgers of the tests, of which one says hostile things wherever it may say anything."""
     first, second = ledgers()

@@ -253,24 +253,24 @@ def test_runs_on_few_labels_speak_after_those_on_all_of_fewer_rows() -> None:
 
 
 def test_two_tasks_at_a_large_budget_are_shown_before_three_at_a_small_one() -> None:
-    def shown(budget: int, *tasks: str) -> list[Record]:
+    def made(budget: int, *tasks: str) -> list[Record]:
         return [one for task in tasks for one in runs(0.80, task=task, budget={"corpus_tokens": budget})]
 
-    def widest(records: list[Record]) -> list[str]:
+    def shown(records: list[Record]) -> list[str]:
         book = ScoreBook(SeriesIndex(runs_of(records)))
-        found = book.widest(("toy", "toy"), ("cola", "rte", "sst2", "qnli"))
+        found = book.shown(("toy", "toy"), ("cola", "rte", "sst2", "qnli"))
         assert found is not None
         return [entry.task for entry in found.entries]
 
-    small = shown(10, "rte", "sst2", "qnli")
-    assert widest([*small, *shown(1000, "rte", "sst2")]) == ["rte", "sst2"]
-    one_task = shown(1000, "sst2")
-    assert widest([*small, *one_task]) == ["rte", "sst2", "qnli"], "one task alone is no average"
-    assert widest(one_task) == ["sst2"]
+    small = made(10, "rte", "sst2", "qnli")
+    assert shown([*small, *made(1000, "rte", "sst2")]) == ["rte", "sst2"]
+    one_task = made(1000, "sst2")
+    assert shown([*small, *one_task]) == ["rte", "sst2", "qnli"], "one task alone is no average"
+    assert shown(one_task) == ["sst2"]
     begun = record(0.80, 0, task="qnli", budget={"corpus_tokens": 1000})
-    assert widest([*small, *shown(1000, "rte", "sst2"), begun]) == ["rte", "sst2", "qnli"], "one seed more"
+    assert shown([*small, *made(1000, "rte", "sst2"), begun]) == ["rte", "sst2", "qnli"], "one seed more"
     longer = runs(0.80, task="sst2", budget={"corpus_tokens": 10, "epochs": 50})
-    assert widest([*small, *longer]) == ["rte", "sst2", "qnli"], "epochs are a matter of one task"
+    assert shown([*small, *longer]) == ["rte", "sst2", "qnli"], "epochs are a matter of one task"
 
 
 def test_a_small_run_answers_no_difference_in_points() -> None:
