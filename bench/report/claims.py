@@ -17,7 +17,7 @@ MARKS = {
 """A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
 LEGEND = (
-    "✓ holds, ↑ better than printed, ✗ does not hold, ? open; in brackets: from smaller runs or another device, where "
+    "✓ holds, ↑ better than printed, ✗ does not hold, ? open; a sign in brackets: from smaller runs or another device, where "
     "(✗) refutes nothing"
 )
 
