@@ -17,8 +17,8 @@ MARKS = {
 """A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
 LEGEND = (
-    "✓ holds, ↑ better than printed, ✗ does not hold, ? open; a sign in brackets: from smaller runs or another device, where "
-    "(✗) refutes nothing"
+    "✓ holds, ↑ better than printed, ✗ does not hold, ? open; a sign in brackets: from smaller runs or another device, "
+    "where (✗) refutes nothing"
 )
 
 
