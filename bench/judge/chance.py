@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from bench.claims.units import TASK_METRICS
 from bench.judge.runs import Measurements, Run
@@ -18,31 +18,27 @@ ONE_SIDED = 1.645
 """Standard errors above chance that 5% of guessing models reach."""
 
 
-def degenerate(values: Mapping[str, float | None]) -> str:
-    """Why the predictions on a split look constant, from its measurements by metric; empty where they do not.
+def degenerate_run(run: Run, split: str) -> str:
+    """Why the predictions of a run on one split look constant, from its measurements; empty where they do not.
 
     `majority`, where it was measured, is the accuracy of always predicting the commonest class. Units: fractions.
     """
+    values = {name: run.measured[name, split].value for name in (*QUALITY, "majority") if (name, split) in run.measured}
     undefined = sorted(name for name, value in values.items() if value is None and name in QUALITY)
     if undefined:
         return f"{' and '.join(undefined)} undefined: the predictions are constant"
-    if values.get("matthews") == 0.0:
+    accuracy, f1, matthews = values.get("accuracy"), values.get("f1"), values.get("matthews")
+    if matthews == 0.0:
         return "matthews is exactly 0: no better than constant predictions"
-    accuracy, f1, majority = values.get("accuracy"), values.get("f1"), values.get("majority")
-    if accuracy is not None and majority is not None and accuracy == majority:
-        return "accuracy is exactly the majority class's share"
     if f1 == 0.0:
         return "F1 is 0: not one positive found"
     # A model that always says yes has the positives' share a as accuracy and precision, recall 1: F1 = 2a / (1 + a).
     if accuracy and f1 and 0 < accuracy < 1 and abs(f1 - 2 * accuracy / (1 + accuracy)) < 1e-9:
         return "accuracy and F1 are those of predicting the positive class only"
+    # By luck a model that learnt has the same share right: so this counts only where no other metric tells.
+    if accuracy is not None and accuracy == values.get("majority") and matthews is None and f1 is None:
+        return "accuracy is exactly the majority class's share"
     return ""
-
-
-def degenerate_run(run: Run, split: str) -> str:
-    """Why the predictions of a run on one split look constant, or empty; see `degenerate`."""
-    values = {name: run.measured[name, split].value for name in (*QUALITY, "majority") if (name, split) in run.measured}
-    return degenerate(values)
 
 
 class Chance:
