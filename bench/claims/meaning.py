@@ -201,15 +201,10 @@ def _headline(claim: Claim, ledger: Ledger) -> Iterator[Mistake]:
 
 def _system(system: System, ledger: Ledger) -> Iterator[Mistake]:
     """The claims that speak for a system are of this ledger and of the kind that is asked for."""
-    for field, kinds in (
-        ("size", ("size",)),
-        ("speed", ("speed",)),
-        ("retention", ("retention",)),
-        ("cost", ("cost",)),
-    ):
-        name = getattr(system, field)
-        if name and (name not in ledger.by_id or ledger.by_id[name].kind not in kinds):
-            yield "a system without that claim", field, name, f"the id of a claim of this ledger of kind {kinds[0]}"
+    for kind in ("size", "speed", "retention", "cost"):
+        name = getattr(system, kind)
+        if name and (name not in ledger.by_id or ledger.by_id[name].kind != kind):
+            yield "a system without that claim", kind, name, f"the id of a claim of this ledger of kind {kind}"
     if system.scored_as and system.scored_as not in {claim.variant for claim in ledger.claims}:
         yield "a system without that variant", "scored_as", system.scored_as, "a variant of a claim of this ledger"
 

@@ -13,7 +13,7 @@ from bench.cli.output import say, say_json, say_table
 
 def command(
     max_mb: Annotated[float | None, typer.Option("--max-mb", help="Megabytes at most.")] = None,
-    min_speedup: Annotated[float | None, typer.Option("--min-speedup", help="Times as fast as BERT-base.")] = None,
+    min_speedup: Annotated[float | None, typer.Option("--min-speedup", help="Times as fast as the reference.")] = None,
     min_retention: Annotated[
         float | None, typer.Option("--min-retention", help="Percent of the teacher's score at least.")
     ] = None,

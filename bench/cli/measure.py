@@ -32,7 +32,7 @@ def command(
     minutes: Annotated[float, typer.Option("--minutes", help="The most that --until may take per batch size.")] = 10.0,
     results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Size, FLOPs and speed at paper size, against BERT-base."""
+    """Size, FLOPs and speed at paper size, against the reference."""
     quiet_libraries()
     from dataclasses import replace
 

@@ -12,8 +12,8 @@ from itertools import pairwise
 
 from bench.claims.claim import Claim, Entry
 from bench.core.stats import Estimate, mean_of, trimmed_mean_of
-from bench.judge.power import MOST_SEEDS, more_seeds
-from bench.judge.rules import SIGNIFICANT, STRICT, Judged, holm
+from bench.judge.power import more_seeds
+from bench.judge.rules import SIGNIFICANT, STRICT, Judged, advice, holm
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import Key, Rank, Series
 from bench.judge.standing import TIERS
@@ -241,11 +241,7 @@ def _seeds(number: int) -> str:
 def _hope(steps: Sequence[Step], lost: int) -> str:
     if all(step.points.value == 0 and step.points.error == 0 for step in steps):
         return "they scored the same with every seed"
-    needed = [more_seeds(step.points, (0.0,), lost) for step in steps]
-    known = [more for more in needed if more is not None]
-    if len(known) < len(needed):
-        return f"more than {MOST_SEEDS} seeds would settle it"
-    return f"about {max(known)} more seeds would settle it (80% power)"
+    return advice([more_seeds(step.points, (0.0,), lost) for step in steps], "seeds")
 
 
 def _told(found: Sequence[Step]) -> str:

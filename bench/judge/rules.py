@@ -63,10 +63,6 @@ class Judged:
         """Whether the number was counted once, as parameters are: it varies over nothing."""
         return self.measured is not None and self.low == self.high == self.measured
 
-    def about(self, claim: Claim) -> Judged:
-        """The same finding as the verdict of another claim, which depends on it."""
-        return replace(self, claim=claim)
-
 
 class Source(Protocol):
     """Where measured values come from: tier and scale of the runs, and the ids of their records."""
@@ -116,7 +112,9 @@ def _weigh(
 ) -> tuple[str, str]:
     """(verdict, why)"""
     band = ledger.band(claim)
-    told = f"{measured(claim, estimate)} beside the printed {claim.number():g} {claim.unit} ({_band(claim, band)})"
+    low, high = ledger.printed_band(claim)
+    told = (f"{measured(claim, estimate)} beside the printed {claim.number():g} {claim.unit.removesuffix(' of')} "
+            f"(band {low:.4g} to {high:.4g})")  # fmt: skip
     # What is counted needs one run; what is sampled two, or under the paper's conditions as many as the claim asks.
     fewest = 1 if estimate.error == 0 and not estimate.least else max(2, claim.seeds if strict else 2)
     if estimate.error is None or estimate.n < fewest:
@@ -124,7 +122,7 @@ def _weigh(
         return "inconclusive", f"{told}: {estimate.n} {what} of the {fewest} that a verdict takes, {more}."
     verdict, why = _verdict(claim, estimate, band, strict)
     if verdict == "inconclusive":
-        why += f"; {_advice(estimate, band, summary.degenerate, what)}"
+        why += f"; {advice([more_seeds(estimate, band, summary.degenerate)], what)}"
     if summary.every is None:
         return verdict, f"{told}: {why}."
     told += f", without the {summary.degenerate} that look degenerate; all counted, "
@@ -171,11 +169,12 @@ def _p(estimate: Estimate, band: tuple[float, float]) -> float:
     return max(estimate.p(edge) for edge in band)  # the nearer edge is the likelier truth: its p is the larger
 
 
-def _advice(estimate: Estimate, band: tuple[float, float], lost: int, what: str) -> str:
-    more = more_seeds(estimate, band, lost)
-    if more is None:
+def advice(needed: Sequence[int | None], what: str) -> str:
+    """How many more would settle all parts of a claim, of which each needs so many; None where no number would."""
+    known = [more for more in needed if more is not None]
+    if len(known) < len(needed):
         return f"not even {MOST_SEEDS} {what} would settle it if they spread as these do"
-    return f"about {more} more {what} would settle it (80% power)"
+    return f"about {max(known)} more {what} would settle it (80% power)"
 
 
 def measured(claim: Claim, estimate: Estimate) -> str:
@@ -186,11 +185,6 @@ def measured(claim: Claim, estimate: Estimate) -> str:
         return f"Measured {to_print(estimate.value):.4g}"
     low, high = sorted(map(to_print, interval))
     return f"Measured {to_print(estimate.value):.4g} [{low:.4g}, {high:.4g}]"
-
-
-def _band(claim: Claim, band: tuple[float, float]) -> str:
-    low, high = sorted(map(UNITS[claim.unit].to_print, band))
-    return f"band {low:.4g} to {high:.4g}"
 
 
 def correct(judged: Sequence[Judged]) -> list[Judged]:

@@ -123,6 +123,11 @@ class Run:
         return any(metric in ("latency_s", "speedup") for metric, _ in self.measured)
 
     @property
+    def guessed(self) -> str:
+        """What of the architecture no source gives, where it is our stand-in; empty for the paper's own."""
+        return str(self.settings.hyper.get("guessed") or "")
+
+    @property
     def made_up(self) -> bool:
         """Whether the run's data is synthetic: its scores say nothing about the paper's."""
         return self.scale == "smoke" or (self.data is not None and self.data.source.startswith("synthetic"))

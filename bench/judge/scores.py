@@ -160,6 +160,11 @@ class Scores:
             return Summary(ratio_of(ratios, least), None, tuple(ratios))
         return self._linearised(own, least)
 
+    def kept(self) -> Estimate | None:
+        """The share of the own teachers' score; None where that is not known."""
+        summary = self.retention()
+        return summary.estimate if summary else None
+
     def _linearised(self, teacher: float, least: float) -> Summary:
         """The average over the teacher's: r = S / T, whose error is that of (s - r t) / T."""
         whole = self.average()

@@ -39,9 +39,9 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     runs = [run for key in keys for run in index.counted(key, claim.metric, claim.split, claim.task)]
     # Sizes that were chosen to meet a printed number agree with it by construction: that is no evidence, nor are small
     # runs of the same stand-in. A speed is chosen by nobody, so that a stand-in may show one, though never refute it.
-    guessed = sorted({_guessed(run) for run in runs} - {""})
+    guessed = sorted({run.guessed for run in runs} - {""})
     if guessed and claim.kind != "speed":
-        runs = [run for run in runs if run.scale in PAPER_SIZED and not _guessed(run)]
+        runs = [run for run in runs if run.scale in PAPER_SIZED and not run.guessed]
         if not runs:
             why = f"It would take the authors' own architecture: {'; '.join(guessed)}."
             return Judged(claim, "out of reach", why=why)
@@ -73,11 +73,6 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     return settle(ledger, claim, Summary(counted(value), None, ()), source, what="runs")
 
 
-def _guessed(run: Run) -> str:
-    """What of the run's architecture no source gives; empty for the paper's own."""
-    return str(run.settings.hyper.get("guessed") or "")
-
-
 def _tier(run: Run) -> str:
     """A count of the paper's own shape is exact whatever trained it."""
     if run.scale in PAPER_SIZED and own_method(run.settings):
@@ -90,11 +85,11 @@ def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
 
     def rank(timing: Timing) -> tuple[int, bool, bool, int]:
         tier = -TIERS.index(_timed_tier(timing, claim))
-        return tier, timing.suite.scale in PAPER_SIZED, not _guessed(timing.runs[0]), -timings.index(timing)
+        return tier, timing.suite.scale in PAPER_SIZED, not timing.runs[0].guessed, -timings.index(timing)
 
     best = max(timings, key=rank)
     source = _Source(_timed_tier(best, claim), best.suite.scale, tuple(sorted(run.id for run in best.runs)))
-    found, guessed = estimate(best), _guessed(best.runs[0])
+    found, guessed = estimate(best), best.runs[0].guessed
     if found is None:
         return Judged(claim, "inconclusive", tier=source.tier, scale=source.scale, records=source.records,
                       why="Every time measured is 0; one more run would give a ratio.")  # fmt: skip
@@ -114,7 +109,7 @@ def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
 def _timed_tier(timing: Timing, claim: Claim) -> str:
     """A time is a proxy on any other device than the paper's, and of a stand-in."""
     run = timing.runs[0]
-    if _guessed(run):
+    if run.guessed:
         return "proxy"
     same = bool(claim.device) and claim.device.lower() in str(run.environment.facts).lower()
     return run.tier if same and run.scale in PAPER_SIZED else "proxy"

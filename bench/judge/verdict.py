@@ -15,7 +15,6 @@ from typing import Any
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
 from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
-from bench.core.errors import ClaimError
 from bench.core.stats import mean_of
 from bench.judge.orderings import judge_ordering
 from bench.judge.rules import STRICT, Judged, correct, settle
@@ -26,17 +25,7 @@ from bench.judge.sizes import judge_physical
 
 
 def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Judged]:
-    """One verdict per claim, in ledger order.
-
-    Raises: ClaimError where two ledgers share a claim id.
-    """
-    seen: dict[str, str] = {}
-    for ledger in ledgers:
-        for claim in ledger.claims:
-            if claim.id in seen:
-                raise ClaimError("a double id", where=f"{ledger.file}: claim {claim.id}: id", found=seen[claim.id],
-                                 expected="an id of its own")  # fmt: skip
-            seen[claim.id] = ledger.file
+    """One verdict per claim, in ledger order."""
     book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
     return correct(
         [_with_misprint(ledger, _judge(ledger, claim, book)) for ledger in ledgers for claim in ledger.claims]
@@ -212,7 +201,7 @@ def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
         return _not_run(claim, own)
     other = book.of((reference.maker, reference.variant), _entries(reference))
     if isinstance(other, Missing):
-        return _not_run(reference, other).about(claim)
+        return replace(_not_run(reference, other), claim=claim)
     best = own[0]
     if best.tier not in STRICT:
         return _not_comparable(claim, best)

@@ -15,7 +15,7 @@ from bench.core.plain import target
 from bench.judge.rules import VERDICTS, Judged
 from bench.judge.runs import Run
 from bench.judge.series import SeriesIndex
-from bench.report.claims import MARKS, measured, p_value, printed
+from bench.report.claims import MARKS, measured, over, p_value, printed
 from bench.report.headlines import fine_print
 from bench.report.numbers import significant
 from bench.report.page import Link
@@ -108,7 +108,7 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex, shared: _Shared) -
         "fits": bool(again and again.fits), "headline": claim.headline,
         "fine": fine_print(ledger, claim) if claim.fine_print else "",
         "verdict": VERDICTS.index(entry.verdict), "why": entry.why, "tier": entry.tier,
-        "scale": entry.scale, "seeds": (0 if entry.counted else entry.seeds) or None,
+        "scale": entry.scale, "over": over(entry),
         "p": "" if entry.p is None else p_value(entry),
         "runs": [shared.run(name) for name in records[:MOST_RECORDS]],
         "more": max(0, len(records) - MOST_RECORDS) or None, **_numbers(ledger, entry),
@@ -127,7 +127,7 @@ def _numbers(ledger: Ledger, entry: Judged) -> Mapping[str, Any]:
     claim = entry.claim
     found: dict[str, Any] = {}
     if entry.measured is not None:
-        found["measured"] = measured(entry).removesuffix(" of")
+        found["measured"] = measured(entry)
     ends = [significant(end) for end in (entry.low, entry.high) if end is not None]
     if len(set(ends)) == 2:  # what is counted has no spread
         found["interval"] = f"[{ends[0]}, {ends[1]}]"

@@ -81,6 +81,8 @@ def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
         speed, records = found.value, tuple(run.id for run in timing.runs)
     printed, kept = view.printed("retention"), view.kept
     share, share_by = (None if printed is None else 100 * printed), "printed"
+    if view.retention and view.retention.claim.task:  # of one task, beside averages of others
+        share_by = f"printed on {view.retention.claim.task}"
     if view.reference:
         share, share_by = 100.0, "by definition"
     elif kept is not None and view.scores is not None and view.scores.tier in STRICT:

@@ -16,10 +16,20 @@ MARKS = {
 }  # fmt: skip
 """A verdict in one sign, in brackets where the runs cannot settle the number; what was not tested has none."""
 
+KINDS = {"size": "size", "flops": "FLOPs", "speed": "speed", "retention": "retention", "ordering": "rankings",
+         "quality": "scores", "cost": "cost"}  # fmt: skip
+"""The kinds of claim in the words of the pages, in their order there."""
+
 LEGEND = (
     "✓ holds, ↑ better than printed, ✗ does not hold, ? open; a sign in brackets: from smaller runs or another device, "
     "where (✗) refutes nothing"
 )
+
+
+def heading(kind: str) -> str:
+    """A kind of claim as the first word of a line."""
+    word = KINDS[kind]
+    return word[0].upper() + word[1:]
 
 
 def printed(claim: Claim) -> str:
@@ -37,7 +47,7 @@ def measured(entry: Judged) -> str:
         return DASH
     if entry.claim.kind == "ordering":
         return f"smallest step {significant(entry.measured)} points"
-    return f"{significant(entry.measured)} {entry.claim.unit}"
+    return f"{significant(entry.measured)} {entry.claim.unit.removesuffix(' of')}"
 
 
 def measured_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
@@ -79,8 +89,16 @@ def _runs(entry: Judged) -> str:
     if entry.counted:
         return f"counted, {entry.tier}"
     on = f" on {', '.join(entry.tasks)}" if entry.tasks else ""
-    seeds = f"{entry.seeds} seed{'' if entry.seeds == 1 else 's'}{on}, " if entry.seeds else ""
-    return f"{seeds}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")
+    told = f"{over(entry)}{on}, " if entry.seeds else ""
+    return f"{told}{entry.tier}" + ("" if entry.p is None else f", p {p_value(entry)}")
+
+
+def over(entry: Judged) -> str:
+    """`3 seeds`; of times and costs `2 runs`, which may be of several tasks; empty of what was counted."""
+    if entry.counted or not entry.seeds:
+        return ""
+    word = "run" if entry.claim.kind in ("speed", "cost") else "seed"
+    return f"{entry.seeds} {word}{'' if entry.seeds == 1 else 's'}"
 
 
 def p_value(entry: Judged) -> str:

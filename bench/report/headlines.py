@@ -64,7 +64,7 @@ def phrase(claim: Claim) -> str:
     if unit == "x smaller":
         return f"{value}x smaller" + ("" if claim.split == "teacher" else f" ({claim.split.removeprefix('packed-')})")
     if unit.startswith("%"):
-        return f"{value}{unit.replace('% ', '% ')}" + (f" {_WORDS[claim.metric]}" if "fewer" in unit else "")
+        return f"{value}{unit}" + (f" {_WORDS[claim.metric]}" if "fewer" in unit else "")
     word = _WORDS.get(claim.metric, "")
     return f"{value}{'' if unit == 'x' else ' '}{unit} {word}".rstrip()
 

@@ -30,9 +30,8 @@ from bench.judge.series import SeriesIndex
 from bench.judge.standing import SCALE_ORDER
 from bench.report import browser, headlines, table
 from bench.report.choices import Choice, choice
-from bench.report.claims import MARKS
+from bench.report.claims import KINDS, MARKS, heading
 from bench.report.page import Cell, Figure, Lines, Note, Page, Printed, Section, Table, figures, plain, tables
-from bench.report.screen import KINDS
 from bench.report.systems import SystemView
 
 FILE = "index.html"
@@ -81,7 +80,7 @@ def render(source: Source) -> str:
         "rules": _sections(source.papers),
         "failed": [part for part in _sections(source.budgets) if part.title == "Failed runs"],
         "broken": _sections(source.screen),
-        "ledgers": source.ledgers, "kinds": KINDS, "tolerances": source.tolerances,
+        "ledgers": source.ledgers, "kinds": {kind: heading(kind) for kind in KINDS}, "tolerances": source.tolerances,
         "data": _data(source, drawings[0] if drawings else None),
     }  # fmt: skip
     return shell.get_template("template.html").render(content)
@@ -168,7 +167,7 @@ def _every(page: Page) -> dict[str, Any]:
 def _tally(source: Source) -> dict[str, list[dict[str, Any]]]:
     """How many printed claims of each kind, and of each paper, come to what; each count leads to its claims."""
     entries = [entry for entry in source.judged if entry.claim.is_printed]
-    kinds = [(name, "kind", kind) for kind, name in KINDS.items()]
+    kinds = [(heading(kind), "kind", kind) for kind in KINDS]
     papers = [(ledger.paper.label, "paper", ledger.paper.name) for ledger in source.ledgers]
     lines = {"all": [("All", "", "")], "kind": kinds, "paper": papers}
     return {name: [line for label, key, value in found if (line := _line(entries, label, key, value))]

@@ -203,8 +203,8 @@ def _series(row: Row, series: Series) -> str:
     scores = row.book.of_series(row.suite, series)
     if scores is None:
         return f"{series.task}: no score"
-    kept = scores.retention()
-    share = f", {interval(kept.estimate, factor=100)}% of its teacher's" if kept and kept.estimate else ""
+    kept = scores.kept()
+    share = f", {interval(kept, factor=100)}% of its teacher's" if kept else ""
     if scores.at_chance:  # a share of a guess means nothing
         share = f"; at chance: {scores.at_chance}"
     average = scores.average()

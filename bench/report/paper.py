@@ -15,11 +15,11 @@ from bench.core.stats import deviation
 from bench.judge.rules import Judged, counts
 from bench.judge.series import SHAPE, Series
 from bench.report import headlines
-from bench.report.claims import folded, measured_rows, open_rows
+from bench.report.claims import KINDS, folded, heading, measured_rows, open_rows
 from bench.report.numbers import DASH, interval, percent, show, significant
 from bench.report.page import Block, Cell, Link, Note, Page, Section, Table
 from bench.report.rows import BATCHES, Row
-from bench.report.table import kept, speed
+from bench.report.table import speed
 
 _VERDICTS = (
     "In brackets: behind what was measured the 95% interval, behind a p value the one after Holm's correction. The "
@@ -93,10 +93,10 @@ def _claims(judged: Sequence[Judged], papers: set[str]) -> list[Block]:
     """Claims by kind, the measured ones first; those that no run of ours could answer, in one line a printed table."""
     answerable, other = folded(judged, papers)
     parts: list[Block] = []
-    for kind in sorted({entry.claim.kind for entry in answerable}):
+    for kind in KINDS:
         own = [entry for entry in answerable if entry.claim.kind == kind]
         shown = tuple(Table.of(rows) for rows in (measured_rows(own), open_rows(own)) if rows)
-        parts.append(Section(kind.capitalize(), shown, 3))
+        parts += [Section(heading(kind), shown, 3)] if shown else []
     if other:
         table = Table.of(other, (), ("claims",))
         parts.append(Section("Printed numbers that no run here can answer", (table,), 3))
@@ -152,17 +152,18 @@ def _score_row(row: Row, series: Series) -> dict[str, Cell] | None:
         return None
     entry, found = scores.entries[0], scores.scores[0]
     summary = scores.average()
-    trained = [score.value for score in found if not score.degenerate] or [score.value for score in found]
-    taught = [score.teacher for score in found if score.teacher is not None]
+    trained = [score for score in found if not score.degenerate] or found
+    values = [score.value for score in trained]
+    taught = [score.teacher for score in trained if score.teacher is not None]
     data = series.newest.data
     mark = " †" if summary.degenerate else ""
     return {
         "scale": row.scale, "variant": row.label, "task": entry.task + mark,
         "rows": f"{data.rows['train']:,}" if data and data.rows.get("train") else DASH,
         "split": entry.splits[0], "metric": entry.metrics[0], "mean": interval(summary.estimate, factor=100),
-        "median": percent(median(trained)), "spread": percent(deviation(trained) if len(trained) > 1 else None),
+        "median": percent(median(values)), "spread": percent(deviation(values) if len(values) > 1 else None),
         "n": str(len(trained)), "teacher, mean": percent(fmean(taught) if taught else None),
-        "kept (%)": "at chance" if scores.at_chance else interval(kept(scores), factor=100),
+        "kept (%)": "at chance" if scores.at_chance else interval(scores.kept(), factor=100),
         "by seed": " ".join(f"{score.seed}:{percent(score.value)}" for score in found),
     }  # fmt: skip
 

@@ -26,10 +26,11 @@ RULES = (
 MEANINGS = {
     "reproduced": ("the 95% interval of runs as the paper's lies inside the band", "-"),
     "exceeded": ("it lies on the better side", "-"),
-    "not reproduced": ("it lies on the worse side", "-"),
+    "not reproduced": ("it lies outside the band, and not on its better side", "-"),
     "consistent": ("inside the band, but in smaller runs or on another device", "runs at the paper's scale"),
     "better": ("on the better side, in such runs", "runs at the paper's scale"),
-    "not seen": ("on the worse side, in such runs, which cannot refute the number", "runs at the paper's scale"),
+    "not seen": ("outside the band, not on its better side, in such runs, which cannot refute the number",
+                 "runs at the paper's scale"),
     "inconclusive": ("the interval lies across an edge of the band, or seeds are too few (an ordering needs five)",
                      "more seeds; where it can be computed, the claim says how many settle it with 80% power"),
     "inconclusive: at chance": ("the model or its teacher does no better than guessing", "more rows or training"),
@@ -45,7 +46,7 @@ MEANINGS = {
 
 WORDS = (
     "series: all runs of one thing that differ in the seed only; a suite is the series of one variant on several tasks",
-    "scale: full is BERT-base with the paper's settings; small is real data with a smaller teacher; shape is the "
+    "scale: full is the paper's own teacher and settings; small is real data with a smaller teacher; shape is the "
     "paper's architecture with random weights, enough for size and speed",
     "tier: how close runs are to the paper's: exact, checkpoint (the authors' weights), reduced (smaller), proxy "
     "(another split or device)",

@@ -67,7 +67,7 @@ class Row:
     @property
     def guessed(self) -> bool:
         """Whether the architecture is our stand-in for one that its paper does not give."""
-        return any(run.settings.hyper.get("guessed") for run in self.suite.runs)
+        return any(run.guessed for run in self.suite.runs)
 
     def speedup(self, machine: str, split: str) -> Estimate | None:
         """Speed-up over the own teacher (at shape, over the reference) on one machine, by the protocol that speaks."""

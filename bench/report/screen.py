@@ -11,7 +11,7 @@ from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
 from bench.report import headlines, launches, tradeoff
-from bench.report.claims import LEGEND, MARKS
+from bench.report.claims import KINDS, LEGEND, MARKS, heading
 from bench.report.numbers import DASH, show, significant
 from bench.report.page import (
     Block,
@@ -31,10 +31,6 @@ from bench.report.page import (
 )  # fmt: skip
 from bench.report.rows import ONE
 from bench.report.systems import SystemView, timings
-
-KINDS = {"size": "Size", "flops": "FLOPs", "speed": "Speed", "retention": "Retention", "ordering": "Rankings",
-         "quality": "Scores", "cost": "Cost"}  # fmt: skip
-"""The kinds of claim, as the tally names them."""
 
 
 def page(
@@ -63,7 +59,7 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
         return f"Nothing was run yet: none of {len(printed):,} claims is judged from a measurement."
     held = [entry for entry in printed if entry.verdict in ("reproduced", "exceeded")]
     failed = [entry.claim for entry in printed if entry.verdict == "not reproduced"]
-    kinds = ", ".join(f"{number} {KINDS.get(kind, kind).lower().replace('flops', 'FLOPs')}"
+    kinds = ", ".join(f"{number} {KINDS[kind]}"
                       for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
     told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled: "
             f"{len(held)} hold{f' ({kinds})' if kinds else ''}, {len(failed)} do not{_which(failed)}; ")  # fmt: skip
@@ -75,8 +71,9 @@ def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
 
 
 def _which(failed: Sequence[Claim]) -> str:
-    """` (size of distilbert; size of mobilebert-tiny, 5 times)`"""
-    found = Counter(f"{KINDS[claim.kind].lower().replace('flops', 'FLOPs')} of {claim.variant}" for claim in failed)
+    """` (size of distilbert as mobilebert prints it; size of mobilebert-tiny, 4 times)`"""
+    found = Counter(f"{KINDS[claim.kind]} of {claim.variant}"
+                    + (f" as {claim.paper} prints it" if claim.made_by else "") for claim in failed)  # fmt: skip
     told = "; ".join(name if number == 1 else f"{name}, {number} times" for name, number in sorted(found.items()))
     return f" ({told})" if told else ""
 
@@ -170,7 +167,9 @@ def _kept(view: SystemView) -> Cell:
     if kept is None or view.scores is None:
         return (*told, DASH)
     signs = (" §" if view.own_teacher else "") + (" ¶" if view.system.scored_as else "")
-    number, mark = show(100 * kept.value, 1), _mark(view.retention)
+    # A verdict on one task says nothing of a mean over several.
+    alike = view.retention is not None and view.retention.records == view.scores.records
+    number, mark = show(100 * kept.value, 1), _mark(view.retention) if alike else ()
     if view.scores.tier in STRICT:
         return tuple(part for part in (*told, number, *mark, signs) if part)
     return (*told, Weak(f"{number}{plain(mark)}{signs} ({len(view.scores.entries)})"))
@@ -219,8 +218,9 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
     batches = {speed.claim.split.partition("-")[0] for speed in speeds} - {ONE.partition("-")[0]}
     parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
     parts += _lent(views)
+    reference = _reference(views)
     signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
-             "§ its own teacher, not BERT.": any(view.own_teacher and view.kept for view in views),
+             f"§ its own teacher, not {reference}.": any(view.own_teacher and view.kept for view in views),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
@@ -230,13 +230,16 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
 
 def _lent(views: Sequence[SystemView]) -> list[str]:
     """Whose speed it is, where a system has that of another model on the kernels that it takes."""
-    reference = next((view.system.name for view in views if view.reference), "the reference")
     names: dict[str, list[str]] = {}
     for view in views:
         if view.system.timed_as and view.timing:
             names.setdefault(view.system.backend, []).append(view.system.name)
-    return [f"{kernels}: on such kernels; that of {' and '.join(of)} is the speed of {reference} on them. "
+    return [f"{kernels}: on such kernels; that of {' and '.join(of)} is the speed of {_reference(views)} on them. "
             for kernels, of in sorted(names.items())]  # fmt: skip
+
+
+def _reference(views: Sequence[SystemView]) -> str:
+    return next((view.system.name for view in views if view.reference), "the reference")
 
 
 def _span(values: Sequence[float], digits: int) -> str:
@@ -249,11 +252,11 @@ def _span(values: Sequence[float], digits: int) -> str:
 def _tally(judged: Sequence[Judged]) -> Cell:
     """`Size: 83 reproduced, 6 not reproduced.`, kind after kind."""
     parts: list[Text] = []
-    for kind, name in KINDS.items():
+    for kind in KINDS:
         numbers = counts(entry for entry in judged if entry.claim.kind == kind)
         if numbers:
             told = ", ".join(f"{numbers[verdict]} {verdict}" for verdict in VERDICTS if verdict in numbers)
-            parts += [Strong(f"{name}:"), f" {told}. "]
+            parts += [Strong(f"{heading(kind)}:"), f" {told}. "]
     return tuple(parts)
 
 
@@ -276,8 +279,7 @@ def summary(
     speed = "Speed was not measured: bench measure --quick takes a minute or two."
     if timed:
         found, name, machine = max(timed)
-        reference = next((view.system.name for view in views if view.reference), "the reference")
-        speed = f"On {machine} the fastest is {name}: {show(found, 1)} times as fast as {reference}."
+        speed = f"On {machine} the fastest is {name}: {show(found, 1)} times as fast as {_reference(views)}."
     return [
         sentence(judged, index),
         speed,

@@ -13,6 +13,7 @@ from bench.claims.units import UNITS
 from bench.core.spec import GLUE
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged
+from bench.judge.runs import Run
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import PAPER_SIZED, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
@@ -46,7 +47,7 @@ class SystemView:
     own_size: Measured | None
     """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
     timing: Timing | None
-    """Its speed-up over BERT-base at batch 1, on the kernels that it takes, of the machine that speaks."""
+    """Its speed-up over the reference at batch 1, on the kernels that it takes, of the machine that speaks."""
     scores: Scores | None
     """Its scores on the GLUE tasks of its best suite of runs, those left out on which it or its teacher guesses."""
     worst_printed: str
@@ -70,19 +71,19 @@ class SystemView:
     @property
     def kept(self) -> Estimate | None:
         """The share of its own teachers' score, measured."""
-        summary = self.scores.retention() if self.scores else None
-        return summary.estimate if summary else None
+        return self.scores.kept() if self.scores else None
 
     @property
     def worst_measured(self) -> str:
         """The task on which it lost most in our runs, or empty."""
+        if self.scores is None:
+            return ""
         shares = {}
-        for entry, scores in zip(
-            *((self.scores.entries, self.scores.scores) if self.scores else ((), ())), strict=True
-        ):
-            taught = [score.teacher for score in scores if score.teacher]
-            if len(taught) == len(scores):
-                shares[entry.task] = sum(score.value for score in scores) / sum(taught)
+        for entry, scores in zip(self.scores.entries, self.scores.scores, strict=True):
+            trained = [score for score in scores if not score.degenerate]
+            taught = [score.teacher for score in trained if score.teacher]
+            if taught and len(taught) == len(trained):
+                shares[entry.task] = sum(score.value for score in trained) / sum(taught)
         return min(shares, key=lambda task: shares[task], default="") if len(shares) > 1 else ""
 
     def printed(self, field: str) -> float | None:
@@ -115,7 +116,7 @@ def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook
 
 
 def timings(view: SystemView, index: SeriesIndex) -> list[Timing]:
-    """Its speed-ups over BERT-base at paper size, the best first; of each machine and protocol one."""
+    """Its speed-ups over the reference at paper size, the best first; of each machine and protocol one."""
     if view.timing is None:
         return []
     suite = view.timing.suite
@@ -135,8 +136,8 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     split = f"{ONE}-{system.backend}" if system.backend else ONE
     speeds = _paper_sized(book.index, timed, split)
     size = verdicts.get(system.size)
-    runs = [run for run in book.index.counted(key, "parameters", "all") if run.scale in PAPER_SIZED]
-    guessed = bool(runs) and bool(runs[0].settings.hyper.get("guessed"))
+    sized = _sized(book, key, "parameters", "all")
+    guessed = bool(sized and sized.guessed)
     scored = system.scored_as or system.variant
     scores = book.shown((ledger.paper.name, scored), GLUE)
     taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
@@ -145,7 +146,8 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     here = not speeds or machines <= {speeds[0].machine}
     return SystemView(
         ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
-        _bytes(book, key, ledger.paper.reference), _own(book, key, size.claim) if size and guessed else None,
+        _bytes(book, key, ledger.paper.reference),
+        _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
         speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed,
         any(run is not None and run.paper == ledger.paper.name for run in taught),
     )  # fmt: skip
@@ -154,18 +156,18 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
 def _bytes(book: ScoreBook, key: Key, reference: bool) -> Measured | None:
     """What it weighs: its file, or packed where a paper packs it. (What the reference would weigh packed is only what
     others are compared with.)"""
-    for split in ("artefact",) if reference else ("packed", "artefact"):
-        runs = [run for run in book.index.counted(key, "size_bytes", split) if run.scale in PAPER_SIZED]
-        if runs:
-            by = "measured" if split == "artefact" else "by arithmetic"
-            return Measured(runs[0].value("size_bytes", split) or 0.0, (runs[0].id,), by)
-    return None
+    packed = None if reference else _counted(book, key, "size_bytes", "packed", "by arithmetic")
+    return packed or _counted(book, key, "size_bytes", "artefact")
 
 
-def _own(book: ScoreBook, key: Key, claim: Claim) -> Measured | None:
-    """What our stand-in has of a claim's quantity."""
-    runs = [run for run in book.index.counted(key, claim.metric, claim.split) if run.scale in PAPER_SIZED]
-    return Measured(runs[0].value(claim.metric, claim.split) or 0.0, (runs[0].id,)) if runs else None
+def _counted(book: ScoreBook, key: Key, metric: str, split: str, by: str = "measured") -> Measured | None:
+    """What the newest run at paper size counted."""
+    run = _sized(book, key, metric, split)
+    return Measured(run.value(metric, split) or 0.0, (run.id,), by) if run else None
+
+
+def _sized(book: ScoreBook, key: Key, metric: str, split: str) -> Run | None:
+    return next((run for run in book.index.counted(key, metric, split) if run.scale in PAPER_SIZED), None)
 
 
 def _worst_printed(ledger: Ledger, variant: str) -> str:

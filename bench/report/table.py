@@ -145,17 +145,11 @@ def score(scores: Scores | None) -> str:
     return interval(summary.estimate, factor=100) + (" †" if summary.degenerate else "")
 
 
-def kept(scores: Scores | None) -> Estimate | None:
-    """The share of the own teachers' score; None where that is not known."""
-    summary = scores.retention() if scores else None
-    return summary.estimate if summary else None
-
-
 def retention(row: Row) -> str:
     """The share of the own teachers' score in percent; the number of tasks, where some are left out as guesses."""
     if row.reference:
         return "reference"
-    found = kept(row.telling)
+    found = row.telling.kept() if row.telling else None
     if found is None or row.telling is None or row.glue is None:
         return DASH
     fewer = f" ({len(row.telling.entries)})" if len(row.telling.entries) < len(row.glue.entries) else ""

@@ -72,7 +72,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
         log_axis(axes, "x", 0.85, 1.6 * max(point["x"] for point in points))
         margin = 0.12 * (max(heights) - min(heights)) + 2
         axes.set_ylim(min(heights) - margin, max(heights) + margin)
-        axes.set_xlabel("times as fast as BERT-base on this machine, batch 1 (log); hollow: printed, solid: measured")
+        axes.set_xlabel("times as fast as the reference here, batch 1 (log); hollow: printed, solid: measured")
         axes.set_ylabel("% of its teacher's score")
         for point in points:
             _mark(axes, point, *look[point["paper"]])

@@ -154,7 +154,7 @@
         claim.recomputed && `Recomputed from its own cells: ${claim.recomputed}, which ${claim.fits ? "fits" : "does not fit"}`, claim.fine && `Fine print: ${claim.fine}`),
       step("Band", claim.band, claim.tolerance),
       step("Measured", claim.measured && `${claim.measured} ${claim.interval ?? ""}`,
-        joined(claim.tier, claim.scale && `scale ${claim.scale}`, claim.kind !== "speed" && claim.seeds && `${claim.seeds} seed${claim.seeds > 1 ? "s" : ""}`, claim.p && `p ${claim.p}`)),
+        joined(claim.tier, claim.scale && `scale ${claim.scale}`, claim.over, claim.p && `p ${claim.p}`)),
       step("Verdict", [verdict(claim)], claim.why),
       step("Records", records(claim), [make("code", "", `bench show ${claim.id}`), " · ", anchor(`page of ${paper.label}`, `${paperOf(claim)}.md`), " · ", anchor("link to this claim", `#claim/${claim.id}`)]));
   }
