@@ -94,7 +94,9 @@ def _wrong_identity(record: Record) -> str:
             return f"a name that cannot be part of a path: {name!r}"
     if not is_moment(record.started):
         return f"started {record.started!r}, expected a moment in UTC, 2026-01-31T12:00:00Z"
-    hashes = [record.hash, *(one.sha256 for one in record.artefacts), *([record.data.sha256] if record.data else ())]
+    hashes = [record.hash, *(one.sha256 for one in record.artefacts)]
+    if record.data:
+        hashes += [record.data.sha256, *([record.data.encoder] if record.data.encoder else ())]
     for sha256 in hashes:
         if not _SHA256.fullmatch(sha256):
             return f"a hash {sha256!r}, expected 64 hexadecimal digits"

@@ -50,6 +50,10 @@ class Data(_Part):
     sha256: str
     rows: dict[str, Count]
     partial: bool
+    corpus: str = ""
+    """Which text was given, as a hash; empty where none was, and of records that do not say it."""
+    encoder: str = ""
+    """The hash of the checkpoint that the reference started from; empty where one was made, and of such records."""
 
     @property
     def origin(self) -> str:

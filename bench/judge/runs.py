@@ -173,7 +173,8 @@ class _Reader:
     def _data(self, data: Data | None) -> Data | None:
         if data is None:
             return None
-        key = "data", data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial
+        key = ("data", data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial,
+               data.corpus, data.encoder)  # fmt: skip
         return self._shared.setdefault(key, data)
 
     def _code(self, code: Code) -> Code:

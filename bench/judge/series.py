@@ -1,11 +1,11 @@
 """Which records belong together: the only place that says it. Which of them speaks first, `standing` says.
 
 A **series** is all runs of one thing that differ in the seed only: variant, task, scale, tier, settings, budget, data,
-code of the stages, sizes of the model (but where the run itself searched for it) and of its teacher. Of two runs of one
-seed the newer one counts; failed runs never enter. A **suite** is the series of one variant on several tasks that may
-enter one average: what is a matter of one task (rows, epochs) may differ between them. A **timing** is what a suite
-says of one time on one machine under one protocol: times of two machines or devices, and quick and full sessions, are
-never pooled.
+text, encoder, code of the stages, sizes of the model (but where the run itself searched for it) and of its teacher. Of
+two runs of one seed the newer one counts; failed runs never enter. A **suite** is the series of one variant on several
+tasks that may enter one average: what is a matter of one task (rows, epochs) may differ between them. A **timing** is
+what a suite says of one time on one machine under one protocol: times of two machines or devices, and quick and full
+sessions, are never pooled.
 
 Verdicts, tables, figures, exports, `choose` and `show` read their numbers from here, in the order of `rank`; what
 `regress` and `history` may set side by side is said here, too.
@@ -286,11 +286,33 @@ class SeriesIndex:
         # Shared parts are one object each, so their ids compare as their contents do.
         if run.scale == SHAPE:
             return run.task, run.tier, self._suite_key(run), run.environment.machine, run.protocol
-        return run.task, run.tier, self._suite_key(run), id(run.settings), id(run.data)
+        return *self._alike(run), self._given(run)
+
+    def _alike(self, run: Run) -> tuple[object, ...]:
+        """All that two comparable runs share but what they were given to learn from."""
+        return run.task, run.tier, self._suite_key(run), id(run.settings), _rows(run)
+
+    def _given(self, run: Run) -> tuple[str, str]:
+        """(text, encoder), as hashes. A run that does not say them is taken to have had those of its like, where these
+        agree: records of before they were kept.
+        """
+        said = run.data and (run.data.corpus, run.data.encoder)
+        if said and any(said):
+            return said
+        known = self._known.get(self._alike(run), set())
+        return next(iter(known)) if len(known) == 1 else ("", "")
+
+    @cached_property
+    def _known(self) -> dict[tuple[object, ...], set[tuple[str, str]]]:
+        known: dict[tuple[object, ...], set[tuple[str, str]]] = defaultdict(set)
+        for run in self.runs:
+            if run.data and (run.data.corpus or run.data.encoder):
+                known[self._alike(run)].add((run.data.corpus, run.data.encoder))
+        return known
 
     def _identity(self, run: Run) -> tuple[object, ...]:
         """Everything but the seed."""
-        return *self.comparable(run), id(run.settings), id(run.data), stage_code(run)
+        return *self.comparable(run), id(run.settings), stage_code(run)
 
     def _suite_key(self, run: Run) -> SuiteKey:
         if run.scale == SHAPE:
@@ -310,17 +332,23 @@ class SeriesIndex:
         newest = members[-1]
         by_seed = {run.seed: run for run in members}
         suite = self._suite_key(newest)
-        data, settings = newest.data, newest.settings
-        rows = data and (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial)
-        teacher = self.teacher(newest)
+        settings, teacher = newest.settings, self.teacher(newest)
         return Series(
             newest.paper, newest.variant, newest.task, newest.scale, newest.tier, settings,
             teacher.value("parameters", "all") if teacher else None,
             {seed: by_seed[seed] for seed in sorted(by_seed)},
             tuple(run for run in members if by_seed[run.seed] is not run), suite,
-            (newest.task, newest.tier, repr(sorted(settings.budget.items())), rows, *suite.rivals),
+            # Variants that read no text need not have been given it.
+            (newest.task, newest.tier, repr(sorted(settings.budget.items())), _rows(newest), self._given(newest)[1],
+             *suite.rivals),
             standing(newest.tier, newest.scale, len(by_seed), settings, age(newest)),
         )  # fmt: skip
+
+
+def _rows(run: Run) -> tuple[object, ...]:
+    """Which rows of which source a run saw."""
+    data = run.data
+    return (data.source, data.revision, data.sha256, tuple(sorted(data.rows.items())), data.partial) if data else ()
 
 
 def _suite(members: Sequence[Series]) -> Suite:

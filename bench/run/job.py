@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import cache as once
 from typing import Any, NoReturn
@@ -23,7 +23,7 @@ from bench.models import load
 from bench.run import further, measure, peers
 from bench.run.cache import WORKERS, Cache
 from bench.run.codehash import measuring_hash
-from bench.run.inputs import Reading
+from bench.run.inputs import Reading, checkpoint_identity
 from bench.run.plan import Job
 from bench.run.stages import ChainLog, make_stages, tokenizer_folder
 from bench.train import deterministic
@@ -204,7 +204,7 @@ def _record(
     return Record(
         id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job.hash[:8]}-s{job.spec.seed}",
         spec=RunSpec.model_validate(job.spec.as_dict()),
-        tier=_tier(job),
+        tier=_tier(job, chain.entries),
         hyper=cleaned_settings(hyper) | {"budget": job.inputs.limits(job.task) | budget},
         hash=job.hash,
         overrides=cleaned_settings(_overrides(job)),
@@ -252,7 +252,7 @@ def _code(job: Job) -> Code:
     return _where()[1].model_copy(update={"stage_hashes": hashes, "measure_hash": measuring_hash()})
 
 
-def _tier(job: Job) -> Tier:
+def _tier(job: Job, entries: Sequence[StageEntry]) -> Tier:
     """How close the run is to the paper: another teacher, budgets and overrides only ever lower it."""
     request = job.inputs.request
     if job.spec.scale == "smoke":
@@ -261,9 +261,20 @@ def _tier(job: Job) -> Tier:
     given = request.teacher or request.limit or request.labels or request.unlabelled
     changed = any(one.overrides for one in (*job.needed, job))
     # What nobody printed cannot be close to it: a stack is never exact.
-    if job.spec.scale == "small" or given or changed or partial or job.below is not None:
+    if job.spec.scale == "small" or given or changed or partial or job.below or _short_of_text(job, entries):
         return "reduced"
     return "checkpoint" if job.released else "exact"
+
+
+def _short_of_text(job: Job, entries: Sequence[StageEntry]) -> bool:
+    """Whether the corpus held less than a stage asked for, which is a smaller budget."""
+    read = {entry.name: entry.corpus_tokens for entry in entries}
+    for plan in job.stages:
+        asked = (getattr(getattr(job.hyper, name), "corpus_tokens", 0) for name in plan.stage.uses)
+        found = read.get(plan.stage.name)
+        if found is not None and found < max(asked, default=0):
+            return True
+    return False
 
 
 def _splits(job: Job) -> dict[str, Any]:
@@ -278,4 +289,10 @@ def _data(job: Job) -> Data:
     if inputs.request.labels or inputs.request.unlabelled:
         used["unlabelled"] = len(inputs.all_texts(task)) - used[task.train]
     return Data(source=first.source, revision=first.revision, sha256=inputs.data_identity(task), rows=used,
-                partial=any(rows.partial for rows in splits.values()))  # fmt: skip
+                partial=any(rows.partial for rows in splits.values()), corpus=inputs.corpus_identity or "",
+                encoder=_encoder(job))  # fmt: skip
+
+
+def _encoder(job: Job) -> str:
+    """The hash of the checkpoint that the reference of a run started from."""
+    return next((checkpoint_identity(one.encoder.folder) for one in (*job.needed, job) if one.encoder), "")

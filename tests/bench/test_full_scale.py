@@ -75,7 +75,8 @@ def test_the_settings_are_the_papers_and_the_tiers_what_they_would_be(whole: Tol
     records = {(r.spec.variant, r.spec.task, r.spec.seed): r for r in read_records(place.folder / "results", ("full",))}
     assert len(records) == 13 and all(record.status == "ok" for record in records.values())
     tiers = {variant: record.tier for (variant, _, _), record in records.items()}
-    assert tiers == {"bert": "exact", "distilbert-released": "checkpoint", "qbert-w4": "exact", "distilbert": "exact"}
+    # The fixture's text is far less than what DistilBERT was made of.
+    assert tiers == {"bert": "exact", "distilbert-released": "checkpoint", "qbert-w4": "exact", "distilbert": "reduced"}
     bert = records["bert", "sst2", 0]
     assert bert.hyper["fine_tune"] | {"epochs": 3, "batch_size": 32, "lr": 2e-5} == bert.hyper["fine_tune"]
     assert bert.data is not None and bert.data.source == "hub:nyu-mll/glue" and not bert.data.partial
