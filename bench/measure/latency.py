@@ -88,18 +88,16 @@ def interleaved(
     *,
     seed: int = 0,
     clock: Callable[[], int] = time.perf_counter_ns,
-    synchronise: Callable[[], object] | None = None,
 ) -> dict[str, list[float]]:
     """Time all callables of this process in rounds; a name's value of a round is the median of its calls in it.
 
-    `clock` counts nanoseconds. `synchronise` waits for a device, before the clock is read; `inference` already waits
-    by itself.
+    `clock` counts nanoseconds. A call waits for its device by itself, as those of `inference` do.
     Units: seconds, one number per round. Raises SpecError when there is nothing to time.
     """
     for call in callables.values():
         for _ in range(protocol.warmup):
             call()
-    timers = {name: timer(call, clock, synchronise) for name, call in callables.items()}
+    timers = {name: timer(call, clock) for name, call in callables.items()}
     seconds: dict[str, list[float]] = {name: [] for name in callables}
     rounds = turns(timers, dict.fromkeys(callables, protocol.calls_per_round), seed)
     with no_collection():
@@ -110,20 +108,12 @@ def interleaved(
     return seconds
 
 
-def timer(
-    call: Callable[[], object],
-    clock: Callable[[], int] = time.perf_counter_ns,
-    synchronise: Callable[[], object] | None = None,
-) -> Timer:
+def timer(call: Callable[[], object], clock: Callable[[], int] = time.perf_counter_ns) -> Timer:
     """Times the calls of a callable, each by itself."""
 
     def once() -> float:
-        if synchronise is not None:
-            synchronise()
         start = clock()
         call()
-        if synchronise is not None:
-            synchronise()
         return (clock() - start) / 1e9
 
     return lambda number: [once() for _ in range(number)]

@@ -13,37 +13,28 @@ import torch
 from torch import Tensor, nn
 
 from bench.core import environment
-from bench.core.errors import DeviceError, SpecError
+from bench.core.errors import DeviceError
 from bench.models import outputs
 from bench.models.flops import has_default
 from bench.models.shape import Key, Shape
 
-MAX_LENGTH = 65_536
-"""Word pieces per example that can be asked for at all."""
-
-TOKEN_BYTES, ANY_LENGTH = 2**18, 512
-"""More than a token takes in any encoder of BERT's size (BERT-large: 80 kB), and a length that all of them read."""
+TOKEN_BYTES = 2**18
+"""More than a token takes in any encoder of BERT's size (BERT-large: 80 kB)."""
 
 BESIDE = 2
 """What lives beside the largest layer's input and output, as a multiple of them (ours: residuals, an activation)."""
 
 
 def check(shapes: Mapping[Key, Shape], batches: Sequence[int], length: int) -> None:
-    """Raises: SpecError for a length that a model has no positions for, DeviceError for a batch beyond free memory."""
-    if not 1 <= length <= MAX_LENGTH:
-        raise SpecError("--length is out of range", found=length, expected=f"1 to {MAX_LENGTH}")
+    """Raises DeviceError for a batch beyond free memory."""
     free = free_bytes()
-    if max(batches) * length * TOKEN_BYTES <= free and length <= ANY_LENGTH:
+    if max(batches) * length * TOKEN_BYTES <= free:
         return  # no model is that large, and each is looked at for a quarter of a second
     for (_, variant), shape in shapes.items():
         if shape.build is None:
             continue
         with torch.device("meta"):
             model = shape.build().eval()
-        limit = getattr(getattr(outputs.bare(model), "config", None), "max_position_embeddings", None)
-        if limit is not None and length > limit:
-            raise SpecError("--length is beyond the model's positions", where=variant, found=length,
-                            expected=f"1 to {limit}")  # fmt: skip
         each = example_bytes(model, length)
         needed = each * max(batches)
         if needed > free:

@@ -7,6 +7,7 @@ work in other places of the memory, so that what tells them apart (`aa_ratio`) i
 from __future__ import annotations
 
 import copy
+import statistics
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -44,7 +45,7 @@ def speed(model: nn.Module, reference: nn.Module | None, device: torch.device) -
         rounds = _rounds(models, split, device)
         own = rounds["reference" if reference is None else "model"]
         out += [_time("latency_s", split, own), Measurement(metric="throughput", split=split, unit="examples/s", n=0,
-                                                            value=batch / _median(own))]  # fmt: skip
+                                                            value=batch / statistics.median(own))]  # fmt: skip
         if reference is not None:
             out.append(_time("teacher_latency_s", split, rounds["reference"]))
         out += _ratios(rounds, split)
@@ -72,13 +73,8 @@ def _ratios(rounds: Mapping[str, Sequence[float]], split: str) -> list[Measureme
 
 
 def _time(metric: str, split: str, rounds: Sequence[float]) -> Measurement:
-    return Measurement(metric=metric, split=split, value=_median(rounds), unit="s", n=len(rounds),
+    return Measurement(metric=metric, split=split, value=statistics.median(rounds), unit="s", n=len(rounds),
                        samples=_short(rounds))  # fmt: skip
-
-
-def _median(rounds: Sequence[float]) -> float:
-    """The upper one of an even number."""
-    return sorted(rounds)[len(rounds) // 2]
 
 
 def _short(samples: Sequence[float]) -> list[float]:

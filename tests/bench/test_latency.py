@@ -103,19 +103,6 @@ def test_a_round_is_the_median_of_its_calls_in_seconds() -> None:
     assert interleaved({"a": call}, Protocol(0, 2, 3), clock=lambda: now[0]) == {"a": [2.0, 2.0]}
 
 
-def test_the_device_is_waited_for_before_each_reading_of_the_clock() -> None:
-    events: list[str] = []
-
-    def clock() -> int:
-        events.append("clock")
-        return len(events)
-
-    interleaved(
-        {"a": lambda: events.append("call")}, Protocol(1, 2), clock=clock, synchronise=lambda: events.append("wait")
-    )
-    assert events == ["call"] + ["wait", "clock", "call", "wait", "clock"] * 2
-
-
 def test_garbage_collection_is_off_while_timing_and_back_afterwards() -> None:
     seen: list[bool] = []
     assert gc.isenabled()

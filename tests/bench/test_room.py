@@ -9,9 +9,9 @@ import pytest
 import torch
 from transformers import BertConfig, BertForSequenceClassification
 
-from bench.core.errors import DeviceError, SpecError
+from bench.core.errors import DeviceError
 from bench.measure import room
-from bench.models.shape import all_shapes, bert_shape
+from bench.models.shape import all_shapes
 from bench.run import shapes as measured
 
 TINY = BertConfig(vocab_size=50, hidden_size=8, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32,
@@ -35,12 +35,6 @@ def test_a_batch_beyond_memory_is_refused_before_anything_starts(
     with pytest.raises(DeviceError, match=r"does not fit in memory.*--batch \d+ or less"):
         measured.run(request)
     assert not list(tmp_path.rglob("*.json"))
-
-
-@pytest.mark.parametrize(("length", "says"), [(600, "1 to 64"), (10**12, "1 to 65536"), (0, "1 to 65536")])
-def test_a_length_out_of_range_is_refused(length: int, says: str) -> None:
-    with pytest.raises(SpecError, match=f"--length.*{says}"):
-        room.check({("toy", "toy"): bert_shape("toy", TINY)}, (1,), length)
 
 
 def test_every_shape_can_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
