@@ -159,7 +159,9 @@ def adapt(state: State, hyper: Hyper, ctx: Context) -> State:
     found = state.model
     assert isinstance(found, BertModel), "planned for an encoder without a head"
     model, accuracy = adapted(found, hyper.adapt, ctx)
-    return State({"model": model}, {"masked_lm_accuracy": {split: [value] for split, value in accuracy.items()}})
+    load_encoder(found, model)  # a masked LM has no pooler; fine-tuning starts from the one that was given
+    facts = {"masked_lm_accuracy": {split: [value] for split, value in accuracy.items()}}
+    return State({"model": model, "encoder": found}, facts)
 
 
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:

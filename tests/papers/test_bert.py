@@ -329,6 +329,18 @@ def test_adapting_trains_the_whole_encoder_on_text_that_is_not_held_out(context:
     assert 0 < found["commonest"][0] < 1
 
 
+def test_an_adapted_encoder_is_fine_tuned_from_the_pooler_that_was_given(context: Callable[..., Any]) -> None:
+    given = tiny(BertModel, seed=3)
+    pooler = given.state_dict()["pooler.dense.weight"].clone()
+    settings = Hyper.model_validate({"adapt": ADAPT})
+    settings = settings.model_copy(update={"adapt": settings.adapt.model_copy(update={"margin": -1.0})})
+    state = recipe.adapt(State({"model": given}), settings, context())
+    model = recipe.fine_tune(state, settings, context("rte", trains=False)).model.state_dict()
+    assert torch.equal(model["bert.pooler.dense.weight"], pooler)
+    trained = state.model.state_dict()
+    assert all(torch.equal(tensor, model[name]) for name, tensor in trained.items() if name.startswith("bert."))
+
+
 def test_an_adapted_encoder_that_knows_no_words_is_refused(context: Callable[..., Any]) -> None:
     settings = Hyper.model_validate({"adapt": ADAPT | {"margin": 0.99}})
     with pytest.raises(TrainError, match=r"knows too few words; found 0\.\d+ of held-out words; expected at least"):
