@@ -21,7 +21,7 @@ import torch
 from torch import nn
 from transformers import MobileBertModel, PreTrainedModel
 
-from bench.core.errors import SpecError, TrainError
+from bench.core.errors import Diverged, SpecError
 from bench.data.batches import Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.tasks import GLUE
@@ -196,19 +196,19 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; of several points of the published grid the best one on dev (D7).
 
-    Raises: TrainError where none of them ends with finite losses.
+    Raises: Diverged where none of them ends with finite losses.
     """
     source = state.model
     assert isinstance(source, MobileBertEncoder)
     rows = ctx.train_rows(hyper.max_length, hyper.windows)
     tried = points(hyper.fine_tune, ctx.seed)
     best: tuple[float, nn.Module, Training] | None = None  # one alone is kept: ten teachers would fill a GPU
-    failures: list[TrainError] = []
+    failures: list[Diverged] = []
     for training in tried:
         model = _with_head(source, ctx)
         try:
             ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
-        except TrainError as error:  # a rate of the grid that this model does not bear
+        except Diverged as error:  # a rate of the grid that this model does not bear
             failures.append(error)
             continue
         score = ctx.dev_score(model) if len(tried) > 1 else 0.0
