@@ -40,7 +40,7 @@ def check(shapes: Mapping[Key, Shape], batches: Sequence[int], length: int) -> N
             continue
         with torch.device("meta"):
             model = shape.build().eval()
-        limit = getattr(getattr(outputs.bare(model), "config", None), "max_position_embeddings", None)
+        limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
         if limit is not None and length > limit:
             raise SpecError("--length is beyond the model's positions", where=variant, found=length,
                             expected=f"1 to {limit}")  # fmt: skip

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.data.batches import Batch
-from bench.models.outputs import Frozen, bare
+from bench.models.outputs import Frozen
 from bench.train.processes import mean_over, total
 from papers.mobilebert.heads import MobileBertForPreTraining
 from papers.mobilebert.transfer import Loss, Terms, text_loss
@@ -45,8 +45,7 @@ def guided_loss(encoder: Frozen, weight: float) -> Loss:
     alone: as few as there are, they would pull the states back to word frequencies.
     """
 
-    def loss(model: nn.Module, batch: Batch) -> Terms:
-        guided = bare(model)
+    def loss(guided: nn.Module, batch: Batch) -> Terms:
         assert isinstance(guided, Guided)
         hidden = guided.model.last(batch)
         theirs = encoder(batch, hidden=True).hidden[-1].float()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import SpecError
 from bench.data.batches import Batch
-from bench.models.outputs import Frozen, bare
+from bench.models.outputs import Frozen
 from bench.models.scores import Attended, trace, watch
 from papers.tinybert import losses
 from papers.tinybert.settings import Layers
@@ -36,7 +36,7 @@ def layer_loss(
         copied |= {m: g for m, g in enumerate(layers, 1)}
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        student = cast(TinyBertForDistillation, bare(model))
+        student = cast(TinyBertForDistillation, model)
         with torch.no_grad():
             theirs = trace(teacher, batch, sorted(set(copied.values())))
         terms: dict[str, Tensor] = {}
