@@ -6,12 +6,13 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+Model = TypeVar("Model", bound=nn.Module)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a batch offers a model; each is [B, L]."""
 
@@ -87,18 +88,7 @@ def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = Fal
     return Outputs(out.logits if "logits" in out else out.last_hidden_state, states)
 
 
-def moved(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model on a device (`PreTrainedModel.to` hides its type)."""
-    return nn.Module.to(model, device)
-
-
-class Frozen:
-    """A model that only answers: eval mode, no gradient. Teachers are used through this."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model.eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def __call__(self, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:
-        assert not self.model.training, "a teacher answers in eval mode"
-        return forward(self.model, batch, hidden=hidden)
+def frozen(model: Model, device: torch.device) -> Model:
+    """The same model on a device, to answer only: eval mode, no gradient. Teachers are used through this."""
+    nn.Module.to(model, device)  # `PreTrainedModel.to` hides its type
+    return model.eval().requires_grad_(False)

@@ -14,7 +14,7 @@ from bench.core.errors import TrainError
 from bench.data.batches import Batch, Encoded, pad
 from bench.data.masking import Masking
 from bench.models.lm import parts
-from bench.models.outputs import Frozen, moved
+from bench.models.outputs import forward, frozen
 from bench.train import feed
 from bench.train.fit import FitLog
 from bench.train.losses import masked_lm
@@ -140,13 +140,12 @@ def headed(encoder: PreTrainedModel, rows: Encoded, training: Training, ctx: Con
     model.bert.load_state_dict(
         {k: v for k, v in encoder.base_model.state_dict().items() if not k.startswith("pooler.")}, strict=True
     )
-    model.bert.requires_grad_(False)
-    frozen = Frozen(moved(model.bert, ctx.device))
+    encoder = frozen(model.bert, ctx.device)
     # Of the model's vocabulary, which may be larger than the tokenizer's.
     masked = Masking(ctx.vocabulary.mask, config.vocab_size, ctx.vocabulary.special)
 
     def loss(head: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        return {"mlm": masked_lm(frozen(batch).logits, batch, head)}
+        return {"mlm": masked_lm(forward(encoder, batch).logits, batch, head)}
 
     ctx.fit(model.cls, loss, ctx.batches(rows, training, masked), training)
     return model

@@ -32,7 +32,7 @@ from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
 from bench.models.load import Checkpoint
-from bench.models.outputs import Frozen, forward, moved
+from bench.models.outputs import forward, frozen
 from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.processes import mean_over
@@ -189,7 +189,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
         vocabulary.mask, words, vocabulary.special, settings.mask_probability,
         smoothed(corpus, words, vocabulary.special, settings.smoothing),
     )  # fmt: skip
-    teacher = moved(state.models["teacher"], ctx.device)
+    teacher = frozen(state.models["teacher"], ctx.device)
     attended = Attended(settings.ce_share, settings.positions == "masked")
     batches = ctx.batches(corpus, settings.training, InTurn((masking, attended)))
     ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
@@ -199,10 +199,10 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
 def triple_loss(teacher: nn.Module, settings: Distillation):
     """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed.
 
-    The teacher is put into eval mode and frozen. Raises: AssertionError for a teacher that is no masked LM.
+    The teacher is frozen. Raises: ModelError for one that is no masked LM.
     Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3; weights and T are the official code's, positions see D1.
     """
-    lm_teacher = parts(Frozen(teacher).model)
+    lm_teacher = parts(teacher)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)

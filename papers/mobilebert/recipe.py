@@ -27,7 +27,7 @@ from bench.data.masking import Masking
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import Frozen, moved
+from bench.models.outputs import frozen
 from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
@@ -99,7 +99,7 @@ def pretrain_guided_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     model = MobileBertForPreTraining(settings.teacher_of(hyper, words.size, words.pad))
     start_words(model, encoder)
     rows = ctx.sentence_pairs(hyper.corpus.corpus_tokens, hyper.corpus.max_length)
-    loss = guided_loss(Frozen(moved(encoder, ctx.device)), hyper.guide)
+    loss = guided_loss(frozen(encoder, ctx.device), hyper.guide)
     batches = ctx.batches(rows, hyper.pretrain, _masked(hyper.corpus, ctx))
     ctx.fit(Guided(model, encoder.config.hidden_size), loss, batches, hyper.pretrain)
     return State({"model": model})
@@ -150,8 +150,7 @@ def transfer(state: State, hyper: Hyper, ctx: Context) -> State:
     """The teacher's feature maps and attention, one layer after another, or all at once (section 3.6); task-free."""
     student, chosen = state.model, hyper.transfer
     assert isinstance(student, MobileBertForPreTraining)
-    teacher = _teacher(ctx)
-    Frozen(moved(teacher, ctx.device))
+    teacher = frozen(_teacher(ctx), ctx.device)
     corpus = hyper.corpus
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     rows = rows.between(0, _read_before(chosen, rows))
@@ -175,10 +174,7 @@ def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     if hyper.transfer.first:
         rows = rows.between(_read_before(hyper.transfer, rows), len(rows))
-    teacher = None
-    if _is_taught(hyper):
-        teacher = _teacher(ctx)
-        Frozen(moved(teacher, ctx.device))
+    teacher = frozen(_teacher(ctx), ctx.device) if _is_taught(hyper) else None
     beside = hyper.transfer if hyper.transfer.schedule == "auxiliary" else None
     loss = word_loss(teacher, hyper.distillation.hard, beside)
     ctx.fit(state.model, loss, ctx.batches(rows, training, _masked(corpus, ctx)), training)

@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 from bench.core.errors import ModelError
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import moved
 from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Form, Further, Recipe, Stage, State, Variant
 from papers.qbert import packed, settings
@@ -60,7 +59,7 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     Leaves as facts, per layer: its omega, the eigenvalue of each part, and their relative residuals.
     Raises: ModelError and TrainError as `sensitivity` does. Source: arXiv 1909.05840v2, section 3.1; D7 and D10.
     """
-    model = moved(state.model, ctx.device)
+    model = state.model.to(ctx.device)
     rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
     loss = supervised(ctx.task.kind)
     found = sensitivity(model, loss, rows, sensing, ctx.seed)

@@ -16,7 +16,7 @@ from bench.data.batches import Batch, Encoded, WithLogits
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import forward, moved
+from bench.models.outputs import forward, frozen
 from bench.train.augmentation.augment import check_word_vectors
 from bench.train.augmentation.rows import augment_rows, prepare_words, rows
 from bench.train.losses import supervised
@@ -158,7 +158,7 @@ def _copy_layers(
     assert isinstance(theirs, BertConfig)
     check_fit(ours, theirs, ours.projected_size)
     layers = mapped(ours.num_hidden_layers, theirs.num_hidden_layers, chosen.mapping)
-    loss = layer_loss(moved(teacher, ctx.device), chosen, layers)
+    loss = layer_loss(frozen(teacher, ctx.device), chosen, layers)
     ctx.fit(student, loss, ctx.batches(examples, training), training)
 
 

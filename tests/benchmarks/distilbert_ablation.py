@@ -40,6 +40,7 @@ from bench.data.places import Attended
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
+from bench.models.outputs import frozen
 from bench.train.fit import FitLog, fit
 from bench.train.losses import supervised
 from bench.train.mlm import HEADS, Adapting, adapted, with_lm_head
@@ -113,7 +114,7 @@ def distilled(bench: Bench, teacher: BertForMaskedLM, **weights: float) -> Disti
         update={"epochs": 1, "batch_tokens": 1024, "accumulation": 1, "lr": bench.given.distil_lr}
     )
     batches = bench.batches(rows, training, InTurn((masking, Attended(settings.ce_share))))
-    bench.fit(student, triple_loss(teacher.eval(), settings), batches, training)
+    bench.fit(student, triple_loss(frozen(teacher, bench.device), settings), batches, training)
     return student
 
 

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bench.core.errors import SpecError
+from bench.models.outputs import frozen
 from bench.models.scores import Attended, trace
 from papers.tinybert import losses
 from papers.tinybert.layers import layer_loss
@@ -211,7 +212,7 @@ def gradients(term: Tensor, student: nn.Module) -> set[str]:
 @pytest.mark.parametrize("projections", [1, 2])
 def test_gradients_go_where_they_should(models: Callable, batch: dict[str, Tensor], projections: int) -> None:
     student, teacher = models(projections)
-    terms = layer_loss(teacher, Layers(), (2, 4))(student, batch)
+    terms = layer_loss(frozen(teacher, torch.device("cpu")), Layers(), (2, 4))(student, batch)
     embedding = gradients(terms["embedding"], student)
     assert "projections.0.weight" in embedding and "bert.embeddings.word_embeddings.weight" in embedding
     assert not [name for name in embedding if ".layer." in name or name == "projections.1.weight"]

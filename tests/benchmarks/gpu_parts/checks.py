@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from bench.data.batches import Batch, Batches, InTurn
 from bench.data.masking import Masking
 from bench.data.places import Attended
+from bench.models.outputs import frozen
 from bench.train import fit as loop
 from bench.train import graphs
 from bench.train.checkpoint import Checkpointer
@@ -61,7 +62,7 @@ def _without_recording(asked: bool) -> Iterator[None]:
 
 def _tasks(work: Work, precision: str) -> dict[str, tuple[Any, Loss, Batches, Training]]:
     """Name -> (makes the model, loss, batches, training): fine-tuning and distillation of the small encoder."""
-    teacher = work.masked_lm(work.size.small)
+    teacher = frozen(work.masked_lm(work.size.small), work.device)
     student = config(teacher.config)
     masking = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended(0.5)))
     shared = {"epochs": 1, "lr": 1e-4, "precision": precision, "engine": work.engines[-1]}
