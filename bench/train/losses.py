@@ -26,6 +26,15 @@ def task_loss(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
     return F.cross_entropy(logits.float(), labels)
 
 
+def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """-sum over classes of softmax(teacher / T) log softmax(student / T). No T^2.
+
+    Shapes: both [..., C]; [...] out.
+    """
+    targets = (teacher.float() / temperature).softmax(-1)
+    return -(targets * (student.float() / temperature).log_softmax(-1)).sum(-1)
+
+
 def attended_only(logits: Tensor, attention_mask: Tensor) -> Tensor:
     """Start and end logits in fp32 that give padding no probability. Shapes: [B, L, 2] and [B, L]."""
     return logits.float().masked_fill(attention_mask[..., None] == 0, torch.finfo(torch.float32).min)

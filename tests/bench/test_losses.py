@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.data.masking import IGNORED
 from bench.train import losses
-from bench.train.losses import masked_lm, soft_targets, soft_targets_plain, task_loss
+from bench.train.losses import masked_lm, soft_cross_entropy, soft_targets, soft_targets_plain, task_loss
 
 
 def heads(hidden: int = 6, vocabulary: int = 11, seed: int = 0) -> tuple[nn.Linear, nn.Linear]:
@@ -85,6 +85,29 @@ def test_masked_lm_without_a_masked_position_costs_nothing_and_still_has_a_gradi
 def test_task_loss_by_hand() -> None:
     assert task_loss(torch.tensor([[1.0], [3.0]]), torch.tensor([0.0, 1.0]), True).item() == pytest.approx(2.5)
     assert task_loss(torch.zeros(1, 2), torch.tensor([1]), False).item() == pytest.approx(math.log(2))
+
+
+def test_soft_cross_entropy_by_hand() -> None:
+    student, teacher = torch.tensor([[0.25, 0.75]]).log(), torch.tensor([[0.5, 0.5]]).log()
+    expected = -0.5 * math.log(0.25) - 0.5 * math.log(0.75)
+    assert soft_cross_entropy(student, teacher, 1.0).tolist() == pytest.approx([expected])
+    # At T = 2 probabilities become their roots: 1 : sqrt(3) of the student, still even of the teacher.
+    share = 1 / (1 + math.sqrt(3))
+    expected = -0.5 * math.log(share) - 0.5 * math.log(1 - share)
+    assert soft_cross_entropy(student, teacher, 2.0).tolist() == pytest.approx([expected])
+
+
+def test_soft_cross_entropy_is_least_where_both_agree_and_then_has_no_gradient() -> None:
+    torch.manual_seed(0)
+    teacher = torch.randn(4, 2, 3)
+    student = (teacher.clone() + 7.0).requires_grad_()
+    least = soft_cross_entropy(student, teacher, 1.5)
+    assert least.shape == (4, 2)
+    entropy = torch.distributions.Categorical(logits=teacher / 1.5).entropy()
+    torch.testing.assert_close(least, entropy)
+    least.sum().backward()
+    assert student.grad is not None and student.grad.abs().max() < 1e-5
+    assert (soft_cross_entropy(torch.randn(4, 2, 3), teacher, 1.5) > entropy - 1e-6).all()
 
 
 def by_hand_(student: torch.Tensor, teacher: torch.Tensor, counts: torch.Tensor | None, width: int) -> torch.Tensor:

@@ -19,6 +19,7 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bench.core.errors import ModelError, TrainError
 from bench.data.tasks import get_task
 from bench.models.outputs import inputs
+from bench.train.losses import soft_cross_entropy
 from bench.train.recipe import State
 from bench.train.tuning import classifier_config
 from papers.adabert import losses, recipe, student
@@ -194,7 +195,7 @@ def test_the_loss_of_the_search_by_hand(context: Callable[..., FakeContext], var
         gamma, beta = tiny(variant).knowledge.gamma, tiny(variant).search.beta
         labels = (1 - gamma) * F.cross_entropy(layers[-1], batch["labels"])
         if variant == "adabert-base-kd":
-            knowledge = losses.soft_cross_entropy(layers[-1], batch["teacher_logits"], 1.0).mean()
+            knowledge = soft_cross_entropy(layers[-1], batch["teacher_logits"], 1.0).mean()
         elif variant != "adabert-no-kd":
             said = batch["teacher_logits"].reshape(len(batch["labels"]), 4, 2)
             knowledge = losses.probe_knowledge(layers, said, batch["labels"], 1.0, "batch")

@@ -75,20 +75,18 @@ def test_hidden_by_hand() -> None:
     assert losses.hidden(student, teacher, projection).item() == pytest.approx((0 + 9 + 4 + 0) / 4)
 
 
-def test_soft_cross_entropy_by_hand() -> None:
-    student, teacher = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[math.log(4.0), 0.0]])
+def test_soft_labels_by_hand() -> None:
+    student, batch = torch.tensor([[0.0, math.log(3.0)]]), {"teacher_logits": torch.tensor([[math.log(4.0), 0.0]])}
     by_hand = -(0.8 * math.log(0.25) + 0.2 * math.log(0.75))
-    assert losses.soft_cross_entropy(student, teacher).item() == pytest.approx(by_hand)
-    assert losses.soft_cross_entropy(student, teacher, 1.0, True).item() == pytest.approx(by_hand / 2)
-    twice = losses.soft_cross_entropy(2 * student, 2 * teacher, temperature=2.0)
-    assert twice.item() == pytest.approx(by_hand), "no factor T^2"
 
+    def value(scores: Tensor, temperature: float, mean_over_classes: bool = False) -> float:
+        return losses.prediction(scores, batch, regression=False, target="teacher", temperature=temperature,
+                                 mean_over_classes=mean_over_classes).item()  # fmt: skip
 
-def test_soft_cross_entropy_is_least_where_both_agree() -> None:
-    teacher = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    student = teacher.clone().requires_grad_()
-    losses.soft_cross_entropy(student, teacher).backward()
-    assert student.grad is not None and student.grad.abs().max() < 1e-6
+    assert value(student, 1.0) == pytest.approx(by_hand)
+    assert value(student, 1.0, True) == pytest.approx(by_hand / 2)
+    batch["teacher_logits"] *= 2
+    assert value(2 * student, 2.0) == pytest.approx(by_hand), "no factor T^2"
 
 
 @pytest.mark.parametrize(("target", "value"), [("teacher", (4 + 0) / 2), ("gold", (0 + 1) / 2)])
