@@ -192,7 +192,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     assert isinstance(found, BertForMaskedLM | BertModel), "the stage before leaves a BERT"
     model = load.BERT_HEADS[ctx.task.kind](classifier_config(found.config, ctx.task))
     load_encoder(model, state.models.get("encoder", found))
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
+    fine_tune_on_task(model, ctx.train_rows(hyper.max_length, hyper.windows), hyper.fine_tune, ctx)
     return State({"model": model}, state.facts)
 
 

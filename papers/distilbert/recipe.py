@@ -244,7 +244,7 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE (settings: D4)."""
     model = _with_head(state.model, ctx)
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
+    fine_tune_on_task(model, ctx.train_rows(hyper.max_length, hyper.windows), hyper.fine_tune, ctx)
     return State({"model": model})
 
 

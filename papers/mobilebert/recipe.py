@@ -28,9 +28,9 @@ from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
 from bench.models.outputs import frozen
-from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
+from bench.train.tuning import fine_tune_on_task
 from papers.mobilebert import exchange, settings
 from papers.mobilebert.guide import Guided, guided_loss, start_words
 from papers.mobilebert.heads import (
@@ -203,7 +203,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     for training in tried:
         model = _with_head(source, ctx)
         try:
-            ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
+            fine_tune_on_task(model, rows, training, ctx)
         except Diverged as error:  # a rate of the grid that this model does not bear
             failures.append(error)
             continue

@@ -20,6 +20,7 @@ from bench.models import load
 from bench.models.load import Checkpoint
 from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Form, Further, Recipe, Stage, State, Variant
+from bench.train.tuning import fine_tune_on_task
 from papers.qbert import packed, settings
 from papers.qbert.hessian import landscape, sensitivity, subset_batches, top_vectors
 from papers.qbert.quantize import layers, quantized_weights
@@ -92,10 +93,10 @@ def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
         # Before each pass one more layer is rounded, and the weights go on from where the last pass left them.
         order = _by_damage(model, state.facts, hyper, bits)
         steps = [tuple(b if i in order[: n + 1] else FLOAT_BITS for i, b in enumerate(bits)) for n in range(count)]
-    rows, loss = ctx.train_rows(hyper.max_length, hyper.windows), supervised(ctx.task.kind)
+    rows = ctx.train_rows(hyper.max_length, hyper.windows)
     for step in steps:
         model = from_float(model, _scheme(hyper, step))
-        ctx.fit(model, loss, ctx.batches(rows, hyper.training), hyper.training)
+        fine_tune_on_task(model, rows, hyper.training, ctx)
     return state.having(model, bits={f"layer{i}": [b] for i, b in enumerate(bits)})
 
 

@@ -19,12 +19,11 @@ from bench.models.load import Checkpoint
 from bench.models.outputs import forward, frozen
 from bench.train.augmentation.augment import check_word_vectors
 from bench.train.augmentation.rows import augment_rows, prepare_words, rows
-from bench.train.losses import supervised
 from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
 from bench.train.teacher import fine_tuned_bert
-from bench.train.tuning import classifier_config, load_encoder
+from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.tinybert import losses, settings
 from papers.tinybert.layers import layer_loss
 from papers.tinybert.settings import SIX, Hyper, Layers, copying
@@ -187,7 +186,8 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
     chosen, training = hyper.prediction, _clipped(hyper.prediction.training, hyper)
     model = _classifier(state.model, chosen.head, ctx)
     if chosen.loss == "hard":
-        return state.having(_fit_labels(model, ctx.train_rows(hyper.max_length), training, ctx))
+        fine_tune_on_task(model, ctx.train_rows(hyper.max_length), training, ctx)
+        return state.having(model)
     examples = rows(state, hyper, ctx)
     fine_tuned_bert(ctx)  # for its check alone: the logits may come from the cache
     batches = ctx.batches(examples, training, WithLogits(ctx.teacher_logits(examples)))
@@ -206,12 +206,8 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning, for the rows without task distillation (settings: D12)."""
     model = _classifier(state.model, "bert", ctx)
-    return state.having(_fit_labels(model, rows(state, hyper, ctx), _clipped(hyper.fine_tune, hyper), ctx))
-
-
-def _fit_labels(model: PreTrainedModel, examples: Encoded, training: Training, ctx: Context) -> PreTrainedModel:
-    ctx.fit(model, supervised(ctx.task.kind), ctx.batches(examples, training), training)
-    return model
+    fine_tune_on_task(model, rows(state, hyper, ctx), _clipped(hyper.fine_tune, hyper), ctx)
+    return state.having(model)
 
 
 _TASK = ("augmentation", "max_length", "clip_per_tensor")
