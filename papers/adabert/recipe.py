@@ -35,11 +35,6 @@ from papers.adabert.structure import Space, Structure, at_random, derived, only,
 from papers.adabert.student import AdaBertForSequenceClassification
 
 
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.adabert.settings`."""
-    return settings.hyper(variant, task, scale, encoder)
-
-
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, another teacher than a BERT, and files that are not what they are said to be.
 
@@ -257,7 +252,7 @@ RECIPE = Recipe(
     },
     tasks=TASKS,
     smoke_tasks=("sst2",),
-    hyper=hyper,
+    hyper=settings.hyper,
     check=check,
     teachers=("bert",),
 )  # fmt: skip

@@ -45,11 +45,6 @@ from papers.mobilebert.student import PAPER
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
 
 
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.mobilebert.settings`."""
-    return settings.hyper(variant, task, scale, encoder)
-
-
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, models that cannot be made, a pair that cannot match, and an unknown checkpoint.
 
@@ -304,7 +299,7 @@ RECIPE = Recipe(
     },
     tasks=(*GLUE, "squad"),
     smoke_tasks=("sst2",),
-    hyper=hyper,
+    hyper=settings.hyper,
     teachers=("bert",),
     check=check,
 )  # fmt: skip

@@ -37,12 +37,6 @@ from papers.tinybert.student import (
     with_projections,
 )
 
-
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.tinybert.settings`."""
-    return settings.hyper(variant.changes, task, scale, encoder is None)
-
-
 PROJECTIONS = ("fit_dense.", "fit_denses.")
 """The authors' projections, which are no part of their student and which ours are new in place of (D13)."""
 
@@ -270,7 +264,7 @@ RECIPE = Recipe(
     },
     tasks=tuple(task for task in GLUE if task != "wnli"),  # the paper leaves WNLI out
     smoke_tasks=("sst2",),  # the main job has five minutes on two cores
-    hyper=hyper,
+    hyper=settings.hyper,
     teachers=("bert",),
     check=check,
 )  # fmt: skip

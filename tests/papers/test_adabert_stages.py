@@ -22,7 +22,7 @@ from bench.models.outputs import inputs
 from bench.train.losses import soft_cross_entropy
 from bench.train.recipe import State
 from bench.train.tuning import classifier_config
-from papers.adabert import losses, recipe, student
+from papers.adabert import losses, settings, student
 from papers.adabert.probes import Probes
 from papers.adabert.recipe import RECIPE
 from papers.adabert.search import SearchNetwork, Taught
@@ -44,7 +44,7 @@ def tiny(variant: str, changes: Mapping[str, Any] = NOTHING) -> Hyper:
     }  # fmt: skip
     for name in ("probes.training", "search.training", "retrain.training"):
         content |= {f"{name}.{field}": value for field, value in training.items()}
-    made = recipe.hyper(RECIPE.variants[variant], "rte", "smoke", None)
+    made = settings.hyper(RECIPE.variants[variant], "rte", "smoke", None)
     return made.changed(content | dict(changes))
 
 

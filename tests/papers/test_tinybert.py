@@ -20,7 +20,7 @@ from bench.train.augmentation import rows
 from bench.train.augmentation.augment import Augmentation
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
-from papers.tinybert import recipe
+from papers.tinybert import recipe, settings
 from papers.tinybert.recipe import RECIPE
 from papers.tinybert.settings import Hyper, Student
 from papers.tinybert.student import (
@@ -149,7 +149,7 @@ SIX = {"tinybert-6", "tinybert-6-released"}
 
 def hyper(variant: str, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The settings of a variant by its name."""
-    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
+    return settings.hyper(RECIPE.variants[variant], task, scale, encoder)
 
 
 def check(variant: str, *rest: Any) -> None:
