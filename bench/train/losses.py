@@ -208,10 +208,10 @@ def soft_targets(
     )  # fmt: skip
 
 
-def soft_targets_plain(student_logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
-    """The same value from whole [P, V] logits: the reference that tests and benchmarks compare with."""
-    log_s = F.log_softmax(student_logits.float() / temperature, -1)
-    log_t = F.log_softmax(teacher_logits.float() / temperature, -1)
+def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """The same value from whole logits, of a few classes or of words. Shapes: both [P, C]."""
+    log_s = F.log_softmax(student.float() / temperature, -1)
+    log_t = F.log_softmax(teacher.float() / temperature, -1)
     return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean") * temperature**2
 
 

@@ -34,6 +34,7 @@ TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "q
 
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse what cannot run; see `papers.qbert.settings`. Raises: SpecError."""
+    assert encoder is not None, "the base is known when the plan is made"
     settings.check(variant, chosen, encoder)
 
 

@@ -10,7 +10,7 @@ from torch import nn
 
 from bench.data.masking import IGNORED
 from bench.train import losses
-from bench.train.losses import masked_lm, soft_cross_entropy, soft_targets, soft_targets_plain, task_loss
+from bench.train.losses import kd_loss, masked_lm, soft_cross_entropy, soft_targets, task_loss
 
 
 def heads(hidden: int = 6, vocabulary: int = 11, seed: int = 0) -> tuple[nn.Linear, nn.Linear]:
@@ -24,7 +24,7 @@ def test_chunked_soft_targets_equal_the_plain_form_and_its_gradients(chunk: int,
     head, teacher_head = heads()
     student = torch.randn(7, 6, requires_grad=True)
     teacher = torch.randn(7, 8)
-    plain = soft_targets_plain(head(student), teacher_head(teacher), temperature)
+    plain = kd_loss(head(student), teacher_head(teacher), temperature)
     want = torch.autograd.grad(plain, [student, head.weight, head.bias])
     value = soft_targets(student, teacher, head, teacher_head, temperature, chunk)
     got = torch.autograd.grad(value * 1.0, [student, head.weight, head.bias])
@@ -59,7 +59,7 @@ def test_temperature_squared_keeps_the_gradient_of_small_logits() -> None:
     torch.manual_seed(0)
     student, teacher = torch.randn(3, 9) * 1e-2, torch.randn(3, 9) * 1e-2
     student.requires_grad_(True)
-    at = [torch.autograd.grad(soft_targets_plain(student, teacher, t), student)[0] for t in (2.0, 8.0)]
+    at = [torch.autograd.grad(kd_loss(student, teacher, t), student)[0] for t in (2.0, 8.0)]
     assert (at[0] - at[1]).norm() < 0.02 * at[0].norm()
 
 
@@ -126,7 +126,7 @@ def test_the_path_of_the_kernel_on_a_filled_up_vocabulary(
     head, teacher_head = nn.Linear(5, 11), nn.Linear(6, 11)
     student, teacher = torch.randn(7, 5, requires_grad=True), torch.randn(7, 6)
     kept = slice(None) if counts is None else counts.bool()
-    plain = soft_targets_plain(head(student[kept]), teacher_head(teacher[kept]), 2.0)
+    plain = kd_loss(head(student[kept]), teacher_head(teacher[kept]), 2.0)
     wanted = torch.autograd.grad(plain, [student, head.weight, head.bias])
     monkeypatch.setitem(sys.modules, "bench.train.kernels", SimpleNamespace(divergence_=by_hand_))
     for has in (False, True):

@@ -20,7 +20,7 @@ from bench.models.outputs import frozen
 from bench.train import fit as loop
 from bench.train import graphs
 from bench.train.checkpoint import Checkpointer
-from bench.train.losses import soft_targets, soft_targets_plain, supervised
+from bench.train.losses import kd_loss, soft_targets, supervised
 from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
@@ -202,7 +202,7 @@ def soft(work: Work) -> dict[str, float]:
         student, teacher = torch.randn(positions, 64, requires_grad=True), torch.randn(positions, 96)
         counts = (torch.arange(positions) % 2).float()
     wanted = _gradients(
-        soft_targets_plain(head.double()(student[1::2].double()), teacher_head.double()(teacher[1::2].double()), 2.0),
+        kd_loss(head.double()(student[1::2].double()), teacher_head.double()(teacher[1::2].double()), 2.0),
         student, head,
     )  # fmt: skip
     head, teacher_head = head.float(), teacher_head.float()
