@@ -1,6 +1,6 @@
 """The losses of DistilBERT, one function per term (arXiv 1910.01108v4, section 3).
 
-The soft-target term is `bench.train.losses.soft_targets`, the masked-LM term `bench.train.losses.masked_lm`.
+The soft-target term is `papers.distilbert.soft_targets`, the masked-LM term `bench.train.losses.masked_lm`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.train.losses import kd_loss
+from papers.distilbert.soft_targets import kd_loss
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:

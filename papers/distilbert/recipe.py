@@ -33,13 +33,14 @@ from bench.models import load
 from bench.models.lm import parts
 from bench.models.load import Checkpoint
 from bench.models.outputs import forward, frozen
-from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
+from bench.train.losses import attended_only, masked_lm, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.processes import mean_over
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
+from papers.distilbert.soft_targets import soft_targets
 from papers.distilbert.student import config, copy_layers, teacher_layers
 
 

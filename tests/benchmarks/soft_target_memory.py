@@ -16,7 +16,7 @@ import time
 import torch
 from torch import nn
 
-from bench.train.losses import kd_loss, soft_targets
+from papers.distilbert.soft_targets import kd_loss, soft_targets
 
 POSITIONS, HIDDEN, VOCABULARY = 2048, 384, 30522
 ROUNDS = 3

@@ -20,12 +20,13 @@ from bench.models.outputs import frozen
 from bench.train import fit as loop
 from bench.train import graphs
 from bench.train.checkpoint import Checkpointer
-from bench.train.losses import kd_loss, soft_targets, supervised
+from bench.train.losses import supervised
 from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
 from bench.train.step import Loss
 from papers.distilbert.recipe import Distillation, triple_loss
+from papers.distilbert.soft_targets import kd_loss, soft_targets
 from papers.distilbert.student import DistilBertForMaskedLM, config
 
 
