@@ -23,10 +23,11 @@ from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.train.mlm import Adapting, adapted, train_masked_lm
+from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
+from papers.bert.adapt import Adapting, adapted
 
 
 class Pretraining(Settings):

@@ -43,10 +43,11 @@ from bench.models import load
 from bench.models.outputs import frozen
 from bench.train.fit import FitLog, fit
 from bench.train.losses import supervised
-from bench.train.mlm import HEADS, Adapting, adapted, with_lm_head
+from bench.train.mlm import HEADS, with_lm_head
 from bench.train.predict import answers, predict
 from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
+from papers.bert.adapt import Adapting, adapted
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import config, copy_layers, teacher_layers
 
