@@ -26,8 +26,8 @@ from transformers import (
 
 from bench.core.errors import SpecError
 from bench.data.batches import Batch, InTurn
-from bench.data.masking import Masking, smoothed
-from bench.data.places import Attended, places
+from bench.data.masking import Masking
+from bench.data.places import places
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
@@ -40,6 +40,7 @@ from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Vari
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
+from papers.distilbert.positions import Attended, smoothed
 from papers.distilbert.soft_targets import soft_targets
 from papers.distilbert.student import config, copy_layers, teacher_layers
 

@@ -34,9 +34,8 @@ from transformers import (
 from bench.data import budget
 from bench.data.batches import Batches, Encoded, InTurn, Vocabulary, encode
 from bench.data.corpus import corpus_texts
-from bench.data.masking import Masking, smoothed
+from bench.data.masking import Masking
 from bench.data.metrics import compute
-from bench.data.places import Attended
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
@@ -48,6 +47,7 @@ from bench.train.predict import answers, predict
 from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
 from papers.bert.adapt import Adapting, adapted
+from papers.distilbert.positions import Attended, smoothed
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import config, copy_layers, teacher_layers
 

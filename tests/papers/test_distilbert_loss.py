@@ -12,10 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertForMaskedLM
 
+from bench.data.batches import Encoded
 from bench.data.masking import IGNORED
-from bench.data.places import Attended
 from bench.models.outputs import frozen
 from papers.distilbert.losses import cosine
+from papers.distilbert.positions import Attended, smoothed
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import copy_layers
 
@@ -233,3 +234,10 @@ def test_a_share_of_the_masked_positions() -> None:
     batch = masked_batch() | {"masked_at": torch.tensor([2, 4, 9])}
     drawn = Attended(0.5, masked=True)(batch, np.random.default_rng(0))["drawn_at"]
     assert len(drawn) == 2 and set(drawn.tolist()) <= {2, 4, 9}
+
+
+def test_smoothing_prefers_rare_tokens() -> None:
+    data = Encoded.from_lists([[5] * 1000 + [6] * 10], [[0] * 1010], np.empty(0))
+    weights = smoothed(data, 8, {0})
+    assert weights[0] == 0 and weights[6] / weights[5] == pytest.approx(100**0.7)
+    assert weights[7] == 1.0

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch, Batches, InTurn
 from bench.data.masking import Masking
-from bench.data.places import Attended
 from bench.models.outputs import frozen
 from bench.train import fit as loop
 from bench.train import graphs
@@ -25,6 +24,7 @@ from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
 from bench.train.step import Loss
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.soft_targets import kd_loss, soft_targets
 from papers.distilbert.student import DistilBertForMaskedLM, config

@@ -17,12 +17,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from bench.data.batches import Batches, Encoded, InTurn
 from bench.data.masking import Masking
-from bench.data.places import Attended
 from bench.models.device import native_bf16
 from bench.models.outputs import frozen
 from bench.train.losses import supervised
 from bench.train.predict import predict
 from bench.train.settings import Training
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import DistilBertForMaskedLM, config
 
