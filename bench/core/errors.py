@@ -68,6 +68,10 @@ class TrainError(BenchError):
     exit_code = 1
 
 
+class Diverged(TrainError):
+    """A training whose loss is not finite."""
+
+
 class MachineError(BenchError):
     """What the machine did not allow: a full disk, memory that is gone, a process that was lost.
 

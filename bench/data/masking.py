@@ -1,29 +1,17 @@
-"""Dynamic masking for masked-LM training: DistilBERT's frequency-smoothed draw, and BERT's standard one."""
+"""Dynamic masking for masked-LM training: each position on its own, or a draw over the batch by words' weights."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
-from bench.data.batches import Batch, Encoded
+from bench.data.batches import Batch
 from bench.data.places import flat
 
 IGNORED = -100
 """The label of a position that carries no masked-LM loss (torch's default ignore index)."""
-
-
-def smoothed(encoded: Encoded, vocabulary: int, special: Collection[int], exponent: float = 0.7) -> np.ndarray:
-    """The draw weight of every token id: max(count, 1) ** -exponent, zero for special tokens. [V] float64.
-
-    Source: the official DistilBERT training script (after XLM, Lample & Conneau 2019, arXiv 1901.07291v1).
-    """
-    counts = np.bincount(encoded.tokens, minlength=vocabulary)
-    weights = np.maximum(counts, 1).astype(np.float64) ** -exponent
-    weights[list(special)] = 0.0
-    return weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +20,8 @@ class Masking:
 
     Where those are says `masked_at`, see `bench.data.places`.
 
-    With `weights` (from `smoothed`), ceil(probability * real tokens) positions are drawn over the whole batch
-    without replacement, as DistilBERT does; without, each non-special position is drawn on its own (BERT).
+    With `weights` [V], of how often each word is drawn, ceil(probability * real tokens) positions are drawn over the
+    whole batch without replacement, as DistilBERT does; without, each non-special position is drawn on its own (BERT).
     80% of the chosen become [MASK], 10% stay, 10% become a random id.
     """
 

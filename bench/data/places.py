@@ -60,25 +60,6 @@ def flat(mask: np.ndarray) -> Tensor:
     return torch.from_numpy(np.flatnonzero(mask))
 
 
-@dataclass(frozen=True, slots=True)
-class Attended:
-    """Adds to a batch the places of its tokens, `attended_at`, and a share of them drawn at random, `drawn_at`.
-
-    With `masked` those are drawn from the places of `masked_at`. A share of 1 draws nothing: there is no `drawn_at`.
-    """
-
-    share: float = 1.0
-    masked: bool = False
-
-    def __call__(self, batch: dict[str, Tensor], rng: np.random.Generator) -> dict[str, Tensor]:
-        at = flat(batch["attention_mask"].numpy())
-        if self.share == 1.0:
-            return {**batch, "attended_at": at}
-        of = (batch["masked_at"] if self.masked else at).numpy()
-        drawn = rng.choice(of, size=ceil(self.share * len(of)), replace=False)
-        return {**batch, "attended_at": at, "drawn_at": torch.from_numpy(np.sort(drawn))}
-
-
 def filled(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same batch with all its places filled up, so that batches of one size have lists of few lengths."""
     out = dict(batch)

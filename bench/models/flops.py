@@ -36,7 +36,7 @@ def example_inputs(
     if batch < 1 or length < 1 or vocabulary < 2:
         raise SpecError("the shape of a batch is empty", expected="batch and length from 1, vocabulary from 2",
                         found=f"batch {batch}, length {length}, vocabulary {vocabulary}")  # fmt: skip
-    limit = getattr(getattr(outputs.bare(model), "config", None), "max_position_embeddings", None)
+    limit = getattr(getattr(model, "config", None), "max_position_embeddings", None)
     if limit is not None and length > limit:
         raise SpecError("the length is beyond the model's positions", found=length, expected=f"at most {limit}",
                         fix="give a smaller --length")  # fmt: skip
@@ -44,7 +44,7 @@ def example_inputs(
     offered = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "token_type_ids": torch.zeros_like(ids)}
     taken = outputs.inputs(model, offered)
     if "input_ids" not in taken:
-        raise ModelError("the model cannot be measured", found=f"a forward of {type(outputs.bare(model)).__name__} "
+        raise ModelError("the model cannot be measured", found=f"a forward of {type(model).__name__} "
                          "without input_ids", expected="forward(input_ids, attention_mask, ...)")  # fmt: skip
     return {name: tensor.to(device) for name, tensor in taken.items()}
 
@@ -70,9 +70,8 @@ def count(model: nn.Module, batch: int, length: int) -> int:
 
 def _twin(model: nn.Module) -> nn.Module:
     """A copy in eval mode and eager attention whose parameters are the original's own tensors."""
-    original = outputs.bare(model)
-    shared = {id(parameter): parameter for parameter in original.parameters()}
-    twin = copy.deepcopy(original, dict(shared)).eval()
+    shared = {id(parameter): parameter for parameter in model.parameters()}
+    twin = copy.deepcopy(model, dict(shared)).eval()
     for module in twin.modules():
         if isinstance(module, PreTrainedModel):
             module.set_attn_implementation("eager")

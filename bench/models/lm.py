@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertForMaskedLM
 
 from bench.core.errors import ModelError
-from bench.models.outputs import bare, inputs
+from bench.models.outputs import inputs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +37,6 @@ def parts(model: nn.Module) -> MaskedLM:
 
     Raises ModelError for a class of which nobody said it.
     """
-    inner = bare(model)
-    if inner is not model:
-        return parts(inner)
     raise ModelError("the model is not known as a masked LM", found=type(model).__name__,
                      fix="register how it is taken apart: bench.models.lm.parts.register")  # fmt: skip
 

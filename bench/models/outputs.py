@@ -6,12 +6,13 @@ import functools
 import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+Model = TypeVar("Model", bound=nn.Module)
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
 """What a batch offers a model; each is [B, L]."""
 
@@ -43,23 +44,11 @@ def _accepted(model_class: type[nn.Module]) -> frozenset[str]:
     return frozenset(inspect.signature(model_class.forward).parameters)
 
 
-def bare(model: nn.Module) -> nn.Module:
-    """The model without the wrappers of data parallelism and compilation."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod  # pyright: ignore[reportAssignmentType]
-        else:
-            return model
-
-
 def reads(model: nn.Module) -> frozenset[str]:
     """What of a batch a model takes: what its attribute `reads` says, else what its forward names.
 
     A module that hands a batch on to another one says so by that attribute (frozenset[str]).
     """
-    model = bare(model)
     own = getattr(model, "reads", None)
     return _accepted(type(model)) if own is None else own
 
@@ -79,8 +68,7 @@ def inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _by_sdpa(model: nn.Module) -> bool:
     """Whether a model hands its mask to SDPA: one of transformers, or one that says which it `hands_to`."""
-    found: Any = bare(model)
-    found = getattr(found, "hands_to", found)
+    found: Any = getattr(model, "hands_to", model)
     of_transformers = isinstance(found, PreTrainedModel) and found._supports_sdpa
     return of_transformers and found.config._attn_implementation in BY_SDPA
 
@@ -94,24 +82,13 @@ def forward(model: nn.Module, batch: Mapping[str, Tensor], *, hidden: bool = Fal
     extra = {"output_hidden_states": True} if hidden else {}
     out = model(**inputs(model, batch), **extra)
     states = tuple(out.hidden_states) if hidden else ()
-    assert not hidden or states, f"{type(bare(model)).__name__} returned no hidden states"
+    assert not hidden or states, f"{type(model).__name__} returned no hidden states"
     if "start_logits" in out:
         return Outputs(torch.stack((out.start_logits, out.end_logits), -1), states)
     return Outputs(out.logits if "logits" in out else out.last_hidden_state, states)
 
 
-def moved(model: nn.Module, device: torch.device) -> nn.Module:
-    """The same model on a device (`PreTrainedModel.to` hides its type)."""
-    return nn.Module.to(model, device)
-
-
-class Frozen:
-    """A model that only answers: eval mode, no gradient. Teachers are used through this."""
-
-    def __init__(self, model: nn.Module):
-        self.model = model.eval().requires_grad_(False)
-
-    @torch.no_grad()
-    def __call__(self, batch: Mapping[str, Tensor], *, hidden: bool = False) -> Outputs:
-        assert not self.model.training, "a teacher answers in eval mode"
-        return forward(self.model, batch, hidden=hidden)
+def frozen(model: Model, device: torch.device) -> Model:
+    """The same model on a device, to answer only: eval mode, no gradient. Teachers are used through this."""
+    nn.Module.to(model, device)  # `PreTrainedModel.to` hides its type
+    return model.eval().requires_grad_(False)

@@ -20,7 +20,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 from bench.core.errors import ModelError
-from bench.models.outputs import bare, inputs
+from bench.models.outputs import inputs
 
 NAME = "watched_sdpa"
 """The attention function's name; its mask builder stands under the same one, or padding would be attended."""
@@ -66,7 +66,7 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
 
     A model that keeps them elsewhere than those of transformers do says where by `@layers_of.register`.
     """
-    base: Any = getattr(bare(model), "base_model", model)
+    base: Any = getattr(model, "base_model", model)
     found = getattr(getattr(base, "encoder", None) or getattr(base, "transformer", None), "layer", None)
     if not isinstance(found, nn.ModuleList):
         raise ModelError("the model has no list of layers", found=type(base).__name__, expected="a Transformer encoder")
@@ -90,7 +90,7 @@ def watch(model: nn.Module, batch: Mapping[str, Tensor], layers: Collection[int]
     What `see` does not keep is free again before the next layer runs.
     Raises AssertionError when a wanted layer was not seen: a loss over nothing would be zero without a word.
     """
-    base: Any = getattr(bare(model), "base_model", model)
+    base: Any = getattr(model, "base_model", model)
     blocks = layers_of(model)
     assert all(0 <= number <= len(blocks) for number in layers), f"{sorted(layers)} of {len(blocks)} layers"
     seen: list[int] = []

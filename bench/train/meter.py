@@ -9,7 +9,7 @@ from typing import NoReturn
 import torch
 from torch import Tensor
 
-from bench.core.errors import TrainError
+from bench.core.errors import Diverged
 from bench.train.checkpoint import Position
 
 EVERY = {"cpu": 1}
@@ -39,7 +39,7 @@ class Meter:
     """The loss of each optimiser step since the last look."""
 
     def saw(self, step: int, loss: Tensor, terms: Mapping[str, Tensor]) -> None:
-        """One batch. Raises TrainError, of a meter that looks at every step, where its loss is not finite."""
+        """One batch. Raises Diverged, of a meter that looks at every step, where its loss is not finite."""
         if self.every == 1:
             if not bool(torch.isfinite(loss)):
                 self._refuse(step, list(terms), [float(term.detach()) for term in terms.values()])
@@ -52,7 +52,7 @@ class Meter:
         self._names.append((step, names))
 
     def ended(self, total: Tensor) -> None:
-        """One optimiser step, and its loss. Raises TrainError as `look` does, when it is time for one."""
+        """One optimiser step, and its loss. Raises Diverged as `look` does, when it is time for one."""
         self._totals.append(total)
         if len(self._totals) >= self.every:
             self.look()
@@ -60,7 +60,7 @@ class Meter:
     def look(self) -> None:
         """Wait for the device, and bring `at` up to date.
 
-        Raises TrainError for the first loss that was not finite: nothing made after it may be kept.
+        Raises Diverged for the first loss that was not finite: nothing made after it may be kept.
         """
         if self._values:
             found = torch.cat(self._values).tolist()
@@ -81,8 +81,8 @@ class Meter:
 
     def _refuse(self, step: int, names: list[str], terms: list[float]) -> NoReturn:
         shown = ", ".join(f"{name} {term:.4g}" for name, term in zip(names, terms, strict=True))
-        raise TrainError(f"the loss is not finite at step {step} of {self.steps}", found=shown,
-                         expected="finite terms", fix="lower the learning rate or use fp32")  # fmt: skip
+        raise Diverged(f"the loss is not finite at step {step} of {self.steps}", found=shown,
+                       expected="finite terms", fix="lower the learning rate or use fp32")  # fmt: skip
 
 
 def stacked(loss: Tensor, terms: Mapping[str, Tensor]) -> Tensor:

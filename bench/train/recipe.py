@@ -272,8 +272,8 @@ class Recipe:
     """(variant, hyper, encoder or None, checkpoint or None) -> raises what is wrong, before any run.
 
     The encoder is the one given, or the one that the reference `makes`; none for the reference itself where it makes
-    its own, and for what stands on another variant in a stack. The checkpoint is what the variant itself is loaded
-    from: the authors' released one, or for the reference the encoder given."""
+    its own. The checkpoint is what the variant itself is loaded from: the authors' released one, or for the reference
+    the encoder given. Not called for what stands on another variant in a stack."""
     makes: Callable[[Any], EncoderFacts | None] | None = None
     """(hyper) -> what the encoder will be that the reference makes itself, where none is given; the reference's only"""
     further: Further | None = None

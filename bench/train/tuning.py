@@ -7,11 +7,12 @@ from typing import TypeVar
 from torch import nn
 from transformers import PreTrainedConfig, PreTrainedModel
 
+from bench.data.batches import Encoded
 from bench.data.tasks import Task
 from bench.train.fit import FitLog
 from bench.train.losses import supervised
 from bench.train.recipe import Context
-from bench.train.settings import Training, Windowing
+from bench.train.settings import Training
 
 Config = TypeVar("Config", bound=PreTrainedConfig)
 
@@ -37,9 +38,6 @@ def load_encoder(model: PreTrainedModel, encoder: nn.Module) -> None:
     assert all(name.startswith("pooler.") for name in (*missing, *unexpected)), (missing, unexpected)
 
 
-def fine_tune_on_task(
-    model: PreTrainedModel, max_length: int, training: Training, ctx: Context, windows: Windowing | None = None
-) -> FitLog:
-    """Train a model with the task's head on its rows, with the task's own loss; `windows` for a task of spans."""
-    rows = ctx.train_rows(max_length, windows)
+def fine_tune_on_task(model: nn.Module, rows: Encoded, training: Training, ctx: Context) -> FitLog:
+    """Train a model with the task's head on rows of the task, with the task's own loss."""
     return ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)

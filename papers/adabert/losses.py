@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.train.losses import soft_cross_entropy
 from bench.train.processes import mean_of_rows
 
 Weighing = Literal["batch", "example", "even"]
@@ -34,12 +35,6 @@ def layer_weights(teacher: Tensor, labels: Tensor, weighing: Weighing) -> Tensor
     known = labels.repeat_interleave(layers)
     costs = F.cross_entropy(teacher.reshape(-1, classes), known, reduction="none").view(rows, layers)
     return (-(costs if weighing == "example" else mean_of_rows(costs))).softmax(1)
-
-
-def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """-sum over classes of softmax(teacher / T) log softmax(student / T). Shapes: both [..., C]; [...] out."""
-    targets = (teacher.float() / temperature).softmax(-1)
-    return -(targets * (student.float() / temperature).log_softmax(-1)).sum(-1)
 
 
 def probe_knowledge(

@@ -18,7 +18,7 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from bench.data.batches import Batch, Encoded, WithLogits
 from bench.models.load import register
-from bench.models.outputs import bare, forward, reads
+from bench.models.outputs import forward, reads
 from bench.train.recipe import Context, View
 from bench.train.settings import Training
 from bench.train.teacher import fine_tuned_bert
@@ -62,7 +62,7 @@ class OfLayers(nn.Module):
     def __init__(self, teacher: nn.Module, probes: Probes | None = None) -> None:
         super().__init__()
         self.teacher, self.probes = teacher, probes
-        self.reads, self.hands_to = reads(teacher), bare(teacher)
+        self.reads, self.hands_to = reads(teacher), teacher
 
     def forward(self, **batch: Tensor) -> SequenceClassifierOutput:
         states = forward(self.teacher, batch, hidden=True).hidden[1:]  # the first are the embeddings

@@ -22,22 +22,17 @@ from bench.models.load import Checkpoint
 from bench.models.outputs import inputs
 from bench.train.augmentation.augment import check_word_vectors
 from bench.train.augmentation.rows import augment_rows, prepare_words, rows
-from bench.train.losses import task_loss
+from bench.train.losses import soft_cross_entropy, task_loss
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Group, Training
 from bench.train.teacher import fine_tuned_bert
 from papers.adabert import probes, settings, student
-from papers.adabert.losses import probe_knowledge, soft_cross_entropy
+from papers.adabert.losses import probe_knowledge
 from papers.adabert.names import LENT, OPERATIONS, TASKS
 from papers.adabert.search import SearchNetwork, Tables, Taught, network_of
 from papers.adabert.settings import Hyper, Knowledge
 from papers.adabert.structure import Space, Structure, at_random, derived, only, read, whole
 from papers.adabert.student import AdaBertForSequenceClassification
-
-
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.adabert.settings`."""
-    return settings.hyper(variant, task, scale, encoder)
 
 
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
@@ -257,7 +252,7 @@ RECIPE = Recipe(
     },
     tasks=TASKS,
     smoke_tasks=("sst2",),
-    hyper=hyper,
+    hyper=settings.hyper,
     check=check,
     teachers=("bert",),
 )  # fmt: skip

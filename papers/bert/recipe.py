@@ -23,10 +23,11 @@ from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.train.mlm import Adapting, adapted, train_masked_lm
+from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
+from papers.bert.adapt import Adapting, adapted
 
 
 class Pretraining(Settings):
@@ -159,7 +160,9 @@ def adapt(state: State, hyper: Hyper, ctx: Context) -> State:
     found = state.model
     assert isinstance(found, BertModel), "planned for an encoder without a head"
     model, accuracy = adapted(found, hyper.adapt, ctx)
-    return State({"model": model}, {"masked_lm_accuracy": {split: [value] for split, value in accuracy.items()}})
+    load_encoder(found, model)  # a masked LM has no pooler; fine-tuning starts from the one that was given
+    facts = {"masked_lm_accuracy": {split: [value] for split, value in accuracy.items()}}
+    return State({"model": model, "encoder": found}, facts)
 
 
 def pretrain(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -190,7 +193,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     assert isinstance(found, BertForMaskedLM | BertModel), "the stage before leaves a BERT"
     model = load.BERT_HEADS[ctx.task.kind](classifier_config(found.config, ctx.task))
     load_encoder(model, state.models.get("encoder", found))
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
+    fine_tune_on_task(model, ctx.train_rows(hyper.max_length, hyper.windows), hyper.fine_tune, ctx)
     return State({"model": model}, state.facts)
 
 

@@ -1,6 +1,6 @@
 """The losses of DistilBERT, one function per term (arXiv 1910.01108v4, section 3).
 
-The soft-target term is `bench.train.losses.soft_targets`, the masked-LM term `bench.train.losses.masked_lm`.
+The soft-target term is `papers.distilbert.soft_targets`, the masked-LM term `bench.train.losses.masked_lm`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.train.losses import soft_targets_plain
+from papers.distilbert.soft_targets import kd_loss
 
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
@@ -26,4 +26,4 @@ def soft_spans(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
     Shapes: both [B, L, 2] in fp32; a token that has no probability in both counts nothing.
     Source: the official code's second distillation, see D8; the paper prints no formula.
     """
-    return soft_targets_plain(student.transpose(1, 2).flatten(0, 1), teacher.transpose(1, 2).flatten(0, 1), temperature)
+    return kd_loss(student.transpose(1, 2).flatten(0, 1), teacher.transpose(1, 2).flatten(0, 1), temperature)

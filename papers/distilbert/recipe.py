@@ -26,20 +26,22 @@ from transformers import (
 
 from bench.core.errors import SpecError
 from bench.data.batches import Batch, InTurn
-from bench.data.masking import Masking, smoothed
-from bench.data.places import Attended, places
+from bench.data.masking import Masking
+from bench.data.places import places
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
 from bench.models.load import Checkpoint
-from bench.models.outputs import Frozen, forward, moved
-from bench.train.losses import attended_only, masked_lm, soft_targets, span_loss
+from bench.models.outputs import forward, frozen
+from bench.train.losses import attended_only, masked_lm, span_loss
 from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.processes import mean_over
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none, unless_whole
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
+from papers.distilbert.positions import Attended, smoothed
+from papers.distilbert.soft_targets import soft_targets
 from papers.distilbert.student import config, copy_layers, teacher_layers
 
 
@@ -189,7 +191,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
         vocabulary.mask, words, vocabulary.special, settings.mask_probability,
         smoothed(corpus, words, vocabulary.special, settings.smoothing),
     )  # fmt: skip
-    teacher = moved(state.models["teacher"], ctx.device)
+    teacher = frozen(state.models["teacher"], ctx.device)
     attended = Attended(settings.ce_share, settings.positions == "masked")
     batches = ctx.batches(corpus, settings.training, InTurn((masking, attended)))
     ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
@@ -199,10 +201,10 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
 def triple_loss(teacher: nn.Module, settings: Distillation):
     """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed.
 
-    The teacher is put into eval mode and frozen. Raises: AssertionError for a teacher that is no masked LM.
+    The teacher is frozen. Raises: ModelError for one that is no masked LM.
     Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3; weights and T are the official code's, positions see D1.
     """
-    lm_teacher = parts(Frozen(teacher).model)
+    lm_teacher = parts(teacher)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)
@@ -244,7 +246,7 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE (settings: D4)."""
     model = _with_head(state.model, ctx)
-    fine_tune_on_task(model, hyper.max_length, hyper.fine_tune, ctx, hyper.windows)
+    fine_tune_on_task(model, ctx.train_rows(hyper.max_length, hyper.windows), hyper.fine_tune, ctx)
     return State({"model": model})
 
 

@@ -42,11 +42,6 @@ MODELS: dict[str, type[PreTrainedModel]] = {
 """Kind of student -> its model."""
 
 
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.lowresource.settings`."""
-    return settings.hyper(variant, task, scale)
-
-
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse, before anything runs, settings that the variant's stages would not heed.
 
@@ -132,7 +127,7 @@ RECIPE = Recipe(
     },
     tasks=("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "imdb"),
     smoke_tasks=("sst2",),
-    hyper=hyper,
+    hyper=settings.hyper,
     check=check,
     teachers=("bert",),
 )

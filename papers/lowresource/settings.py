@@ -12,7 +12,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from bench.train.recipe import Variant
+from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Settings, Training
 from papers.lowresource.augment import Augmentation
 from papers.lowresource.student import BiLstmConfig, CbowFfnConfig, CnnConfig
@@ -107,7 +107,7 @@ _ROUNDS = {"small": 4, "smoke": 2}
 _STEPS = {"smoke": 300}
 
 
-def hyper(variant: Variant, task: str, scale: str) -> Hyper:
+def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The settings of the full scale, fewer passes elsewhere (README, D9), and what the variant changes."""
     base = Hyper()
     changes: Mapping[str, object] = {

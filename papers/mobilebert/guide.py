@@ -12,7 +12,7 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from bench.data.batches import Batch
-from bench.models.outputs import Frozen, bare
+from bench.models.outputs import forward
 from bench.train.processes import mean_over, total
 from papers.mobilebert.heads import MobileBertForPreTraining
 from papers.mobilebert.transfer import Loss, Terms, text_loss
@@ -38,18 +38,17 @@ def start_words(model: MobileBertForPreTraining, encoder: PreTrainedModel) -> No
     words[: len(kept), : kept.shape[1]] = kept * (model.config.initializer_range / kept.std())
 
 
-def guided_loss(encoder: Frozen, weight: float) -> Loss:
+def guided_loss(encoder: nn.Module, weight: float) -> Loss:
     """The squared difference of the mapped states to the encoder's, over their variance; masked words and pairs.
 
-    The encoder reads what the model reads, masks among it; padding is left out. Words and pairs teach their heads
-    alone: as few as there are, they would pull the states back to word frequencies.
+    The encoder, a frozen one, reads what the model reads, masks among it; padding is left out. Words and pairs teach
+    their heads alone: as few as there are, they would pull the states back to word frequencies.
     """
 
-    def loss(model: nn.Module, batch: Batch) -> Terms:
-        guided = bare(model)
+    def loss(guided: nn.Module, batch: Batch) -> Terms:
         assert isinstance(guided, Guided)
         hidden = guided.model.last(batch)
-        theirs = encoder(batch, hidden=True).hidden[-1].float()
+        theirs = forward(encoder, batch, hidden=True).hidden[-1].float()
         tokens = batch["attention_mask"][..., None]
         mean = total((theirs * tokens).sum()) / (total(tokens.sum()) * theirs.shape[-1])
         spread = ((theirs - mean).square() * tokens).sum()

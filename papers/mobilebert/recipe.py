@@ -21,16 +21,16 @@ import torch
 from torch import nn
 from transformers import MobileBertModel, PreTrainedModel
 
-from bench.core.errors import SpecError, TrainError
+from bench.core.errors import Diverged, SpecError
 from bench.data.batches import Encoded, InTurn
 from bench.data.masking import Masking
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import Frozen, moved
-from bench.train.losses import supervised
+from bench.models.outputs import frozen
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
+from bench.train.tuning import fine_tune_on_task
 from papers.mobilebert import exchange, settings
 from papers.mobilebert.guide import Guided, guided_loss, start_words
 from papers.mobilebert.heads import (
@@ -43,11 +43,6 @@ from papers.mobilebert.quantize import quantised
 from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, Transfer, check_pair
 from papers.mobilebert.student import PAPER
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
-
-
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.mobilebert.settings`."""
-    return settings.hyper(variant, task, scale, encoder)
 
 
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
@@ -99,7 +94,7 @@ def pretrain_guided_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     model = MobileBertForPreTraining(settings.teacher_of(hyper, words.size, words.pad))
     start_words(model, encoder)
     rows = ctx.sentence_pairs(hyper.corpus.corpus_tokens, hyper.corpus.max_length)
-    loss = guided_loss(Frozen(moved(encoder, ctx.device)), hyper.guide)
+    loss = guided_loss(frozen(encoder, ctx.device), hyper.guide)
     batches = ctx.batches(rows, hyper.pretrain, _masked(hyper.corpus, ctx))
     ctx.fit(Guided(model, encoder.config.hidden_size), loss, batches, hyper.pretrain)
     return State({"model": model})
@@ -150,8 +145,7 @@ def transfer(state: State, hyper: Hyper, ctx: Context) -> State:
     """The teacher's feature maps and attention, one layer after another, or all at once (section 3.6); task-free."""
     student, chosen = state.model, hyper.transfer
     assert isinstance(student, MobileBertForPreTraining)
-    teacher = _teacher(ctx)
-    Frozen(moved(teacher, ctx.device))
+    teacher = frozen(_teacher(ctx), ctx.device)
     corpus = hyper.corpus
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     rows = rows.between(0, _read_before(chosen, rows))
@@ -175,10 +169,7 @@ def distil_words(state: State, hyper: Hyper, ctx: Context) -> State:
     rows = ctx.sentence_pairs(corpus.corpus_tokens, corpus.max_length)
     if hyper.transfer.first:
         rows = rows.between(_read_before(hyper.transfer, rows), len(rows))
-    teacher = None
-    if _is_taught(hyper):
-        teacher = _teacher(ctx)
-        Frozen(moved(teacher, ctx.device))
+    teacher = frozen(_teacher(ctx), ctx.device) if _is_taught(hyper) else None
     beside = hyper.transfer if hyper.transfer.schedule == "auxiliary" else None
     loss = word_loss(teacher, hyper.distillation.hard, beside)
     ctx.fit(state.model, loss, ctx.batches(rows, training, _masked(corpus, ctx)), training)
@@ -196,19 +187,19 @@ def load_released(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning on the task; of several points of the published grid the best one on dev (D7).
 
-    Raises: TrainError where none of them ends with finite losses.
+    Raises: Diverged where none of them ends with finite losses.
     """
     source = state.model
     assert isinstance(source, MobileBertEncoder)
     rows = ctx.train_rows(hyper.max_length, hyper.windows)
     tried = points(hyper.fine_tune, ctx.seed)
     best: tuple[float, nn.Module, Training] | None = None  # one alone is kept: ten teachers would fill a GPU
-    failures: list[TrainError] = []
+    failures: list[Diverged] = []
     for training in tried:
         model = _with_head(source, ctx)
         try:
-            ctx.fit(model, supervised(ctx.task.kind), ctx.batches(rows, training), training)
-        except TrainError as error:  # a rate of the grid that this model does not bear
+            fine_tune_on_task(model, rows, training, ctx)
+        except Diverged as error:  # a rate of the grid that this model does not bear
             failures.append(error)
             continue
         score = ctx.dev_score(model) if len(tried) > 1 else 0.0
@@ -308,7 +299,7 @@ RECIPE = Recipe(
     },
     tasks=(*GLUE, "squad"),
     smoke_tasks=("sst2",),
-    hyper=hyper,
+    hyper=settings.hyper,
     teachers=("bert",),
     check=check,
 )  # fmt: skip

@@ -169,8 +169,9 @@ class Embeddings(nn.Module):
         if self.trigram:  # next, current, previous: the order in which the released weights stand
             framed = functional.pad(words, (0, 0, 1, 1))
             words = torch.cat((framed[:, 2:], words, framed[:, :-2]), dim=-1)
-        types = self.types.weight[0] if token_type_ids is None else self.types(token_type_ids)
-        positions = self.positions.weight[: input_ids.shape[1]]
+        # The tables are called, and not read: a quantised one rounds the rows that it gives.
+        types = self.types(input_ids.new_zeros(1) if token_type_ids is None else token_type_ids)
+        positions = self.positions(torch.arange(input_ids.shape[1], device=input_ids.device))
         return self.dropout(self.norm(self.transform(words) + positions + types))
 
 

@@ -18,7 +18,6 @@ from bench.core.errors import DataError
 from bench.data.batches import Batch, Encoded
 from bench.data.masking import IGNORED
 from bench.data.places import places
-from bench.models.outputs import bare
 from bench.train.losses import masked_lm
 from bench.train.processes import mean_over
 from bench.train.settings import Group
@@ -75,7 +74,7 @@ def layer_loss(teacher: MobileBertForPreTraining, settings: Transfer, layers: Co
     """
 
     def loss(model: nn.Module, batch: Batch) -> Terms:
-        terms, _ = _layers(_student(model), teacher, settings, layers, batch, max(layers))
+        terms, _ = _layers(cast(MobileBertForPreTraining, model), teacher, settings, layers, batch, max(layers))
         return terms
 
     return loss
@@ -89,7 +88,7 @@ def word_loss(teacher: MobileBertForPreTraining | None, hard: float, beside: Tra
     """
 
     def loss(model: nn.Module, batch: Batch) -> Terms:
-        student, terms = _student(model), Terms()
+        student, terms = cast(MobileBertForPreTraining, model), Terms()
         if beside is not None and teacher is not None:
             every = range(1, len(student.encoder.layers) + 1)
             terms, (hidden, of_teacher) = _layers(student, teacher, beside, every, batch, len(every))
@@ -114,10 +113,6 @@ def text_loss(model: MobileBertForPreTraining, hidden: Tensor, batch: Batch) -> 
     """Masked words and whether the second text follows, from the text alone; `hidden` are the last states [B, L, H]."""
     follow = functional.cross_entropy(model.follow(hidden).float(), batch["follows"])
     return {"words": masked_lm(hidden, batch, model.words), "follows": follow}
-
-
-def _student(model: nn.Module) -> MobileBertForPreTraining:
-    return cast(MobileBertForPreTraining, bare(model))
 
 
 @torch.no_grad()

@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from bench.core.errors import ModelError
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import moved
 from bench.train.losses import supervised
 from bench.train.recipe import Context, EncoderFacts, Form, Further, Recipe, Stage, State, Variant
+from bench.train.tuning import fine_tune_on_task
 from papers.qbert import packed, settings
 from papers.qbert.hessian import landscape, sensitivity, subset_batches, top_vectors
 from papers.qbert.quantize import layers, quantized_weights
@@ -34,6 +34,7 @@ TASKS = ("sst2", "mnli", "squad", "conll2003", "cola", "mrpc", "stsb", "qqp", "q
 
 def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, released: Checkpoint | None) -> None:
     """Refuse what cannot run; see `papers.qbert.settings`. Raises: SpecError."""
+    assert encoder is not None, "the base is known when the plan is made"
     settings.check(variant, chosen, encoder)
 
 
@@ -60,7 +61,7 @@ def measure_sensitivity(state: State, hyper: Hyper, ctx: Context) -> State:
     Leaves as facts, per layer: its omega, the eigenvalue of each part, and their relative residuals.
     Raises: ModelError and TrainError as `sensitivity` does. Source: arXiv 1909.05840v2, section 3.1; D7 and D10.
     """
-    model = moved(state.model, ctx.device)
+    model = state.model.to(ctx.device)
     rows, sensing = ctx.train_rows(hyper.max_length, hyper.windows), hyper.sensing
     loss = supervised(ctx.task.kind)
     found = sensitivity(model, loss, rows, sensing, ctx.seed)
@@ -93,10 +94,10 @@ def train_quantised(state: State, hyper: Hyper, ctx: Context) -> State:
         # Before each pass one more layer is rounded, and the weights go on from where the last pass left them.
         order = _by_damage(model, state.facts, hyper, bits)
         steps = [tuple(b if i in order[: n + 1] else FLOAT_BITS for i, b in enumerate(bits)) for n in range(count)]
-    rows, loss = ctx.train_rows(hyper.max_length, hyper.windows), supervised(ctx.task.kind)
+    rows = ctx.train_rows(hyper.max_length, hyper.windows)
     for step in steps:
         model = from_float(model, _scheme(hyper, step))
-        ctx.fit(model, loss, ctx.batches(rows, hyper.training), hyper.training)
+        fine_tune_on_task(model, rows, hyper.training, ctx)
     return state.having(model, bits={f"layer{i}": [b] for i, b in enumerate(bits)})
 
 

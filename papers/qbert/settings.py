@@ -48,10 +48,6 @@ class Hyper(Settings):
     """Set for SQuAD, whose examples are windows of `max_length` word pieces."""
 
 
-OWN_HIDDEN, OWN_LAYERS = 128, 4
-"""Width and depth of the little BERT that the smoke scale makes for itself."""
-
-
 def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The paper's settings at full scale, declared fractions of them elsewhere (README, D10), and the variant's own.
 
@@ -87,7 +83,7 @@ def assigned(chosen: Assignment, omega: Sequence[float], seed: int = 0) -> tuple
     return mixed(omega, chosen.high, chosen.low, chosen.more, chosen.order, seed)
 
 
-def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None) -> None:
+def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts) -> None:
     """Refuse, before anything runs, bits that are impossible or not the variant's, and groups that divide nothing.
 
     Raises: SpecError for the first of them.
@@ -101,12 +97,11 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None) -> None
         raise SpecError("bits.more and bits.order are a mixture's", where=variant.says,
                         found=f"bits.more={bits.more}, bits.order={bits.order}", expected="neither is set",
                         fix="choose a mixture")  # fmt: skip
-    layers, hidden = (encoder.layers, encoder.hidden) if encoder else (OWN_LAYERS, OWN_HIDDEN)
-    Scheme(layers=assigned(chosen.bits, [0.0] * layers), **chosen.quantiser.model_dump())
+    Scheme(layers=assigned(chosen.bits, [0.0] * encoder.layers), **chosen.quantiser.model_dump())
     for name in ("groups", "embedding_groups"):
         groups = getattr(chosen.quantiser, name)
         # Fewer groups than asked for are D9; one group in place of many would be another method.
-        if groups > 1 and math.gcd(groups, hidden) == 1:
+        if groups > 1 and math.gcd(groups, encoder.hidden) == 1:
             raise SpecError("the groups do not divide a matrix", where=f"quantiser.{name}", found=groups,
-                            expected=f"a number that shares a divisor with the hidden size {hidden}",
+                            expected=f"a number that shares a divisor with the hidden size {encoder.hidden}",
                             fix=f"--set quantiser.{name}=1, or a divisor")  # fmt: skip

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 
 from bench.core.errors import SpecError
 from bench.data.batches import Batch
-from bench.models.outputs import Frozen, bare
 from bench.models.scores import Attended, trace, watch
 from papers.tinybert import losses
 from papers.tinybert.settings import Layers
@@ -22,21 +21,21 @@ def layer_loss(
 ) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
     """L_attn + L_hidn + L_embd as a loss for `fit`; a term of weight 0 is not computed.
 
-    `layers` are the teacher's layers (from 1) that the student's copy, in order. The teacher runs first and keeps
-    those only; each term is made as soon as its student layer is done, and what it took of the teacher is let go.
+    `layers` are the layers (from 1) of a frozen teacher that the student's copy, in order. The teacher runs first and
+    keeps those only; each term is made as soon as its student layer is done, and what it took of the teacher is let go.
     Raises: SpecError where every weight is 0.
     Source: arXiv 1909.10351v5, equation 11; padding see D5, the teacher's dropout D2.
     """
     if not (settings.attention or settings.hidden or settings.embedding):
         raise SpecError("nothing to copy", where="intermediate layers", found="attention, hidden and embedding all 0",
                         fix="give one of them a weight")  # fmt: skip
-    teacher = Frozen(teacher).model.train(settings.teacher_dropout)
+    teacher.train(settings.teacher_dropout)
     copied = {0: 0} if settings.embedding else {}  # student layer -> teacher layer; 0 is the embedding output
     if settings.attention or settings.hidden:
         copied |= {m: g for m, g in enumerate(layers, 1)}
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        student = cast(TinyBertForDistillation, bare(model))
+        student = cast(TinyBertForDistillation, model)
         with torch.no_grad():
             theirs = trace(teacher, batch, sorted(set(copied.values())))
         terms: dict[str, Tensor] = {}

@@ -1,7 +1,7 @@
 """The losses of TinyBERT, one function per equation (arXiv 1909.10351v5, section 3.1).
 
 The two mean squared errors are fused: their gradients are formed while the scores, or the projected states, are at
-hand, so that neither outlives its layer. `*_plain` are the same values by plain operations, which tests compare with.
+hand, so that neither outlives its layer.
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.models.scores import Attended
+from bench.train.losses import soft_cross_entropy, task_loss
 
 CHUNK = {"cpu": 2**20, "cuda": 2**26}
 """Scores held at a time: those of a CPU stay in its cache."""
@@ -119,30 +119,19 @@ def hidden(student: Tensor, teacher: Tensor, projection: nn.Linear) -> Tensor:
     )
 
 
-def soft_cross_entropy(
-    student: Tensor, teacher: Tensor, temperature: float = 1.0, mean_over_classes: bool = False
-) -> Tensor:
-    """Mean over examples of -sum_c softmax(teacher / T)_c log softmax(student / T)_c, without T^2 (equation 10).
-
-    Shapes: both [B, C]. The released code takes the mean over classes, too: 1 / C of this (D3).
-    Source: arXiv 1909.10351v5, equation 10.
-    """
-    log_s = F.log_softmax(student.float() / temperature, -1)
-    value = -(torch.softmax(teacher.float() / temperature, -1) * log_s).sum(-1).mean()
-    return value / student.shape[-1] if mean_over_classes else value
-
-
 def prediction(
     student: Tensor, batch: dict[str, Tensor], *, regression: bool, target: str, temperature: float,
     mean_over_classes: bool,
 ) -> Tensor:  # fmt: skip
-    """The loss of the prediction layer: soft cross-entropy, or squared error where the task is a score.
+    """The loss of the prediction layer: soft cross-entropy, without T^2, or squared error where the task is a score.
 
+    The released code takes the mean over classes, too: 1 / C of the sum (D3).
     `target` says whose scores a regression copies: the `teacher`'s (the paper), or the `gold` ones (released code).
     Shapes: `student` and `teacher_logits` of the batch [B, C], C = 1 for a score; `labels` of the batch [B].
     Source: arXiv 1909.10351v5, equation 10; D3 for the mean and the score.
     """
     if not regression:
-        return soft_cross_entropy(student, batch["teacher_logits"], temperature, mean_over_classes)
+        value = soft_cross_entropy(student, batch["teacher_logits"], temperature).mean()
+        return value / student.shape[-1] if mean_over_classes else value
     wanted: Any = batch["teacher_logits"].squeeze(-1) if target == "teacher" else batch["labels"]
-    return F.mse_loss(student.float().squeeze(-1), wanted.float())
+    return task_loss(student, wanted, regression=True)

@@ -16,15 +16,14 @@ from bench.data.batches import Batch, Encoded, WithLogits
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.load import Checkpoint
-from bench.models.outputs import forward, moved
+from bench.models.outputs import forward, frozen
 from bench.train.augmentation.augment import check_word_vectors
 from bench.train.augmentation.rows import augment_rows, prepare_words, rows
-from bench.train.losses import supervised
 from bench.train.mlm import train_masked_lm
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import Training
 from bench.train.teacher import fine_tuned_bert
-from bench.train.tuning import classifier_config, load_encoder
+from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.tinybert import losses, settings
 from papers.tinybert.layers import layer_loss
 from papers.tinybert.settings import SIX, Hyper, Layers, copying
@@ -37,12 +36,6 @@ from papers.tinybert.student import (
     student_config,
     with_projections,
 )
-
-
-def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
-    """See `papers.tinybert.settings`."""
-    return settings.hyper(variant.changes, task, scale, encoder is None)
-
 
 PROJECTIONS = ("fit_dense.", "fit_denses.")
 """The authors' projections, which are no part of their student and which ours are new in place of (D13)."""
@@ -158,7 +151,7 @@ def _copy_layers(
     assert isinstance(theirs, BertConfig)
     check_fit(ours, theirs, ours.projected_size)
     layers = mapped(ours.num_hidden_layers, theirs.num_hidden_layers, chosen.mapping)
-    loss = layer_loss(moved(teacher, ctx.device), chosen, layers)
+    loss = layer_loss(frozen(teacher, ctx.device), chosen, layers)
     ctx.fit(student, loss, ctx.batches(examples, training), training)
 
 
@@ -187,7 +180,8 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
     chosen, training = hyper.prediction, _clipped(hyper.prediction.training, hyper)
     model = _classifier(state.model, chosen.head, ctx)
     if chosen.loss == "hard":
-        return state.having(_fit_labels(model, ctx.train_rows(hyper.max_length), training, ctx))
+        fine_tune_on_task(model, ctx.train_rows(hyper.max_length), training, ctx)
+        return state.having(model)
     examples = rows(state, hyper, ctx)
     fine_tuned_bert(ctx)  # for its check alone: the logits may come from the cache
     batches = ctx.batches(examples, training, WithLogits(ctx.teacher_logits(examples)))
@@ -206,12 +200,8 @@ def distil_prediction(state: State, hyper: Hyper, ctx: Context) -> State:
 def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain fine-tuning, for the rows without task distillation (settings: D12)."""
     model = _classifier(state.model, "bert", ctx)
-    return state.having(_fit_labels(model, rows(state, hyper, ctx), _clipped(hyper.fine_tune, hyper), ctx))
-
-
-def _fit_labels(model: PreTrainedModel, examples: Encoded, training: Training, ctx: Context) -> PreTrainedModel:
-    ctx.fit(model, supervised(ctx.task.kind), ctx.batches(examples, training), training)
-    return model
+    fine_tune_on_task(model, rows(state, hyper, ctx), _clipped(hyper.fine_tune, hyper), ctx)
+    return state.having(model)
 
 
 _TASK = ("augmentation", "max_length", "clip_per_tensor")
@@ -274,7 +264,7 @@ RECIPE = Recipe(
     },
     tasks=tuple(task for task in GLUE if task != "wnli"),  # the paper leaves WNLI out
     smoke_tasks=("sst2",),  # the main job has five minutes on two cores
-    hyper=hyper,
+    hyper=settings.hyper,
     teachers=("bert",),
     check=check,
 )  # fmt: skip

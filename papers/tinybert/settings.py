@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
 from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
+from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Budget, Settings, Training
 
 
@@ -135,10 +135,10 @@ SIX = {"student.every": 2, "student.hidden": 768, "student.ffn": 3072,
 """TinyBERT6: half the layers, as wide as the teacher."""
 
 
-def hyper(changes: Mapping[str, Any], task: str, scale: str, own_teacher: bool) -> Hyper:
+def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The paper's settings at full scale, declared fractions of them elsewhere (README, D9), and what a variant
     changes of them."""
-    every = 2 if own_teacher else 3  # the little teacher of smoke scale has 4 layers
+    every = 2 if encoder is None else 3  # the little teacher of smoke scale has 4 layers
     epochs = 50 if task == "cola" else 10 if task in LARGE else 20
     base = Hyper()
     general, pretrain = base.general, base.pretrain
@@ -165,7 +165,7 @@ def hyper(changes: Mapping[str, Any], task: str, scale: str, own_teacher: bool) 
         prediction=Prediction(training=prediction),
         fine_tune=tune,
         max_length=64 if scale == "smoke" or task in SINGLE else 128,
-    ).changed(changes)
+    ).changed(variant.changes)
 
 
 _ROUNDS = {"smoke": 1, "small": 1}

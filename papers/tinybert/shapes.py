@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bench.models.shape import Shape, bert_shape
-from papers.tinybert.student import four_layers, six_layers
+from transformers import BertConfig
 
+from bench.models.shape import Shape, bert_shape
+from papers.tinybert.student import student_config
+
+FOUR, SIX = student_config(BertConfig(), 3, 312, 1200), student_config(BertConfig(), 2, 768, 3072)
+"""Table 1, from BERT-base."""
 SHAPES: Mapping[str, Shape] = {
-    "tinybert-4": bert_shape("TinyBERT4: 4 layers of 312, inner width 1200, 12 heads", four_layers()),
-    "tinybert-4-init-bert": bert_shape("BERT_TINY of TinyBERT's tables: the architecture of TinyBERT4", four_layers()),
-    "tinybert-6": bert_shape("TinyBERT6: 6 layers of 768, inner width 3072, 12 heads", six_layers()),
+    "tinybert-4": bert_shape("TinyBERT4: 4 layers of 312, inner width 1200, 12 heads", FOUR),
+    "tinybert-4-init-bert": bert_shape("BERT_TINY of TinyBERT's tables: the architecture of TinyBERT4", FOUR),
+    "tinybert-6": bert_shape("TinyBERT6: 6 layers of 768, inner width 3072, 12 heads", SIX),
 }

@@ -16,37 +16,6 @@ from bench.core.errors import ModelError
 from bench.models import load
 
 Mapping = Literal["uniform", "top", "bottom"]
-
-
-def four_layers(vocabulary: int = 30522) -> BertConfig:
-    """TinyBERT4 (Table 1): 4 layers of 312, inner width 1200, 12 heads of 26; it copies every third teacher layer."""
-    return _config(vocabulary, layers=4, hidden=312, ffn=1200)
-
-
-def six_layers(vocabulary: int = 30522) -> BertConfig:
-    """TinyBERT6 (Table 1): 6 layers of BERT-base's own width, 768, inner width 3072, 12 heads of 64."""
-    return _config(vocabulary, layers=6, hidden=768, ffn=3072)
-
-
-def _config(
-    vocabulary: int, layers: int, hidden: int, ffn: int, heads: int = 12, positions: int = 512, types: int = 2
-) -> BertConfig:
-    """Heads as the teacher's, since attention is copied head by head; dropout 0.1 and GELU as in BERT."""
-    return BertConfig(
-        vocab_size=vocabulary,
-        num_hidden_layers=layers,
-        hidden_size=hidden,
-        intermediate_size=ffn,
-        num_attention_heads=heads,
-        max_position_embeddings=positions,
-        type_vocab_size=types,
-        hidden_act="gelu",
-        hidden_dropout_prob=0.1,
-        attention_probs_dropout_prob=0.1,
-        pad_token_id=0,
-    )
-
-
 BASE = 768
 """The width of BERT-base, of which the published widths are fractions."""
 
@@ -62,7 +31,8 @@ def check_layers(layers: int, every: int) -> None:
 def student_config(teacher: BertConfig, every: int, hidden: int, ffn: int) -> BertConfig:
     """The student of a teacher in the published ratios: layers / `every`, widths `hidden` and `ffn` per 768.
 
-    The width is rounded to a multiple of the heads, which are the teacher's. From BERT-base the published students
+    The width is rounded to a multiple of the heads, which are the teacher's, since attention is copied head by head;
+    dropout 0.1 and GELU as in BERT. From BERT-base the published students
     come out exactly. Raises: ModelError where the layers do not divide.
     Source: arXiv 1909.10351v5, Table 1; ratios for other teachers are ours, see D9.
     """
@@ -70,8 +40,19 @@ def student_config(teacher: BertConfig, every: int, hidden: int, ffn: int) -> Be
     heads = teacher.num_attention_heads
     width = max(1, round(teacher.hidden_size * hidden / BASE / heads)) * heads
     inner = max(1, round(teacher.hidden_size * ffn / BASE))
-    return _config(teacher.vocab_size, teacher.num_hidden_layers // every, width, inner, heads,
-                   teacher.max_position_embeddings, teacher.type_vocab_size)  # fmt: skip
+    return BertConfig(
+        vocab_size=teacher.vocab_size,
+        num_hidden_layers=teacher.num_hidden_layers // every,
+        hidden_size=width,
+        intermediate_size=inner,
+        num_attention_heads=heads,
+        max_position_embeddings=teacher.max_position_embeddings,
+        type_vocab_size=teacher.type_vocab_size,
+        hidden_act="gelu",
+        hidden_dropout_prob=0.1,
+        attention_probs_dropout_prob=0.1,
+        pad_token_id=0,
+    )
 
 
 def mapped(layers: int, teacher_layers: int, mapping: Mapping) -> tuple[int, ...]:

@@ -23,7 +23,7 @@ from transformers import (
     DistilBertForMaskedLM,
 )
 
-from bench.core.errors import DeviceError, TrainError
+from bench.core.errors import DeviceError, Diverged, TrainError
 from bench.data.batches import Batch, Batches, Encoded
 from bench.data.masking import IGNORED, Masking
 from bench.data.places import filled, of_rows
@@ -85,7 +85,7 @@ def test_a_late_look_names_the_step_and_nothing_after_it_is_kept(
 ) -> None:
     monkeypatch.setitem(meter.EVERY, "cpu", every)
     saved = Checkpointer(tmp_path / "fit", every_s=0.0 if every == 4 else 1e9)
-    with pytest.raises(TrainError, match=r"not finite at step 5 of 24; found task [\d.]+, extra inf"):
+    with pytest.raises(Diverged, match=r"not finite at step 5 of 24; found task [\d.]+, extra inf"):
         fit.fit(bert(), bad_after(5), Batches(encoded(), 8, 0), Training(epochs=3, batch_size=8), Accelerator(),
                 checkpointer=saved)  # fmt: skip
     kept = sorted(path.name for path in tmp_path.glob("fit/*"))
@@ -111,7 +111,7 @@ def test_a_meter_tells_the_batch_of_several_in_a_step() -> None:
             value = torch.tensor(float("nan") if (step, part) == (2, 1) else 1.0 + step)
             found.saw(step, value, {"a": value, "b": torch.tensor(1.0 + part)})
         found.ended(torch.tensor(1.0 + step))
-    with pytest.raises(TrainError, match=r"step 2 of 9; found a nan, b 2"):
+    with pytest.raises(Diverged, match=r"step 2 of 9; found a nan, b 2"):
         found.look()
     assert found.at.first_loss is None
 

@@ -17,13 +17,13 @@ from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedL
 
 from bench.core.errors import TrainError
 from bench.data.batches import Batch, Batches, InTurn
-from bench.data.places import Attended
 from bench.train import engine, graphs
 from bench.train.feed import Part
 from bench.train.fit import FitLog, fit
 from bench.train.losses import supervised
 from bench.train.settings import Training
 from bench.train.step import Job
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
 
 

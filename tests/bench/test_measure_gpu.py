@@ -22,7 +22,6 @@ from bench.measure.backends import BACKENDS, check_replay, eager, usual
 from bench.measure.latency import event_timer
 from bench.measure.process import Subject, Worker
 from bench.measure.session import Effort, Measured, measure
-from bench.models.outputs import moved
 from bench.report import launches
 from bench.run import shapes
 from bench.run.shapes import Request, run
@@ -131,7 +130,7 @@ def test_a_model_that_cannot_be_captured_is_one_line(monkeypatch: pytest.MonkeyP
 @pytest.mark.gpu
 def test_a_captured_graph_answers_as_eager_does() -> None:
     model, batch = tiny()
-    model, batch = moved(model, CUDA), {name: tensor.to(CUDA) for name, tensor in batch.items()}
+    model, batch = model.to(CUDA), {name: tensor.to(CUDA) for name, tensor in batch.items()}
     assert torch.allclose(BACKENDS["cudagraph"](model, batch)(), eager(model, batch)(), atol=1e-5)
 
 

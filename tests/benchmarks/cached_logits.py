@@ -24,10 +24,9 @@ from transformers import BertConfig, BertForSequenceClassification
 from bench.data.batches import Batch, Batches, Encoded, WithLogits
 from bench.models.outputs import forward
 from bench.train.fit import fit
-from bench.train.losses import supervised
+from bench.train.losses import soft_cross_entropy, supervised
 from bench.train.predict import predict
 from bench.train.settings import Training
-from papers.tinybert import losses
 from papers.tinybert.student import student_config
 
 TRAINING = Training(epochs=1, batch_size=32, lr=3e-5)
@@ -40,7 +39,7 @@ def data(rows: int) -> Encoded:
 
 
 def soft(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-    return {"prediction": losses.soft_cross_entropy(forward(model, batch).logits, batch["teacher_logits"])}
+    return {"prediction": soft_cross_entropy(forward(model, batch).logits, batch["teacher_logits"], 1.0).mean()}
 
 
 def seconds(batches: Batches, loss, config: BertConfig, accelerator: Accelerator) -> float:

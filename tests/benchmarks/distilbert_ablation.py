@@ -34,18 +34,20 @@ from transformers import (
 from bench.data import budget
 from bench.data.batches import Batches, Encoded, InTurn, Vocabulary, encode
 from bench.data.corpus import corpus_texts
-from bench.data.masking import Masking, smoothed
+from bench.data.masking import Masking
 from bench.data.metrics import compute
-from bench.data.places import Attended
 from bench.data.sources import open_source
 from bench.data.tasks import get_task
 from bench.models import load
+from bench.models.outputs import frozen
 from bench.train.fit import FitLog, fit
 from bench.train.losses import supervised
-from bench.train.mlm import HEADS, Adapting, adapted, with_lm_head
+from bench.train.mlm import HEADS, with_lm_head
 from bench.train.predict import answers, predict
 from bench.train.settings import Training
 from bench.train.tuning import classifier_config, load_encoder
+from papers.bert.adapt import Adapting, adapted
+from papers.distilbert.positions import Attended, smoothed
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import config, copy_layers, teacher_layers
 
@@ -113,7 +115,7 @@ def distilled(bench: Bench, teacher: BertForMaskedLM, **weights: float) -> Disti
         update={"epochs": 1, "batch_tokens": 1024, "accumulation": 1, "lr": bench.given.distil_lr}
     )
     batches = bench.batches(rows, training, InTurn((masking, Attended(settings.ce_share))))
-    bench.fit(student, triple_loss(teacher.eval(), settings), batches, training)
+    bench.fit(student, triple_loss(frozen(teacher, bench.device), settings), batches, training)
     return student
 
 

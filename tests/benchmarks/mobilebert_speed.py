@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from bench.data.batches import Batch
-from bench.models.outputs import Frozen
+from bench.models.outputs import frozen
 from papers.mobilebert import exchange, settings
 from papers.mobilebert.heads import MobileBertClassifier, MobileBertForPreTraining
 from papers.mobilebert.settings import Hyper, Transfer, ratios
@@ -67,8 +67,7 @@ def small_pair(layers: int) -> tuple[MobileBertForPreTraining, MobileBertForPreT
     """Teacher and student in the paper's ratios to a BERT of so many layers of 384."""
     hyper = Hyper().changed(ratios(layers, 384))
     student = replace(settings.student_of(hyper, WORDS, 0), attention_dropout=0.0)
-    teacher = MobileBertForPreTraining(settings.teacher_of(hyper, WORDS, 0))
-    Frozen(teacher)
+    teacher = frozen(MobileBertForPreTraining(settings.teacher_of(hyper, WORDS, 0)), torch.device("cpu"))
     return MobileBertForPreTraining(student).train(), teacher
 
 

@@ -16,7 +16,7 @@ import time
 import torch
 from torch import nn
 
-from bench.train.losses import soft_targets, soft_targets_plain
+from papers.distilbert.soft_targets import kd_loss, soft_targets
 
 POSITIONS, HIDDEN, VOCABULARY = 2048, 384, 30522
 ROUNDS = 3
@@ -33,7 +33,7 @@ def one(side: str) -> None:
     if side == "chunked":
         loss = soft_targets(student, teacher, head, teacher_head, 2.0)
     else:
-        loss = soft_targets_plain(head(student), teacher_head(teacher), 2.0)
+        loss = kd_loss(head(student), teacher_head(teacher), 2.0)
     loss.backward()
     seconds = time.perf_counter() - started
     print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024, seconds, loss.item())

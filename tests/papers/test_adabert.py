@@ -39,7 +39,7 @@ SWITCHES: dict[str, dict[str, Any]] = {
 
 
 def hyper(variant: str, task: str = "rte", scale: str = "full", encoder: EncoderFacts | None = BASE) -> Hyper:
-    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
+    return settings.hyper(RECIPE.variants[variant], task, scale, encoder)
 
 
 def check(variant: str, chosen: Hyper, encoder: EncoderFacts | None = BASE) -> None:

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from bench.train.losses import soft_cross_entropy
 from papers.adabert import losses
-from papers.adabert.losses import efficiency, layer_weights, mapped, probe_knowledge, soft_cross_entropy
+from papers.adabert.losses import efficiency, layer_weights, mapped, probe_knowledge
 from papers.adabert.structure import RELEASED_COSTS, computed_costs
 from papers.adabert.student import CONVOLUTIONS, OPERATIONS
 
@@ -82,29 +83,6 @@ def test_weights_add_up_to_one_and_a_layer_that_knows_more_weighs_more(weighing:
 
 
 # L_KD
-
-
-def test_soft_cross_entropy_by_hand() -> None:
-    student, teacher = logits([0.25, 0.75]), logits([0.5, 0.5])
-    expected = -0.5 * math.log(0.25) - 0.5 * math.log(0.75)
-    assert soft_cross_entropy(student, teacher, 1.0).tolist() == pytest.approx([expected])
-    # At T = 2 probabilities become their roots: 1 : sqrt(3) of the student, still even of the teacher.
-    share = 1 / (1 + math.sqrt(3))
-    expected = -0.5 * math.log(share) - 0.5 * math.log(1 - share)
-    assert soft_cross_entropy(student, teacher, 2.0).tolist() == pytest.approx([expected])
-
-
-def test_soft_cross_entropy_is_least_where_both_agree_and_then_has_no_gradient() -> None:
-    torch.manual_seed(0)
-    teacher = torch.randn(4, 2, 3)
-    student = (teacher.clone() + 7.0).requires_grad_()
-    least = soft_cross_entropy(student, teacher, 1.5)
-    assert least.shape == (4, 2)
-    entropy = torch.distributions.Categorical(logits=teacher / 1.5).entropy()
-    torch.testing.assert_close(least, entropy)
-    least.sum().backward()
-    assert student.grad is not None and student.grad.abs().max() < 1e-5
-    assert (soft_cross_entropy(torch.randn(4, 2, 3), teacher, 1.5) > entropy - 1e-6).all()
 
 
 def test_knowledge_by_hand() -> None:

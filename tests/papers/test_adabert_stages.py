@@ -19,9 +19,10 @@ from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassificat
 from bench.core.errors import ModelError, TrainError
 from bench.data.tasks import get_task
 from bench.models.outputs import inputs
+from bench.train.losses import soft_cross_entropy
 from bench.train.recipe import State
 from bench.train.tuning import classifier_config
-from papers.adabert import losses, recipe, student
+from papers.adabert import losses, settings, student
 from papers.adabert.probes import Probes
 from papers.adabert.recipe import RECIPE
 from papers.adabert.search import SearchNetwork, Taught
@@ -43,7 +44,7 @@ def tiny(variant: str, changes: Mapping[str, Any] = NOTHING) -> Hyper:
     }  # fmt: skip
     for name in ("probes.training", "search.training", "retrain.training"):
         content |= {f"{name}.{field}": value for field, value in training.items()}
-    made = recipe.hyper(RECIPE.variants[variant], "rte", "smoke", None)
+    made = settings.hyper(RECIPE.variants[variant], "rte", "smoke", None)
     return made.changed(content | dict(changes))
 
 
@@ -194,7 +195,7 @@ def test_the_loss_of_the_search_by_hand(context: Callable[..., FakeContext], var
         gamma, beta = tiny(variant).knowledge.gamma, tiny(variant).search.beta
         labels = (1 - gamma) * F.cross_entropy(layers[-1], batch["labels"])
         if variant == "adabert-base-kd":
-            knowledge = losses.soft_cross_entropy(layers[-1], batch["teacher_logits"], 1.0).mean()
+            knowledge = soft_cross_entropy(layers[-1], batch["teacher_logits"], 1.0).mean()
         elif variant != "adabert-no-kd":
             said = batch["teacher_logits"].reshape(len(batch["labels"]), 4, 2)
             knowledge = losses.probe_knowledge(layers, said, batch["labels"], 1.0, "batch")

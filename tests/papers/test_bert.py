@@ -30,10 +30,10 @@ from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import forward
 from bench.train.losses import masked_lm
-from bench.train.mlm import masked_accuracy
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config, load_encoder
 from papers.bert import recipe
+from papers.bert.adapt import masked_accuracy
 from papers.bert.recipe import RECIPE, Hyper, Pretraining
 
 PRETRAINING = Pretraining.model_validate({})
@@ -327,6 +327,18 @@ def test_adapting_trains_the_whole_encoder_on_text_that_is_not_held_out(context:
     assert found.keys() == {"held_out", "commonest"}
     assert 0 <= found["held_out"][0] <= 1
     assert 0 < found["commonest"][0] < 1
+
+
+def test_an_adapted_encoder_is_fine_tuned_from_the_pooler_that_was_given(context: Callable[..., Any]) -> None:
+    given = tiny(BertModel, seed=3)
+    pooler = given.state_dict()["pooler.dense.weight"].clone()
+    settings = Hyper.model_validate({"adapt": ADAPT})
+    settings = settings.model_copy(update={"adapt": settings.adapt.model_copy(update={"margin": -1.0})})
+    state = recipe.adapt(State({"model": given}), settings, context())
+    model = recipe.fine_tune(state, settings, context("rte", trains=False)).model.state_dict()
+    assert torch.equal(model["bert.pooler.dense.weight"], pooler)
+    trained = state.model.state_dict()
+    assert all(torch.equal(tensor, model[name]) for name, tensor in trained.items() if name.startswith("bert."))
 
 
 def test_an_adapted_encoder_that_knows_no_words_is_refused(context: Callable[..., Any]) -> None:

@@ -18,13 +18,13 @@ from transformers import (
 )
 
 from bench.core.errors import ModelError, SpecError
-from bench.data.places import Attended
 from bench.data.tasks import get_task
 from bench.models.outputs import forward
 from bench.train.mlm import HeadTraining, with_lm_head
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
 from papers.distilbert import recipe
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import RECIPE, Distillation, Hyper
 from papers.distilbert.student import config, copy_layers, teacher_layers
 

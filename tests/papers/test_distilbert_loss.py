@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import BertForMaskedLM, DistilBertForMaskedLM
 
+from bench.data.batches import Encoded
 from bench.data.masking import IGNORED
-from bench.data.places import Attended
+from bench.models.outputs import frozen
 from papers.distilbert.losses import cosine
+from papers.distilbert.positions import Attended, smoothed
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import copy_layers
 
@@ -140,8 +142,7 @@ def test_weights_and_temperature_scale_as_they_should(pair: Pair) -> None:
 
 def test_gradients_reach_the_whole_student_and_never_the_teacher(pair: Pair) -> None:
     student, teacher = pair()
-    teacher.train().requires_grad_(True)
-    loss = triple_loss(teacher, distillation())
+    loss = triple_loss(frozen(teacher.train().requires_grad_(True), torch.device("cpu")), distillation())
     student.train()
     torch.stack(list(loss(student, masked_batch()).values())).sum().backward()
     assert not teacher.training and student.training
@@ -233,3 +234,10 @@ def test_a_share_of_the_masked_positions() -> None:
     batch = masked_batch() | {"masked_at": torch.tensor([2, 4, 9])}
     drawn = Attended(0.5, masked=True)(batch, np.random.default_rng(0))["drawn_at"]
     assert len(drawn) == 2 and set(drawn.tolist()) <= {2, 4, 9}
+
+
+def test_smoothing_prefers_rare_tokens() -> None:
+    data = Encoded.from_lists([[5] * 1000 + [6] * 10], [[0] * 1010], np.empty(0))
+    weights = smoothed(data, 8, {0})
+    assert weights[0] == 0 and weights[6] / weights[5] == pytest.approx(100**0.7)
+    assert weights[7] == 1.0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import FakeContext, scatter
 
-from bench.core.errors import ModelError, SpecError, TrainError
+from bench.core.errors import Diverged, ModelError, SpecError, TrainError
 from bench.train.recipe import EncoderFacts, State
 from bench.train.settings import Training
 from papers.mobilebert import recipe, settings
@@ -228,19 +228,35 @@ def test_a_try_that_diverges_is_passed_over_and_counted(
     def fit(*given: Any) -> Any:
         begun.append(given)
         if len(begun) - 1 in broken:
-            raise TrainError("the loss is not finite")
+            raise Diverged("the loss is not finite")
         return plain(*given)
 
     monkeypatch.setattr(ctx, "fit", fit)
     monkeypatch.setattr(ctx, "dev_score", lambda model: 0.5)
     if len(broken) == 3:
-        with pytest.raises(TrainError, match="not finite"):
+        with pytest.raises(Diverged, match="not finite"):
             recipe.fine_tune(start, chosen, ctx)
         return
     state = recipe.fine_tune(start, chosen, ctx)
     first = next(i for i in range(3) if i not in broken)
     assert state.model is begun[first][0] and len(begun) == 3
     assert state.facts["chosen"]["diverged"] == [float(len(broken))]
+
+
+def test_a_try_that_fails_otherwise_ends_the_run(taught: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen, ctx, _ = taught(fine_tune__tries=3)
+    start, plain, begun = recipe.initialise_student(State(), chosen, ctx), ctx.fit, []
+
+    def fit(*given: Any) -> Any:
+        begun.append(given)
+        if len(begun) == 2:
+            raise TrainError("the device has no memory left for a batch")
+        return plain(*given)
+
+    monkeypatch.setattr(ctx, "fit", fit)
+    monkeypatch.setattr(ctx, "dev_score", lambda model: 0.5)
+    with pytest.raises(TrainError, match="no memory left"):
+        recipe.fine_tune(start, chosen, ctx)
 
 
 # What cannot be made

@@ -11,7 +11,7 @@ from conftest import WORDS, FakeContext
 from torch import Tensor
 from transformers import BertConfig, BertModel
 
-from bench.models.outputs import Frozen
+from bench.models.outputs import forward, frozen
 from bench.train.recipe import EncoderFacts, State
 from papers.mobilebert import recipe, settings
 from papers.mobilebert.guide import Guided, guided_loss, start_words
@@ -67,26 +67,26 @@ def test_the_states_cost_nothing_where_they_are_the_encoders(encoder: BertModel)
     """By hand: 0 of a perfect map; of a map that says the mean of the states everywhere 1, times the weight."""
     hyper = chosen()
     guided = Guided(model_of(hyper), 64).eval()
-    frozen, given = Frozen(encoder), batch()
-    theirs = frozen(given, hidden=True).hidden[-1]
+    still, given = frozen(encoder, torch.device("cpu")), batch()
+    theirs = forward(still, given, hidden=True).hidden[-1]
     tokens = given["attention_mask"].bool()
     with torch.no_grad():
         guided.map.weight.zero_()
         guided.map.bias.fill_(theirs[tokens].mean())
-    assert guided_loss(frozen, 3.0)(guided, given)["states"].item() == pytest.approx(3.0, rel=1e-5)
+    assert guided_loss(still, 3.0)(guided, given)["states"].item() == pytest.approx(3.0, rel=1e-5)
 
     class Perfect(torch.nn.Module):
         def forward(self, hidden: Tensor) -> Tensor:
             return theirs.where(tokens[..., None], 99.0)  # padding is far off, and left out
 
     guided.map = Perfect()  # pyright: ignore[reportAttributeAccessIssue]
-    terms = guided_loss(frozen, 3.0)(guided, given)
+    terms = guided_loss(still, 3.0)(guided, given)
     assert terms["states"].item() == 0.0 and terms.keys() == {"words", "follows", "states"}
 
 
 def test_the_text_trains_the_heads_and_the_states_the_layers(encoder: BertModel) -> None:
     guided = Guided(model_of(chosen()), 64)
-    terms = guided_loss(Frozen(encoder), 1.0)(guided, batch())
+    terms = guided_loss(frozen(encoder, torch.device("cpu")), 1.0)(guided, batch())
     (terms["words"] + terms["follows"]).backward()
     layers = [p for name, p in guided.model.named_parameters() if name.startswith("encoder.layers.")]
     assert layers and all(p.grad is None for p in layers) and guided.model.bias.grad is not None

@@ -23,6 +23,8 @@ from bench.core.errors import ModelError, SpecError
 from bench.models import load
 from bench.models.outputs import forward, inputs
 from bench.train.losses import supervised
+from papers.mobilebert.heads import MobileBertClassifier
+from papers.mobilebert.student import Architecture
 from papers.qbert import packed, shapes
 from papers.qbert.hessian import top_eigenvalues
 from papers.qbert.quantize import QuantizedLSTM, layers, quantize, quantized_weights
@@ -83,13 +85,18 @@ class TinyCnn(Tiny):
 
 
 DISTIL = {"vocab_size": 30, "n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 32, "max_position_embeddings": 20}
+MOBILE = Architecture(
+    vocab_size=30, max_position_embeddings=20, embedding_size=8, num_hidden_layers=1, hidden_size=16,
+    intra_bottleneck_size=8, num_attention_heads=2, num_feedforward_networks=1, intermediate_size=16,
+)  # fmt: skip
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "lstm": lambda: TinyLstm({"hidden": 5, "levels": 2}),
     "cnn": lambda: TinyCnn({"filters": 8}),
     "distilbert": lambda: DistilBertForSequenceClassification(DistilBertConfig(**DISTIL)),
     "spans": lambda: DistilBertForQuestionAnswering(DistilBertConfig(**DISTIL)),
+    "mobilebert": lambda: MobileBertClassifier(MOBILE),
 }
-LAYERS = {"lstm": 1, "cnn": 3, "distilbert": 2, "spans": 2}
+LAYERS = {"lstm": 1, "cnn": 3, "distilbert": 2, "spans": 2, "mobilebert": 9}
 
 
 def make(name: str) -> nn.Module:

@@ -73,7 +73,7 @@ def test_mixtures_measure_and_the_others_do_not() -> None:
     for name, variant in RECIPE.variants.items():
         assert [variant.stages[0].name, variant.stages[-1].name] == ["start_from_base", "train_quantised"]
         assert variant.stages[0].asks == ("base",) and RECIPE.base == "bert" and not RECIPE.teachers
-        for encoder in (None, BASE, NARROW):
+        for encoder in (BASE, NARROW):
             settings.check(variant, settings.hyper(variant, "sst2", "small", encoder), encoder)
         fields = {field for stage in variant.stages for field in stage.uses}
         assert fields <= set(Hyper.model_fields), name

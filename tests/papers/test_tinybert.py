@@ -20,16 +20,14 @@ from bench.train.augmentation import rows
 from bench.train.augmentation.augment import Augmentation
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
-from papers.tinybert import recipe
+from papers.tinybert import recipe, settings
 from papers.tinybert.recipe import RECIPE
 from papers.tinybert.settings import Hyper, Student
 from papers.tinybert.student import (
     TinyBertForDistillation,
     TinyBertForSequenceClassification,
     check_fit,
-    four_layers,
     mapped,
-    six_layers,
     student_config,
     with_projections,
 )
@@ -60,8 +58,10 @@ def test_parameter_counts_are_the_papers() -> None:
 
 
 def test_from_bert_base_the_published_students_come_out() -> None:
-    for shape, published in (((3, 312, 1200), four_layers()), ((2, 768, 3072), six_layers())):
-        assert student_config(BertConfig(), *shape).to_dict() == published.to_dict()
+    for every, hidden, ffn, layers in ((3, 312, 1200, 4), (2, 768, 3072, 6)):
+        found = student_config(BertConfig(), every, hidden, ffn)
+        assert (found.num_hidden_layers, found.hidden_size, found.intermediate_size) == (layers, hidden, ffn)
+        assert found.num_attention_heads == 12
     small = student_config(BertConfig(num_hidden_layers=6, hidden_size=384), 3, 312, 1200)
     assert (small.num_hidden_layers, small.hidden_size, small.intermediate_size) == (2, 156, 600)
     assert small.num_attention_heads == 12
@@ -149,7 +149,7 @@ SIX = {"tinybert-6", "tinybert-6-released"}
 
 def hyper(variant: str, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:
     """The settings of a variant by its name."""
-    return recipe.hyper(RECIPE.variants[variant], task, scale, encoder)
+    return settings.hyper(RECIPE.variants[variant], task, scale, encoder)
 
 
 def check(variant: str, *rest: Any) -> None:
@@ -234,7 +234,7 @@ def test_a_given_teacher_is_checked_before_anything_runs(tmp_path: Path) -> None
     check("tinybert-4", hyper("tinybert-4", "rte", "smoke", None), None, None)
     with pytest.raises(ModelError, match="do not divide"):
         check("tinybert-4", hyper("tinybert-4", "rte", "small", BASE), EncoderFacts(4, 16, 2, 60), None)
-    small = four_layers(vocabulary=30522)
+    small = student_config(BertConfig(), 3, 312, 1200)
     load.save(BertModel(small), tmp_path)
     released = load.Checkpoint(tmp_path, small, "BertModel")
     chosen = hyper("tinybert-4-released", "rte", "full", BASE)

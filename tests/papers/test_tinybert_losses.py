@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bench.core.errors import SpecError
+from bench.models.outputs import frozen
 from bench.models.scores import Attended, trace
 from papers.tinybert import losses
 from papers.tinybert.layers import layer_loss
@@ -74,20 +75,18 @@ def test_hidden_by_hand() -> None:
     assert losses.hidden(student, teacher, projection).item() == pytest.approx((0 + 9 + 4 + 0) / 4)
 
 
-def test_soft_cross_entropy_by_hand() -> None:
-    student, teacher = torch.tensor([[0.0, math.log(3.0)]]), torch.tensor([[math.log(4.0), 0.0]])
+def test_soft_labels_by_hand() -> None:
+    student, batch = torch.tensor([[0.0, math.log(3.0)]]), {"teacher_logits": torch.tensor([[math.log(4.0), 0.0]])}
     by_hand = -(0.8 * math.log(0.25) + 0.2 * math.log(0.75))
-    assert losses.soft_cross_entropy(student, teacher).item() == pytest.approx(by_hand)
-    assert losses.soft_cross_entropy(student, teacher, 1.0, True).item() == pytest.approx(by_hand / 2)
-    twice = losses.soft_cross_entropy(2 * student, 2 * teacher, temperature=2.0)
-    assert twice.item() == pytest.approx(by_hand), "no factor T^2"
 
+    def value(scores: Tensor, temperature: float, mean_over_classes: bool = False) -> float:
+        return losses.prediction(scores, batch, regression=False, target="teacher", temperature=temperature,
+                                 mean_over_classes=mean_over_classes).item()  # fmt: skip
 
-def test_soft_cross_entropy_is_least_where_both_agree() -> None:
-    teacher = torch.randn(5, 3, generator=torch.Generator().manual_seed(0))
-    student = teacher.clone().requires_grad_()
-    losses.soft_cross_entropy(student, teacher).backward()
-    assert student.grad is not None and student.grad.abs().max() < 1e-6
+    assert value(student, 1.0) == pytest.approx(by_hand)
+    assert value(student, 1.0, True) == pytest.approx(by_hand / 2)
+    batch["teacher_logits"] *= 2
+    assert value(2 * student, 2.0) == pytest.approx(by_hand), "no factor T^2"
 
 
 @pytest.mark.parametrize(("target", "value"), [("teacher", (4 + 0) / 2), ("gold", (0 + 1) / 2)])
@@ -211,7 +210,7 @@ def gradients(term: Tensor, student: nn.Module) -> set[str]:
 @pytest.mark.parametrize("projections", [1, 2])
 def test_gradients_go_where_they_should(models: Callable, batch: dict[str, Tensor], projections: int) -> None:
     student, teacher = models(projections)
-    terms = layer_loss(teacher, Layers(), (2, 4))(student, batch)
+    terms = layer_loss(frozen(teacher, torch.device("cpu")), Layers(), (2, 4))(student, batch)
     embedding = gradients(terms["embedding"], student)
     assert "projections.0.weight" in embedding and "bert.embeddings.word_embeddings.weight" in embedding
     assert not [name for name in embedding if ".layer." in name or name == "projections.1.weight"]

@@ -21,7 +21,6 @@ from pydantic import Field
 from torch import nn
 
 from bench.core.errors import SpecError
-from bench.models.outputs import bare
 from bench.train.augmentation.candidates import Candidates, MaskedWords, Sentence, Splitter
 from bench.train.augmentation.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 from bench.train.precision import choose
@@ -244,7 +243,7 @@ def augmenter(
     if settings.word_vectors:
         neighbours = read_word_vectors(Path(settings.word_vectors).expanduser(), settings.max_words)
     else:
-        table: Any = bare(masked_lm).get_input_embeddings()  # pyright: ignore[reportCallIssue]
+        table: Any = masked_lm.get_input_embeddings()  # pyright: ignore[reportCallIssue]
         embeddings = table.weight.detach().float().cpu().numpy()
         special = frozenset(tokenizer.all_special_ids)
         neighbours = piece_vectors(masked.vocabulary, embeddings, special, splitter.pieces)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch, Vocabulary
 from bench.models.lm import parts
-from bench.models.outputs import Frozen, bare, moved
+from bench.models.outputs import frozen
 from bench.train.augmentation.wordvectors import Neighbours
 from bench.train.processes import divided
 
@@ -118,13 +118,13 @@ class MaskedWords:
 
     def __init__(self, model: nn.Module, tokenizer: Any, device: torch.device, *,
                  precision: Literal["fp32", "bf16"] = "fp32", batch_tokens: int | None = None):  # fmt: skip
-        frozen = Frozen(moved(model, device)).model
-        self._logits = parts(frozen).logits
+        model = frozen(model, device)
+        self._logits = parts(model).logits
         # Cast once: autocast casts weights that need no gradient again in every pass.
-        self._hidden = parts(copy.deepcopy(frozen).to(torch.bfloat16) if precision == "bf16" else frozen).hidden
+        self._hidden = parts(copy.deepcopy(model).to(torch.bfloat16) if precision == "bf16" else model).hidden
         self._ids, self._device = Vocabulary.of(tokenizer), device
         self._tokens = batch_tokens or (2048 if device.type == "cpu" else 65536)
-        self._limit = min(512, getattr(bare(model).config, "max_position_embeddings", 512))
+        self._limit = min(512, getattr(model.config, "max_position_embeddings", 512))
         self.vocabulary: list[str] = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self._allowed = [self._is_word(i, token) for i, token in enumerate(self.vocabulary)]
 

@@ -25,7 +25,6 @@ from bench.core import sealed
 from bench.core.errors import DataError
 from bench.core.files import file_sha256, locked, move_folder, remove_folder, sweep, whole_file, write_atomic
 from bench.data.rows import content_sha256
-from bench.models.outputs import bare
 from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
 from bench.train.precision import choose
 from bench.train.processes import decided
@@ -135,18 +134,17 @@ def entry_key(
     """
     digest = hashlib.sha256()
     choices = settings.model_dump(exclude={"use", "word_vectors", "word_vectors_sha256"})
-    model = bare(masked_lm)
-    config = {k: v for k, v in getattr(model, "config").to_diff_dict().items() if k not in FILED}  # noqa: B009
+    config = {k: v for k, v in getattr(masked_lm, "config").to_diff_dict().items() if k not in FILED}  # noqa: B009
     columns = tuple(list(column) for column in texts.columns)
     for part in (
         FORMAT, seed, shard_rows, json.dumps(choices, sort_keys=True), word_vectors_identity(settings),
         content_sha256(columns, texts.labels), content_sha256((), texts.origin),
-        _words(tokenizer), type(model).__name__,
+        _words(tokenizer), type(masked_lm).__name__,
         json.dumps(config, sort_keys=True, default=str),
     ):  # fmt: skip
         raw = str(part).encode()  # its length goes first, so that no two lists of parts give the same bytes
         digest.update(len(raw).to_bytes(8, "little") + raw)
-    for name, tensor in sorted(model.state_dict().items()):
+    for name, tensor in sorted(masked_lm.state_dict().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()

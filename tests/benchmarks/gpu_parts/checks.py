@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch, Batches, InTurn
 from bench.data.masking import Masking
-from bench.data.places import Attended
+from bench.models.outputs import frozen
 from bench.train import fit as loop
 from bench.train import graphs
 from bench.train.checkpoint import Checkpointer
-from bench.train.losses import soft_targets, soft_targets_plain, supervised
+from bench.train.losses import supervised
 from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
 from bench.train.step import Loss
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
+from papers.distilbert.soft_targets import kd_loss, soft_targets
 from papers.distilbert.student import DistilBertForMaskedLM, config
 
 
@@ -61,7 +63,7 @@ def _without_recording(asked: bool) -> Iterator[None]:
 
 def _tasks(work: Work, precision: str) -> dict[str, tuple[Any, Loss, Batches, Training]]:
     """Name -> (makes the model, loss, batches, training): fine-tuning and distillation of the small encoder."""
-    teacher = work.masked_lm(work.size.small)
+    teacher = frozen(work.masked_lm(work.size.small), work.device)
     student = config(teacher.config)
     masking = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended(0.5)))
     shared = {"epochs": 1, "lr": 1e-4, "precision": precision, "engine": work.engines[-1]}
@@ -201,7 +203,7 @@ def soft(work: Work) -> dict[str, float]:
         student, teacher = torch.randn(positions, 64, requires_grad=True), torch.randn(positions, 96)
         counts = (torch.arange(positions) % 2).float()
     wanted = _gradients(
-        soft_targets_plain(head.double()(student[1::2].double()), teacher_head.double()(teacher[1::2].double()), 2.0),
+        kd_loss(head.double()(student[1::2].double()), teacher_head.double()(teacher[1::2].double()), 2.0),
         student, head,
     )  # fmt: skip
     head, teacher_head = head.float(), teacher_head.float()

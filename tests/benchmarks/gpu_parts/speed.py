@@ -17,11 +17,12 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from bench.data.batches import Batches, Encoded, InTurn
 from bench.data.masking import Masking
-from bench.data.places import Attended
 from bench.models.device import native_bf16
+from bench.models.outputs import frozen
 from bench.train.losses import supervised
 from bench.train.predict import predict
 from bench.train.settings import Training
+from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
 from papers.distilbert.student import DistilBertForMaskedLM, config
 
@@ -90,7 +91,7 @@ def small_rows(work: Work) -> Encoded:
 def distil(work: Work) -> dict[str, float]:
     """General distillation of the small encoder by all three losses: tokens a second by tokens of a batch."""
     found: dict[str, float] = {}
-    teacher = work.masked_lm(work.size.small)
+    teacher = frozen(work.masked_lm(work.size.small), work.device)
     transform = InTurn((Masking(4, work.size.words, frozenset({0, 2, 3})), Attended()))
     for tokens in work.size.tokens:
         steps = max(work.size.steps[2] * work.size.tokens[0] // tokens, work.size.look)
