@@ -83,7 +83,7 @@ class Pieces:
                 return key
             gone = [self._pieces[one] for one in (key, *self._scheduler.failed(key))]
             self._deadline.leave(self.plan.jobs[piece.job] for piece in gone if not piece.stage)
-        return None
+        return self._next_blocked()  # those that wait for what was left now are left, too
 
     def expected_s(self, key: str) -> float:
         """Seconds that a piece is expected to take, by the deadline's estimates; 0 without one."""
@@ -147,12 +147,18 @@ class Pieces:
                 self._give_back(key)
 
     def _next_blocked(self) -> str | None:
-        """A job of which a need failed, once the jobs whose models it asks for have their records."""
-        for key in self._blocked:
+        """A job of which a need failed, once the jobs whose models it asks for have their records.
+
+        Where there is no time for one of those, there is none for this.
+        """
+        for key in list(self._blocked):
             job = self.job(key)
             if all(other.hash in self.records for other in job.direct):
                 self._blocked.remove(key)
                 return key
+            if self._deadline and any(other.hash in self._deadline.left for other in job.needed):
+                self._blocked.remove(key)
+                self._deadline.leave([job])
         return None
 
     def _give_back(self, key: str) -> None:

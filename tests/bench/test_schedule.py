@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,10 @@ import schedule_makespan
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bench.run.pieces
+from bench.core.spec import Spec
+from bench.run.deadline import Deadline
+from bench.run.pieces import Pieces
 from bench.run.schedule import Graph, Node, Scheduler, graph
 
 
@@ -107,6 +112,8 @@ def test_a_thousand_jobs_on_fifty_workers_come_close_to_the_shortest_time(off: f
 class FakeStage:
     task_free: bool = False
     asks: tuple[str, ...] = ()
+    name: str = ""
+    uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,14 @@ class FakeJob:
     @property
     def direct(self) -> tuple[Any, ...]:
         return (*self.teachers, *([self.base] if self.base else []))
+
+    @property
+    def needed(self) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(job for one in self.direct for job in (*one.needed, one)))
+
+    @property
+    def spec(self) -> Spec:
+        return Spec("paper", self.hash, "sst2", "smoke", 0)
 
 
 def pieces(jobs: list[FakeJob], made: set[str] = frozenset(), cached: set[str] = frozenset()) -> Graph:  # type: ignore
@@ -184,6 +199,26 @@ def test_a_stage_shared_by_variants_of_one_seed_waits_for_the_record_of_their_ba
     found = needs(pieces([reference, *bits, stacked]))
     assert found["sense"] == {"ref0"} and found["w4"] >= {"sense", "ref0"} and found["w2+x"] >= {"w2"}
     assert "x" not in found and "pack2" not in found
+
+
+def test_a_blocked_run_whose_teacher_there_is_no_time_for_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.run.pieces, "cost_s", lambda plan, job, stage: 9.0 if stage is shared else 1.0)
+    teacher = FakeJob("teacher", (FakeStagePlan("tune"),))
+    shared = FakeStagePlan("shared", FakeStage(task_free=True))
+    students = [FakeJob(f"student{i}", (shared, FakeStagePlan(f"distil{i}")), teachers=(teacher,)) for i in (0, 1)]
+    upper = FakeJob("upper", (FakeStagePlan("x"),), base=students[0])
+    request = SimpleNamespace(results=str(tmp_path))
+    plan = SimpleNamespace(request=request, jobs=[teacher, *students, upper],
+                           cache=SimpleNamespace(has=lambda key: False))  # fmt: skip
+    deadline = Deadline(1.0)
+    deadline._finish["teacher"] = 1e6
+    found = Pieces(cast(Any, plan), deadline)
+    assert found.take(1) == "shared"
+    found.failed("shared")
+    assert not found.all_handed_out and found.take(1) is None and found.all_handed_out, "nothing is waited for"
+    assert deadline.left == {job.hash for job in plan.jobs} and found.records == {}
 
 
 def test_it_brings_no_torch(root: Path) -> None:
