@@ -108,8 +108,8 @@ class Lease:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self.held():
-            with suppress(OSError):
+        with suppress(OSError):  # one that stays is stale soon
+            if self.held():
                 self._path.unlink()
 
     def __enter__(self) -> Lease:
@@ -122,9 +122,10 @@ class Lease:
     def _keep(self) -> None:
         lost = False
         while not self._over.wait(self._renew_s):
-            if not self.renew() and not self.held() and not lost and not self._over.is_set():
-                log.warning("lease=%s state=lost", self._path.stem[:12])
-                lost = True
+            with suppress(OSError):  # a file server that fails once: the next renewal comes before the lease is stale
+                if not self.renew() and not self.held() and not lost and not self._over.is_set():
+                    log.warning("lease=%s state=lost", self._path.stem[:12])
+                    lost = True
 
 
 class HeldStore(Store):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -115,6 +116,27 @@ def test_what_another_host_says_of_a_pid_means_nothing_here(tmp_path: Path) -> N
     assert Leases(tmp_path).take("a" * 64) is None
     put(tmp_path, "a" * 64, pid=gone.pid, host=leases.host())
     assert Leases(tmp_path).take("a" * 64)
+
+
+def test_a_failing_file_server_ends_no_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Leases(tmp_path, renew_s=0.01).take("a" * 64)
+    assert lease
+    path, tries, read = tmp_path / leases.FOLDER / f"{'a' * 64}.json", list[int](), leases._read
+
+    def fails_thrice(path: Path) -> object:
+        tries.append(1)
+        if len(tries) <= 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(leases, "_read", fails_thrice)
+    monkeypatch.setattr(lease, "renew", lambda: False)
+    with lease:
+        deadline = time.monotonic() + 30
+        while len(tries) < 4:
+            assert time.monotonic() < deadline, "it is renewed no more"
+            time.sleep(0.01)
+    assert not path.exists()
 
 
 def test_a_file_that_is_no_lease_goes_by_its_age(tmp_path: Path) -> None:
