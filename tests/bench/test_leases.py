@@ -233,7 +233,22 @@ def test_without_hard_links_one_still_wins(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "link", no_links)
     lease = Leases(tmp_path).take("a" * 64)
     assert lease and lease.held() and Leases(tmp_path).take("a" * 64) is None
-    assert not leases._create_in_place(tmp_path / leases.FOLDER / f"{'a' * 64}.json", b"")
+    other = Holder("n" * 32, "another host", 1, leases.version(), "2026-01-01T00:00:00Z")
+    assert not leases._create(tmp_path / leases.FOLDER / f"{'a' * 64}.json", other) and lease.held()
+
+
+def test_a_file_server_that_denies_what_it_made_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def denied(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", denied)
+    lease = Leases(tmp_path).take("a" * 64)
+    assert lease and lease.held() and Leases(tmp_path).take("a" * 64) is None
 
 
 def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
@@ -250,7 +265,7 @@ def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
 def test_what_killed_processes_left_is_swept_after_a_day(tmp_path: Path) -> None:
     put(tmp_path, "a" * 64, age_s=500_000)
     leases_ = Leases(tmp_path)
-    names = (".probe-1", f".{'a' * 64}.1.taking", f".{'b' * 64}.2.dead")
+    names = (".probe-1", f".{'a' * 64}.json.1.writing", f".{'b' * 64}.2.dead")
     for name in names:
         for age_s, more in ((0, ".new"), (90_000, "")):
             path = leases_.folder / f"{name}{more}"
