@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.files import file_sha256, remove_folder, whole_folder
+from bench.core.places import home
 from bench.core.record import Answers
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
@@ -28,7 +29,6 @@ from bench.data.unlabelled import read_unlabelled
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
 from bench.models.config import CONFIG
-from bench.run.cache import home
 from bench.run.request import Request
 from bench.train import predict
 from bench.train.recipe import EncoderFacts
@@ -242,11 +242,11 @@ class Inputs:
         """
         if not self.request.corpus:
             return True
-        if pairs and self._corpus_documents < 2:
+        documents = self._corpus_documents
+        if pairs and documents < 2:
             raise DataError("sentence pairs need several documents", where=self.request.corpus, found="1",
                             expected="2 or more",
                             fix="separate documents by blank lines, or give a larger corpus")  # fmt: skip
-        assert self._corpus_documents
         tokenizer = self.tokenizer(tokenizer_folder)
         if budget.usable(budget.lines_of(self._documents()), tokenizer, max_length, min_length):
             return True

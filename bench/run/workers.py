@@ -108,7 +108,7 @@ class Pool:
         for child in self._children:
             if not child.ready or child.key:
                 continue
-            key = self._pieces.take(child.number)
+            key = self._pieces.take()
             if key is None:
                 break
             child.began, child.expected = time.monotonic(), self._pieces.expected_s(key)

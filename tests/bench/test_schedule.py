@@ -33,14 +33,14 @@ def test_the_longest_rest_comes_first() -> None:
     scheduler = Scheduler(FORK)
     assert scheduler.longest_path_s == 2 + 5 + 1
     assert scheduler.ready() == ["root", "short"]
-    assert scheduler.take(1) == "root" and scheduler.take(2) == "short" and scheduler.take(3) is None
+    assert scheduler.take() == "root" and scheduler.take() == "short" and scheduler.take() is None
     scheduler.done("root")
     assert scheduler.ready() == ["right", "left"]
-    assert [scheduler.take(1), scheduler.take(3)] == ["right", "left"]
+    assert [scheduler.take(), scheduler.take()] == ["right", "left"]
     scheduler.done("left")
-    assert scheduler.take(3) is None
+    assert scheduler.take() is None
     scheduler.done("right")
-    assert scheduler.take(1) == "join" and not scheduler.finished
+    assert scheduler.take() == "join" and not scheduler.finished
     scheduler.done("join")
     scheduler.done("short")
     assert scheduler.finished and scheduler.blocked == []
@@ -48,24 +48,24 @@ def test_the_longest_rest_comes_first() -> None:
 
 def test_a_failure_blocks_all_that_needs_it_and_nothing_else() -> None:
     scheduler = Scheduler([*FORK, node("after", 1, "join")])
-    assert scheduler.take(1) == "root" and scheduler.take(2) == "short"
+    assert scheduler.take() == "root" and scheduler.take() == "short"
     scheduler.done("root")
-    assert scheduler.take(1) == "right"
+    assert scheduler.take() == "right"
     assert scheduler.failed("right") == ["join", "after"]
     assert scheduler.blocked == ["join", "after"] and scheduler.ready() == ["left"]
-    assert scheduler.take(1) == "left" and scheduler.failed("left") == []  # it blocks nothing that is not blocked yet
-    assert scheduler.take(1) is None and not scheduler.finished
+    assert scheduler.take() == "left" and scheduler.failed("left") == []  # it blocks nothing that is not blocked yet
+    assert scheduler.take() is None and not scheduler.finished
     scheduler.done("short")
     assert scheduler.finished
 
 
 def test_a_node_that_was_given_back_is_handed_out_again() -> None:
     scheduler = Scheduler(FORK)
-    assert scheduler.take("a") == "root" and scheduler.take("b") == "short"
-    assert scheduler.taken == {"root": "a", "short": "b"}
+    assert scheduler.take() == "root" and scheduler.take() == "short"
+    assert scheduler.taken == {"root", "short"}
     scheduler.give_back("root")
-    assert scheduler.ready() == ["root"] and scheduler.taken == {"short": "b"}
-    assert scheduler.take("c") == "root"
+    assert scheduler.ready() == ["root"] and scheduler.taken == {"short"}
+    assert scheduler.take() == "root"
 
 
 def test_needs_that_are_no_node_are_met_and_circles_are_refused() -> None:
@@ -84,7 +84,7 @@ def test_any_graph_is_made_once_in_an_order_that_its_needs_allow(data: st.DataOb
         nodes.append(node(str(i), data.draw(st.floats(0, 10)), *map(str, earlier)))
     scheduler, made, ended, running, failed = Scheduler(nodes), [], set[str](), list[str](), set[str]()
     while not scheduler.finished:
-        while len(running) < 3 and (key := scheduler.take(len(running))) is not None:
+        while len(running) < 3 and (key := scheduler.take()) is not None:
             assert {n.needs for n in nodes if n.key == key} == {
                 frozenset(n for n in ended if n in nodes[int(key)].needs)
             }
@@ -204,7 +204,7 @@ def test_a_stage_shared_by_variants_of_one_seed_waits_for_the_record_of_their_ba
 def test_a_blocked_run_whose_teacher_there_is_no_time_for_is_left(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bench.run.pieces, "cost_s", lambda plan, job, stage: 9.0 if stage is shared else 1.0)
+    monkeypatch.setattr(bench.run.pieces, "cost_s", lambda job, stage: 9.0 if stage is shared else 1.0)
     teacher = FakeJob("teacher", (FakeStagePlan("tune"),))
     shared = FakeStagePlan("shared", FakeStage(task_free=True))
     students = [FakeJob(f"student{i}", (shared, FakeStagePlan(f"distil{i}")), teachers=(teacher,)) for i in (0, 1)]
@@ -215,9 +215,9 @@ def test_a_blocked_run_whose_teacher_there_is_no_time_for_is_left(
     deadline = Deadline(1.0)
     deadline._finish["teacher"] = 1e6
     found = Pieces(cast(Any, plan), deadline)
-    assert found.take(1) == "shared"
+    assert found.take() == "shared"
     found.failed("shared")
-    assert not found.all_handed_out and found.take(1) is None and found.all_handed_out, "nothing is waited for"
+    assert not found.all_handed_out and found.take() is None and found.all_handed_out, "nothing is waited for"
     assert deadline.left == {job.hash for job in plan.jobs} and found.records == {}
 
 
