@@ -15,7 +15,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
-import psutil
 from packaging.requirements import Requirement
 
 from bench.core import environment, hub, places, registry
@@ -167,7 +166,7 @@ def _accelerator() -> Check:
 
 
 def _memory() -> Check:
-    free = min(int(psutil.virtual_memory().available), environment.memory_bytes()) / _GIB
+    free = environment.free_bytes() / _GIB
     found = f"{free:.1f} GiB free, {_SMOKE_GIB} needed for smoke"
     return _check("memory", free >= _SMOKE_GIB, found, "end other programs")
 

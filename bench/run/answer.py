@@ -8,8 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.core import environment
 from bench.core.places import home
 from bench.core.spec import Spec
@@ -99,7 +97,7 @@ def _room(costs: Costs, stages: list[dict[str, Any]]) -> dict[str, int]:
         return max((sum(stage[field] for field in fields) for stage in stages), default=0.0)
 
     disk = sum(stage["kept_bytes"] for stage in stages) + most("progress_bytes")
-    main = min(int(psutil.virtual_memory().available), environment.memory_bytes())
+    main = environment.free_bytes()
     base = costs["base_bytes"]
     found = {"memory": (base + most("device_bytes", "host_bytes"), main)}
     if costs["gpu"]:
