@@ -25,7 +25,7 @@ from types import TracebackType
 from bench.core.errors import RecordError, SpecError
 from bench.core.files import NO_HARD_LINKS, OLD_S, create_atomic
 from bench.core.processes import host, runs
-from bench.core.record import Record
+from bench.core.record import Record, moment
 from bench.core.spec import Spec
 from bench.core.store import Store
 
@@ -161,7 +161,7 @@ class Leases:
             if found is not None and (self._lives(found) or not self._clear(path, found)):
                 return None
             nonce = uuid.uuid4().hex
-            holder = Holder(nonce, host(), os.getpid(), version(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            holder = Holder(nonce, host(), os.getpid(), version(), moment(datetime.now(UTC)))
             return Lease(path, nonce, self._renew_s) if _create(path, holder) else None
         except OSError as error:
             raise RecordError("the job cannot be claimed", where=self.folder, found=error.strerror or error,
