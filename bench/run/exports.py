@@ -134,8 +134,8 @@ def _loading(record: Record, folder: Path, further: list[Path]) -> list[str]:
     papers, _ = registry.find()
     below = record.spec.variant.split(JOINT)[:-1]
     # A paper's own classes are found by their name once its recipe is imported.
-    imports = [f"import {papers[paper].module}.recipe" for paper in papers if registry.has_recipe(paper)
-               and any(variant in registry.load_recipe(paper).variants for variant in below)]  # fmt: skip
+    imports = [f"import {papers[paper].module}.recipe" for paper, one in recipes.usable().items()
+               if any(variant in one.variants for variant in below)]  # fmt: skip
     if recipe.further and further:
         return [*imports, *recipe.further.usage.split("\n")]
     import transformers
