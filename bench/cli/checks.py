@@ -15,10 +15,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypedDict
 
-import psutil
 from packaging.requirements import Requirement
 
-from bench.core import environment, places, registry
+from bench.core import environment, hub, places, registry
 from bench.core.errors import BenchError
 from bench.core.steering import steering
 
@@ -167,7 +166,7 @@ def _accelerator() -> Check:
 
 
 def _memory() -> Check:
-    free = min(int(psutil.virtual_memory().available), environment.memory_bytes()) / _GIB
+    free = environment.free_bytes() / _GIB
     found = f"{free:.1f} GiB free, {_SMOKE_GIB} needed for smoke"
     return _check("memory", free >= _SMOKE_GIB, found, "end other programs")
 
@@ -185,16 +184,17 @@ def _cache_folder() -> Check:
 
 def _data_sets() -> Check:
     home = Path(os.environ.get("HF_HOME") or places.user_cache() / "huggingface")
-    hub = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
+    cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     names = ("nyu-mll/glue", "stanfordnlp/imdb")
-    have = [name for name in names if (hub / f"datasets--{name.replace('/', '--')}").is_dir()]
-    offline = os.environ.get("HF_HUB_OFFLINE", "").upper() in {"1", "ON", "YES", "TRUE"}
+    have = [name for name in names if (cache / f"datasets--{name.replace('/', '--')}").is_dir()]
+    offline = hub.offline()
     found = f"{', '.join(have)} in the cache" if have else "none in the cache"
     if len(have) == len(names):
         return _check("data sets", True, found)
     if not offline:
         return _check("data sets", True, f"{found}; fetched from the hub when a run needs them")
-    return _check("data sets", False, found + "; HF_HUB_OFFLINE is set", "unset HF_HUB_OFFLINE, or give --data FOLDER")
+    told = f"{found}; offline by {', '.join(offline)}"
+    return _check("data sets", False, told, f"unset {' '.join(offline)}, or give --data FOLDER")
 
 
 def _compiler() -> Check:

@@ -79,8 +79,10 @@ def main() -> None:
         _end(error)
     except (KeyboardInterrupt, Stopped) as stopped:
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # a second one ends it without a word
-        kept = "what is done is kept; " if sys.argv[1:2] == ["run"] else "nothing is left half written; "
-        complain(f"stopped: {kept}the same command {'goes on' if 'done' in kept else 'starts again'}")
+        told = "nothing is left half written; the same command starts again"
+        if sys.argv[1:2] == ["run"]:
+            told = "progress is saved; the same command goes on"
+        complain(f"stopped: {told}")
         _leave(stopped.exit_code if isinstance(stopped, Stopped) else 130)
     if isinstance(code, int) and code:
         _leave(code)

@@ -6,13 +6,14 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.cli import remembered
 from bench.cli.output import quiet_libraries
 from bench.core import environment, registry
 from bench.core.steering import steering
-from bench.run.answer import Costs
+from bench.run.answer import Costs, marked
 from bench.run.recorded import folders, stamp
 from bench.run.shared import opened
 
@@ -25,13 +26,13 @@ DEVICES = ("ACCELERATE_TORCH_DEVICE", "ACCELERATE_USE_CPU", "CUDA_VISIBLE_DEVICE
 
 
 def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
-    """The costs of the plan that a request means, and what says whether a stage is cached.
+    """The costs of the plan that a request means, `marked`, and what says whether a stage is cached.
 
     Raises: whatever is wrong with the request, as making its plan does.
     """
     cache = opened()
     if not _from_code_alone(request):
-        return _made(request), cache.has
+        return marked(_made(request), Path(request.results)), cache.has
     papers, broken = registry.find()
     machine = [environment.cores(), environment.gpus(), [os.environ.get(name) for name in DEVICES], steering()]
     places = [[paper.name, str(paper.folder)] for paper in papers.values()]
@@ -45,7 +46,7 @@ def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
     else:
         for name, level, text in kept["said"]:
             logging.getLogger(name).log(level, "%s", text)
-    return kept["costs"], cache.has
+    return marked(kept["costs"], Path(request.results)), cache.has
 
 
 def _made(request: Request) -> Costs:

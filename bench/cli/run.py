@@ -55,7 +55,7 @@ def command(
         track=track, deterministic=deterministic,
     )  # fmt: skip
     quiet_libraries()
-    with _stopped_by_signals(), _maker(cluster, count, again, deadline) as (device, make):
+    with _maker(cluster, count, again, deadline) as (device, make):
         from bench.run import plan
 
         records = _made([plan.make(request, device) for request in requests], make)
@@ -155,18 +155,6 @@ def _refuse_beside_cluster(cluster: str | None, workers: str, minutes: float | N
 
 
 @contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """A stop by a signal is one line and its exit code."""
-    from bench.train.stopping import Stopped
-
-    try:
-        yield
-    except Stopped as stopped:
-        complain("stopped: progress is saved; the same command goes on")
-        raise typer.Exit(stopped.exit_code) from None
-
-
-@contextmanager
 def _maker(cluster: str | None, workers: int, again: bool, deadline: Any) -> Iterator[tuple[Any, Any]]:
     """(device, make): what the runs are made on, None for this machine's, and what makes a plan's records."""
     if cluster is not None:
@@ -181,13 +169,8 @@ def _maker(cluster: str | None, workers: int, again: bool, deadline: Any) -> Ite
         yield None, lambda plan: pool.run(plan, workers, deadline)
     else:
         from bench.run import execute
-        from bench.train.stopping import stoppable
 
-        def here(plan: Any) -> Any:
-            with stoppable():
-                return execute.run(plan, again, deadline)
-
-        yield None, here
+        yield None, lambda plan: execute.run(plan, again, deadline)
 
 
 def _made(plans: list[Any], make: Any) -> list[Any]:

@@ -20,7 +20,7 @@ from bench.core import environment, files, meaning, store
 from bench.core import names as naming
 from bench.core.beside import read_file
 from bench.core.errors import RecordError, SpecError
-from bench.core.record import Record
+from bench.core.record import Record, moment
 from bench.core.spec import RECORD_SCALES
 
 FOLDER = "baselines"
@@ -93,7 +93,7 @@ def set_(results: Path, name: str, why: str, papers: Sequence[str] = (), variant
     if unknown := sorted(set(scales) - set(RECORD_SCALES)):
         raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}")
     _not_taken(path, name)
-    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    now = moment(datetime.now(UTC))
     named = []
     for where, content, record in store.each_file(results, tuple(scales) or RECORD_SCALES):
         spec = record.spec

@@ -109,6 +109,11 @@ def memory_bytes() -> int:
     return min(total, int(limit)) if limit.isdigit() else total
 
 
+def free_bytes() -> int:
+    """Main memory in bytes that is free, and that this process may use."""
+    return min(int(psutil.virtual_memory().available), memory_bytes())
+
+
 @cache
 def gpus() -> tuple[str, ...]:
     """Names of the NVIDIA GPUs that the driver shows, one per GPU; empty without one."""

@@ -24,7 +24,8 @@ from filelock import FileLock
 from bench.core.processes import host, runs
 from bench.core.trouble import FULL
 
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+"""What a file system says that has no hard links."""
 _TAKEN = {errno.ENOTEMPTY, errno.EEXIST}
 _STAGED = re.compile(r"\..+\.([0-9a-f]{16})-(\d+)-[0-9a-f]{32}\.writing", re.DOTALL)
 """A staged name says who writes: the host, and the process on it."""
@@ -46,7 +47,7 @@ def create_atomic(path: Path, content: str | bytes) -> None:
         try:
             os.link(staging, path)
         except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
+            if error.errno not in NO_HARD_LINKS:
                 raise
             _claim_and_rename(staging, path)
         _sync_name(path.parent)

@@ -60,9 +60,9 @@ def trouble(error: BaseException, page: str, revision: str) -> Trouble:
     chain = list(_chain(error))
     names = {kind.__name__ for one in chain for kind in type(one).__mro__}
     text, status = " ".join(map(str, chain)), next(filter(None, map(_status, chain)), 0)
-    if "OfflineModeIsEnabled" in names or _offline():
+    if "OfflineModeIsEnabled" in names or offline():
         return Trouble("no copy in the cache, and offline mode is on",
-                       f"connect once to fetch it, without {', '.join(_offline() or OFFLINE[:1])}")  # fmt: skip
+                       f"connect once to fetch it, without {', '.join(offline() or OFFLINE[:1])}")  # fmt: skip
     if any(isinstance(one, OSError) and one.errno == errno.ENOSPC for one in chain):
         return Trouble("a full disk", "make room, or let HF_HOME name a folder on another disk")
     if "GatedRepoError" in names or "gated dataset" in text:
@@ -114,7 +114,7 @@ def _first_line(chain: list[BaseException]) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]:.200}"
 
 
-def _offline() -> list[str]:
+def offline() -> list[str]:
     """The variables that keep the libraries from the network."""
     return [name for name in OFFLINE if os.environ.get(name, "").upper() in ("1", "ON", "YES", "TRUE")]
 

@@ -6,6 +6,7 @@ finite, and what counts or lasts is not negative; `bench.core.meaning` says what
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -19,6 +20,16 @@ FORMAT = FORMATS[-1]
 
 Count = Annotated[int, Field(ge=0, lt=2**63)]
 Seconds = Annotated[float, Field(ge=0)]
+
+
+def moment(at: datetime) -> str:
+    """A moment, in UTC, as records say it."""
+    return at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def record_id(started: datetime, job: str, seed: int) -> str:
+    """The id of a record: when it was started, the hash of its job, and the seed."""
+    return f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job[:8]}-s{seed}"
 
 
 class _Part(BaseModel):

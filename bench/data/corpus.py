@@ -8,8 +8,6 @@ from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 
-import psutil
-
 from bench.core import environment
 from bench.core.errors import DataError
 from bench.core.files import file_sha256
@@ -61,7 +59,7 @@ def check_corpus(path: Path) -> int:
         name_passed_over(path, others, "train is the corpus" if train else f"not {' or '.join(KINDS)}")
     columns = [None if file.suffix.lower() == ".txt" else text_column(file) for file in files]
     total = sum(_size(file, column) for file, column in zip(files, columns, strict=True))
-    room = min(psutil.virtual_memory().available, environment.memory_bytes())
+    room = environment.free_bytes()
     if 1.25 * total > room:  # a buffer that grows has some of its room to spare
         raise DataError("the corpus does not fit in memory", where=path, found=f"{total / 1e9:.1f} GB of text",
                         expected=f"at most {room / 1e9:.1f} GB", fix="give a part of it")  # fmt: skip

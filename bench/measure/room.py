@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -70,7 +69,7 @@ def free_bytes() -> int:
     """Memory that is free where models run: the GPU's, else this machine's or its container's."""
     if torch.cuda.is_available():
         return int(torch.cuda.mem_get_info()[0])
-    return min(int(psutil.virtual_memory().available), environment.memory_bytes())
+    return environment.free_bytes()
 
 
 def _bytes(held: object) -> int:

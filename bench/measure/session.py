@@ -21,8 +21,6 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-import psutil
-
 from bench.core import environment
 from bench.core.errors import BenchError
 from bench.core.stats import ratio_interval
@@ -154,7 +152,7 @@ def fitting(subjects: Sequence[Subject], room: int) -> list[Sequence[Subject]]:
 
 def _room() -> int:
     """How many processes fit in the memory that is free now: the machine's, and the GPU's where they use one."""
-    return min(psutil.virtual_memory().available, environment.memory_bytes(), free_bytes()) // ROOM_BYTES
+    return min(environment.free_bytes(), free_bytes()) // ROOM_BYTES
 
 
 @dataclass(slots=True)

@@ -8,18 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from bench.core import environment
 from bench.core.places import home
+from bench.core.spec import Spec
+from bench.core.store import Store
 
 log = logging.getLogger(__name__)
 
 Costs = dict[str, Any]
-"""As JSON: {"jobs": [{"spec", "stages": [{"name", "key", "shared", "seconds", "device_bytes", "host_bytes",
+"""As JSON: {"jobs": [{"spec", "hash", "asks", "stages": [{"name", "key", "seconds", "device_bytes", "host_bytes",
 "kept_bytes", "progress_bytes", "from"}], "finish_s"}], "device", "gpu", "processes", "start_s", "base_bytes", "from"}.
-`from` says whose runs an estimate is from; `start_s` is what a process takes before its first run, `base_bytes` what it
-holds then."""
+`asks` are the hashes of the runs whose models a run asks for; `from` says whose runs an estimate is from; `start_s` is
+what a process takes before its first run, `base_bytes` what it holds then."""
 
 FIXES = {
     "memory": "a smaller batch_size with as much more accumulation (--set), or another device",
@@ -29,40 +29,62 @@ FIXES = {
 """What of a machine a plan needs -> what to do where there is too little."""
 
 
+def marked(costs: Costs, results: Path) -> Costs:
+    """The same, with what of it is `done`: the runs that have their record."""
+    store = Store(results)
+    jobs = [job | {"done": store.find(Spec(**job["spec"]), job["hash"]) is not None} for job in costs["jobs"]]
+    return costs | {"jobs": jobs}
+
+
 def joined(parts: list[Costs]) -> Costs:
-    """The costs of the parts of a profile as those of one plan: what several have in common is counted once."""
-    jobs, seen, known = [], set[str](), set[str]()
+    """The costs of the parts of a profile as those of one plan: a run that several have is counted once."""
+    jobs: dict[str, dict[str, Any]] = {}
     for part, costs in enumerate(parts, 1):
         for job in costs["jobs"]:
-            keys = [stage["key"] for stage in job["stages"]]
-            name = f"{job['spec']} {keys[-1]}"
-            if name in known:
-                continue
-            known.add(name)
-            stages = [stage | {"shared": True, "seconds": 0.0, "kept_bytes": 0.0} if stage["key"] in seen else stage
-                      for stage in job["stages"]]  # fmt: skip
-            seen |= set(keys)
-            spec = {"part": part, **job["spec"]} if len(parts) > 1 else job["spec"]
-            jobs.append({**job, "spec": spec, "stages": stages})
-    return {**parts[0], "jobs": jobs}
+            jobs.setdefault(job["hash"], job | ({"part": part} if len(parts) > 1 else {}))
+    return {**parts[0], "jobs": list(jobs.values())}
 
 
 def answer(costs: Costs, has: Callable[[str], bool]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """A row per job and the totals; `has` says whether a stage's key is cached. A shared stage is counted once."""
-    rows, new = [], []
-    for job in costs["jobs"]:
-        stages = [{"name": s["name"], "cached": has(s["key"]), "shared": s["shared"], "key": s["key"][:12]}
+    """A row per job and the totals, of costs that are `marked`; `has` says whether a stage's key is cached.
+
+    What several runs make is counted once, for the first of them; for the others it is `shared`.
+    """
+    rows, new, seen = [], [], set[str]()
+    for job, left in zip(costs["jobs"], _left(costs["jobs"], has), strict=True):
+        stages = [{"name": s["name"], "cached": has(s["key"]), "shared": s["key"] in seen, "key": s["key"][:12]}
                   for s in job["stages"]]  # fmt: skip
-        left = [s for s in job["stages"] if not has(s["key"])]
-        seconds = sum(s["seconds"] for s in left) + (job["finish_s"] if left else 0.0)
-        sources = ", ".join(dict.fromkeys(s["from"] for s in left))
-        rows.append({**job["spec"], "stages": stages, "expected_s": round(seconds), "from": sources})
-        new += left
+        own = [s for s in left if s["key"] not in seen]
+        seen |= {s["key"] for s in left}
+        seconds = sum(s["seconds"] for s in own) + (0.0 if job["done"] else job["finish_s"])
+        part = {"part": job["part"]} if "part" in job else {}
+        rows.append({**part, **job["spec"], "stages": stages, "expected_s": round(seconds),
+                     "from": ", ".join(dict.fromkeys(s["from"] for s in left))})  # fmt: skip
+        new += own
     seconds = sum(row["expected_s"] for row in rows) + round(costs["start_s"])
     return rows, {
         "jobs": len(rows), "device": costs["device"], "expected_s": seconds,
         "device_hours": round(seconds / 3600 * costs["processes"], 2), **_room(costs, new), "from": costs["from"],
     }  # fmt: skip
+
+
+def _left(jobs: list[dict[str, Any]], has: Callable[[str], bool]) -> list[list[dict[str, Any]]]:
+    """The stages of each run that are to be made: all after its last cached one, where it is not done.
+
+    Those of a run that is done are, too, where another one asks for its model and the cache has lost it.
+    """
+    known = {job["hash"]: job for job in jobs}
+    left: dict[str, list[dict[str, Any]]] = {}
+    todo = [job["hash"] for job in jobs if not job["done"]]
+    while todo:
+        job = known[todo.pop()]
+        if job["hash"] in left:
+            continue
+        last = max((place for place, stage in enumerate(job["stages"], 1) if has(stage["key"])), default=0)
+        left[job["hash"]] = job["stages"][last:]
+        if left[job["hash"]] or not job["done"]:  # one that is scored is timed beside its teacher
+            todo += job["asks"]
+    return [left.get(job["hash"], []) for job in jobs]
 
 
 def _room(costs: Costs, stages: list[dict[str, Any]]) -> dict[str, int]:
@@ -75,7 +97,7 @@ def _room(costs: Costs, stages: list[dict[str, Any]]) -> dict[str, int]:
         return max((sum(stage[field] for field in fields) for stage in stages), default=0.0)
 
     disk = sum(stage["kept_bytes"] for stage in stages) + most("progress_bytes")
-    main = min(int(psutil.virtual_memory().available), environment.memory_bytes())
+    main = environment.free_bytes()
     base = costs["base_bytes"]
     found = {"memory": (base + most("device_bytes", "host_bytes"), main)}
     if costs["gpu"]:

@@ -21,8 +21,6 @@ from safetensors import SafetensorError
 from bench.core import sealed
 from bench.core.errors import MachineError, SpecError
 from bench.core.files import locked, remove_folder, staged_file, sweep_dead, whole_folder
-from bench.core.places import home as home
-from bench.core.places import made_home as made_home
 from bench.core.record import StageEntry
 from bench.core.trouble import FULL, explained, system_number
 
@@ -190,9 +188,10 @@ class Cache:
                 write(staging)
             return
         except (OSError, SafetensorError) as error:
-            if system_number(error) is None:
+            number = system_number(error)
+            if number is None:
                 raise
-            trouble = _troubled(error, self.root, self.holds())
+            trouble = _troubled(error, number, self.root, self.holds())
         if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", WORKERS)):  # others would not find it
             raise trouble
         try:
@@ -250,15 +249,14 @@ class Cache:
         return locked(self.root / "locks" / key)
 
 
-def _troubled(error: Exception, where: Path, holds: str = "") -> MachineError:
-    number = system_number(error) or 0
-    freed = (
-        f"free space in {where} ({holds}; progress is of unfinished training)" if holds else f"free space in {where}"
-    )
+def _troubled(error: Exception, number: int, where: Path, holds: str) -> MachineError:
     if number in FULL:
+        held = f" ({holds}; progress is of unfinished training)" if holds else ""
         return MachineError("the cache is full", where=where, found=os.strerror(number),
-                            fix=f"{freed}, or export BENCH_HOME=ANOTHER_FOLDER")  # fmt: skip
-    return explained(error, where) or MachineError("the cache cannot be used", where=where, found=error)
+                            fix=f"free space in {where}{held}, or export BENCH_HOME=ANOTHER_FOLDER")  # fmt: skip
+    told = explained(error, where)
+    assert told is not None, "the system has said why"
+    return told
 
 
 def _bytes(file: Path) -> int:

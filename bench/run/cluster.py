@@ -110,7 +110,7 @@ class Driver:
             self._tell_once("no node is left; the runs wait for one")
         while len(self._running) < slots:
             number = min(set(range(1, len(self._running) + 2)) - {one.number for one in self._running.values()})
-            key = self._pieces.take(number)
+            key = self._pieces.take()
             if key is None:
                 return
             lease = None

@@ -32,8 +32,10 @@ def _imports(module: str, roots: tuple[str, ...]) -> frozenset[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.ImportFrom):
+            package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found |= {source, *(f"{source}.{alias.name}" for alias in node.names)}
     return frozenset(name for name in found if name.split(".")[0] in roots and _source(name) is not None)
 
 

@@ -14,13 +14,13 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import SpecError
+from bench.core.places import home
 from bench.core.spec import digest
 from bench.data.batches import Batches, Encoded, Transform, Vocabulary, encode
 from bench.data.rows import Texts, content_sha256
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.run import logits
-from bench.run.cache import home
 from bench.run.codehash import code_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job, StagePlan
@@ -184,13 +184,10 @@ class StageContext:
         said = {"run": spec.as_dict(), "stage": stage.name, "fit": self._fits, "training": training}
         return self._inputs.tracking.run(f"{spec}/{stage.name}-{self._fits}", said | {"settings": settings})
 
-    def dev_score(self, model: nn.Module, tokenizer: PreTrainedTokenizerBase | None = None) -> float:
+    def dev_score(self, model: nn.Module) -> float:
         self.dev_looks += 1
         split, reading = self.task.scored[0], replace(self._job.reading, tokenizer_folder=self._tokenizer_folder)
-        encoded = self._inputs.encoded(self.task, split, reading)
-        if tokenizer is not None:
-            encoded = encode(self._inputs.rows(self.task, split), tokenizer, reading.max_length)
-        found = predict(model, encoded, self._accelerator)
+        found = predict(model, self._inputs.encoded(self.task, split, reading), self._accelerator)
         said = self._inputs.said(self.task, split, reading, found)
         score = self._inputs.scores(self.task, split, said)[self.task.primary]
         return float("nan") if score is None else score

@@ -38,7 +38,8 @@ class Deadline:
         from bench.run import forecast
 
         for job, cost in zip(plan.jobs, forecast.costs(plan)["jobs"], strict=True):
-            self._stages |= {s["key"]: s["seconds"] for s in cost["stages"] if not s["shared"]}
+            for stage in cost["stages"]:
+                self._stages.setdefault(stage["key"], stage["seconds"])
             self._finish[job.hash] = cost["finish_s"]
 
     def seconds(self, stages: Iterable[str], job: str = "") -> float:

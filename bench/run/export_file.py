@@ -16,6 +16,7 @@ from torch import nn
 from bench.core import plain
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import whole_folder
+from bench.core.places import home
 from bench.core.record import Measurement, Record
 from bench.data.batches import Encoded, encode, pad
 from bench.data.metrics import compute
@@ -26,7 +27,7 @@ from bench.models.export import CARD, TOKENIZER, check_target
 from bench.models.files import FORMATS, InFile, check_same
 from bench.models.outputs import forward
 from bench.run import recipes
-from bench.run.cache import Cache, home
+from bench.run.cache import Cache
 from bench.run.exports import find_record, model_folder
 from bench.run.modelindex import front_matter
 from bench.train.predict import answers, predict

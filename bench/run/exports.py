@@ -15,13 +15,14 @@ from pathlib import Path
 from bench.core import plain, registry, sealed, store
 from bench.core.errors import RecordError
 from bench.core.files import file_sha256
+from bench.core.places import home
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import get_task
 from bench.models import load
 from bench.models.export import as_transformers, check_target, export_folder
 from bench.run import recipes
-from bench.run.cache import Cache, home
+from bench.run.cache import Cache
 from bench.run.modelindex import front_matter
 from bench.run.stack import JOINT
 from bench.train.recipe import Recipe
@@ -133,8 +134,8 @@ def _loading(record: Record, folder: Path, further: list[Path]) -> list[str]:
     papers, _ = registry.find()
     below = record.spec.variant.split(JOINT)[:-1]
     # A paper's own classes are found by their name once its recipe is imported.
-    imports = [f"import {papers[paper].module}.recipe" for paper in papers if registry.has_recipe(paper)
-               and any(variant in registry.load_recipe(paper).variants for variant in below)]  # fmt: skip
+    imports = [f"import {papers[paper].module}.recipe" for paper, one in recipes.usable().items()
+               if any(variant in one.variants for variant in below)]  # fmt: skip
     if recipe.further and further:
         return [*imports, *recipe.further.usage.split("\n")]
     import transformers

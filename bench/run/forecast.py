@@ -30,20 +30,14 @@ START_S = 0.1
 
 
 def costs(plan: Plan) -> Costs:
-    """What each job and stage will cost, as numbers that do not depend on what is cached."""
+    """What each job and stage will cost by itself, as numbers that do not depend on what is cached."""
     device = Accelerator().device
     precision = choose("auto", device)
     clock = _Clock(plan, StageCosts(plan, narrow=precision.name == "bf16"), device)
     base = psutil.Process().memory_info().rss + (WORKSPACE if device.type == "cpu" else 0)
-    seen, jobs = set[str](), []
-    for job in plan.jobs:
-        stages = []
-        for stage in job.stages:
-            found = clock.stage(job, stage, base)
-            shared = stage.key in seen
-            seen.add(stage.key)
-            stages.append(found | {"shared": shared} | ({"seconds": 0.0, "kept_bytes": 0.0} if shared else {}))
-        jobs.append({"spec": job.spec.as_dict(), "stages": stages, "finish_s": clock.finish_s(job)})
+    jobs = [{"spec": job.spec.as_dict(), "hash": job.hash, "asks": [other.hash for other in job.direct],
+             "stages": [clock.stage(job, stage, base) for stage in job.stages], "finish_s": clock.finish_s(job)}
+            for job in plan.jobs]  # fmt: skip
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else environment.fingerprint()["cpu"]
     return {"jobs": jobs, "device": f"{name}, {precision.name}", "gpu": device.type == "cuda",
             "processes": Accelerator().num_processes, "base_bytes": base, "from": _says(clock.told),

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.files import file_sha256, remove_folder, whole_folder
+from bench.core.places import home
 from bench.core.record import Answers
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
@@ -28,7 +29,6 @@ from bench.data.unlabelled import read_unlabelled
 from bench.models import load
 from bench.models.checkpoint import tokenizer_files
 from bench.models.config import CONFIG
-from bench.run.cache import home
 from bench.run.request import Request
 from bench.train import predict
 from bench.train.recipe import EncoderFacts
@@ -97,14 +97,15 @@ class Inputs:
         return min(given, default=None)
 
     def check(self, task: Task) -> None:
-        """Raises DataError for rows that nothing can be learned from or scored on, or text that is none."""
+        """Raises DataError for rows that nothing can be learned from or scored on, or text that is none; SpecError for
+        labels or text that the task cannot use.
+        """
         self.check_labels(task)
+        self._check_unlabelled(task)
         for split in (task.train, *task.scored):
             if split:
                 rows = self.rows(task, split) if split in task.scored else self.whole(task, split)
                 check_classes(task, split, rows.labels, self.request.source)
-        if self.request.unlabelled and not (task.spans or task.tags):
-            self._unlabelled(len(task.columns))
 
     def check_labels(self, task: Task) -> None:
         """Raises SpecError where more labels are asked for than there are rows."""
@@ -112,6 +113,14 @@ class Inputs:
         if labels is not None and labels > rows:
             raise SpecError("--labels is more than the task has", where=task.name, found=labels,
                             expected=f"1 to {rows}", fix="leave it out to use every label")  # fmt: skip
+
+    def _check_unlabelled(self, task: Task) -> None:
+        if self.request.unlabelled is None:
+            return
+        if task.spans or task.tags:
+            raise SpecError("tasks of spans or tags read no unlabelled text", where=f"--unlabelled, task {task.name}",
+                            found=self.request.unlabelled, fix="leave it out, or choose another --task")  # fmt: skip
+        self._unlabelled(len(task.columns))
 
     def all_texts(self, task: Task) -> Texts:
         """All in-domain text: labelled rows, then those whose label is withheld, then the user's unlabelled file.
@@ -122,9 +131,10 @@ class Inputs:
         others = np.flatnonzero(~np.isin(rows.ids, kept.ids))
         columns = [[*mine, *(column[i] for i in others)] for mine, column in zip(kept.texts, rows.texts, strict=True)]
         if self.request.unlabelled:
-            for column, more in zip(columns, self._unlabelled(len(columns)), strict=True):
-                column += more
-        withheld = np.full(len(columns[0]) - len(kept), UNLABELLED, kept.labels.dtype)
+            for column, given in zip(columns, self._unlabelled(len(columns)), strict=True):
+                column += given
+        more = len(columns[0]) - len(kept)
+        withheld = np.full((more, *kept.labels.shape[1:]), UNLABELLED, kept.labels.dtype)
         return Texts(tuple(columns), np.concatenate([kept.labels, withheld]))
 
     @functools.lru_cache(maxsize=4)  # noqa: B019 - one Inputs lives as long as its plan
@@ -232,11 +242,11 @@ class Inputs:
         """
         if not self.request.corpus:
             return True
-        if pairs and self._corpus_documents < 2:
+        documents = self._corpus_documents
+        if pairs and documents < 2:
             raise DataError("sentence pairs need several documents", where=self.request.corpus, found="1",
                             expected="2 or more",
                             fix="separate documents by blank lines, or give a larger corpus")  # fmt: skip
-        assert self._corpus_documents
         tokenizer = self.tokenizer(tokenizer_folder)
         if budget.usable(budget.lines_of(self._documents()), tokenizer, max_length, min_length):
             return True

@@ -16,7 +16,7 @@ from bench.core import environment
 from bench.core.errors import BenchError, ModelError, Stopped, TrainError
 from bench.core.meaning import wrong_measurement
 from bench.core.private import cleaned, cleaned_settings
-from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier
+from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier, moment, record_id
 from bench.core.store import Store
 from bench.data.tasks import floor
 from bench.models import load
@@ -202,7 +202,7 @@ def _record(
 ) -> Record:  # fmt: skip
     hyper, budget = _settings(job)
     return Record(
-        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{job.hash[:8]}-s{job.spec.seed}",
+        id=record_id(started, job.hash, job.spec.seed),
         spec=RunSpec.model_validate(job.spec.as_dict()),
         tier=_tier(job, chain.entries),
         hyper=cleaned_settings(hyper) | {"budget": job.inputs.limits(job.task) | budget},
@@ -214,7 +214,7 @@ def _record(
         stages=chain.entries,
         dev_looks=chain.dev_looks,
         measurements=measurements,
-        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        started=moment(started),
         seconds=round(seconds, 3),
         **content,
     )

@@ -8,7 +8,6 @@ costs a second run and never a second record: the store of a holder writes only 
 
 from __future__ import annotations
 
-import errno
 import importlib.metadata
 import json
 import logging
@@ -24,9 +23,9 @@ from pathlib import Path
 from types import TracebackType
 
 from bench.core.errors import RecordError, SpecError
-from bench.core.files import OLD_S
+from bench.core.files import NO_HARD_LINKS, OLD_S, create_atomic
 from bench.core.processes import host, runs
-from bench.core.record import Record
+from bench.core.record import Record, moment
 from bench.core.spec import Spec
 from bench.core.store import Store
 
@@ -39,7 +38,6 @@ LIMIT_S = 120.0
 """Six renewals missed: a file server may well hold one back for a minute."""
 _MOMENT_S = 0.5
 _LARGEST_PID = 2**31
-_NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
 
 
 class LeaseLost(RecordError):
@@ -108,8 +106,8 @@ class Lease:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
-        if self.held():
-            with suppress(OSError):
+        with suppress(OSError):  # one that stays is stale soon
+            if self.held():
                 self._path.unlink()
 
     def __enter__(self) -> Lease:
@@ -122,9 +120,10 @@ class Lease:
     def _keep(self) -> None:
         lost = False
         while not self._over.wait(self._renew_s):
-            if not self.renew() and not self.held() and not lost and not self._over.is_set():
-                log.warning("lease=%s state=lost", self._path.stem[:12])
-                lost = True
+            with suppress(OSError):  # a file server that fails once: the next renewal comes before the lease is stale
+                if not self.renew() and not self.held() and not lost and not self._over.is_set():
+                    log.warning("lease=%s state=lost", self._path.stem[:12])
+                    lost = True
 
 
 class HeldStore(Store):
@@ -162,7 +161,7 @@ class Leases:
             if found is not None and (self._lives(found) or not self._clear(path, found)):
                 return None
             nonce = uuid.uuid4().hex
-            holder = Holder(nonce, host(), os.getpid(), version(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
+            holder = Holder(nonce, host(), os.getpid(), version(), moment(datetime.now(UTC)))
             return Lease(path, nonce, self._renew_s) if _create(path, holder) else None
         except OSError as error:
             raise RecordError("the job cannot be claimed", where=self.folder, found=error.strerror or error,
@@ -194,7 +193,7 @@ class Leases:
                                 fix="wait until it is done, or give another --results FOLDER")  # fmt: skip
 
     def _sweep(self) -> None:
-        """Remove what killed processes left a day ago of leases half taken, half cleared, and of looks at the clock."""
+        """Remove what killed processes left a day ago: leases half written or half cleared, and looks at the clock."""
         hidden = list(self.folder.glob(".*"))
         with suppress(OSError):  # what cannot be removed stays
             now = self._now() if hidden else 0.0
@@ -247,41 +246,19 @@ def _put_back(aside: Path, path: Path) -> None:
     except FileExistsError:
         return
     except OSError as error:
-        if error.errno not in _NO_HARD_LINKS:
+        if error.errno not in NO_HARD_LINKS:
             raise
         if not path.exists():
             os.rename(aside, path)
 
 
 def _create(path: Path, holder: Holder) -> bool:
-    """Create a lease, whole; false where there is one. A hard link is exclusive on shared folders of any age, too."""
-    content = json.dumps(asdict(holder)).encode() + b"\n"
-    own = path.with_name(f".{path.stem}.{holder.nonce}.taking")
-    descriptor = os.open(own, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    """Create a lease, whole; false where there is one."""
     try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        try:
-            os.link(own, path)
-        except FileExistsError:
-            return os.stat(own).st_nlink == 2  # a file server may say so of the link that it has just made
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                raise
-            return _create_in_place(path, content)
-        return True
-    finally:
-        os.unlink(own)
-
-
-def _create_in_place(path: Path, content: bytes) -> bool:
-    """Where there are no hard links; a reader may see the file before its content, and then goes by its age."""
-    try:
-        descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        create_atomic(path, json.dumps(asdict(holder)) + "\n")
     except FileExistsError:
-        return False
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
+        found = _read(path)  # a file server may say so of the file that it has just made
+        return found is not None and found.holder == holder
     return True
 
 

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from bench.core import environment
 from bench.core.errors import SpecError
+from bench.core.hub import OFFLINE
 from bench.core.places import home, shared_url
 from bench.core.steering import honoured
 from bench.run.cache import WORKERS
@@ -33,7 +34,7 @@ ANSWER_S = 5.0
 """How long a cluster may take to answer at all."""
 JOIN_S = 60.0
 """How long joining it may take: Ray itself goes on trying where something else listens."""
-FORWARDED = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
+FORWARDED = (*OFFLINE, "ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE")
 """Variables that tasks have as the driver has them, beside those that steer kernels and the cache's place."""
 _ADDRESS = re.compile(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[\w.-]+):(\d{1,5})")
 

@@ -43,7 +43,7 @@ class Pieces:
         found = Store(Path(plan.request.results))
         self.records = {job.hash: record for job in plan.jobs if (record := found.find(job.spec, job.hash))}
         """What is there: hash of a job -> its record."""
-        nodes = graph(plan.jobs, self.records, plan.cache.has, lambda job, stage: cost_s(plan, job, stage))
+        nodes = graph(plan.jobs, self.records, plan.cache.has, cost_s)
         self._pieces, self._scheduler = nodes.pieces, Scheduler(nodes.nodes)
         self._blocked: list[str] = []
         """Jobs that wait to write that they cannot be made."""
@@ -73,17 +73,17 @@ class Pieces:
         piece = self._pieces[key]
         return ({"do": "stage", "key": piece.stage} if piece.stage else {"do": "job"}) | {"job": piece.job}
 
-    def take(self, worker: object) -> str | None:
+    def take(self) -> str | None:
         """The next piece, or None while there is none; what there is no time for is left, with all that needs it."""
         self._due()
         if (key := self._next_blocked()) is not None:
             return key
-        while (key := self._scheduler.take(worker)) is not None:
+        while (key := self._scheduler.take()) is not None:
             if self._deadline is None or self._deadline.fits(self.expected_s(key)):
                 return key
             gone = [self._pieces[one] for one in (key, *self._scheduler.failed(key))]
             self._deadline.leave(self.plan.jobs[piece.job] for piece in gone if not piece.stage)
-        return None
+        return self._next_blocked()  # those that wait for what was left now are left, too
 
     def expected_s(self, key: str) -> float:
         """Seconds that a piece is expected to take, by the deadline's estimates; 0 without one."""
@@ -147,12 +147,18 @@ class Pieces:
                 self._give_back(key)
 
     def _next_blocked(self) -> str | None:
-        """A job of which a need failed, once the jobs whose models it asks for have their records."""
-        for key in self._blocked:
+        """A job of which a need failed, once the jobs whose models it asks for have their records.
+
+        Where there is no time for one of those, there is none for this.
+        """
+        for key in list(self._blocked):
             job = self.job(key)
             if all(other.hash in self.records for other in job.direct):
                 self._blocked.remove(key)
                 return key
+            if self._deadline and any(other.hash in self._deadline.left for other in job.needed):
+                self._blocked.remove(key)
+                self._deadline.leave([job])
         return None
 
     def _give_back(self, key: str) -> None:
@@ -184,8 +190,8 @@ def told_failure(answer: dict[str, Any]) -> BenchError:
     return error
 
 
-def cost_s(plan: Plan, job: Job, stage: StagePlan | None) -> float:
-    """An estimate that reads no data: tokens of training at a usual rate; of what follows the stages, a constant."""
+def cost_s(job: Job, stage: StagePlan | None) -> float:
+    """A rough estimate: tokens of training, none of them counted, at a usual rate; after the stages, a constant."""
     if stage is None:
         return 1.0
     tokens = 0.0
@@ -193,10 +199,6 @@ def cost_s(plan: Plan, job: Job, stage: StagePlan | None) -> float:
         setting = getattr(job.hyper, name, None)
         training = setting if isinstance(setting, Training) else getattr(setting, "training", None)
         if isinstance(training, Training):
-            rows = getattr(setting, "corpus_tokens", None) or ROW_TOKENS * _rows(plan, job)
-            tokens += rows * training.epochs
+            rows = len(job.inputs.used(job.task, job.task.train))
+            tokens += (getattr(setting, "corpus_tokens", None) or ROW_TOKENS * rows) * training.epochs
     return 0.1 + tokens / TOKENS_PER_S
-
-
-def _rows(plan: Plan, job: Job) -> int:
-    return len(plan.inputs.used(job.task, job.task.train))

@@ -15,6 +15,7 @@ from accelerate import Accelerator
 
 from bench.core import environment, registry
 from bench.core.errors import ModelError, SpecError
+from bench.core.files import file_sha256
 from bench.core.spec import Spec, digest
 from bench.core.steering import steering
 from bench.data.tasks import Task, get_task
@@ -255,8 +256,8 @@ class Planner:
         if released and any(stage.asks for stage in variant.stages):
             self._check_words(released)
         folder = self._tokenizer_folder(released)
-        keys = _keys(base, teachers, lender)
-        stages = self._chain(top, hyper, spec, task, (keys, encoder, released, folder))
+        stages = self._chain(top, hyper, spec, task, keys=_keys(base, teachers, lender), encoder=encoder,
+                             released=released, folder=folder)  # fmt: skip
         job = Job(spec, task, recipe, variant, hyper, overrides, stages, self.inputs, encoder, folder, released,
                   base, teachers, lender)  # fmt: skip
         job.reading.check()
@@ -317,10 +318,9 @@ class Planner:
         return given.folder if given else self.inputs.synthetic_tokenizer
 
     def _chain(
-        self, named: Named, hyper: Settings, spec: Spec, task: Task,
-        given: tuple[Mapping[Asked, str], load.Checkpoint | None, load.Checkpoint | None, Path],
+        self, named: Named, hyper: Settings, spec: Spec, task: Task, *, keys: Mapping[Asked, str],
+        encoder: load.Checkpoint | None, released: load.Checkpoint | None, folder: Path,
     ) -> tuple[StagePlan, ...]:  # fmt: skip
-        keys, encoder, released, folder = given
         where = "given" if self.checkpoint else "made"
         stages = [stage for stage in named.recipe.variants[named.variant].stages
                   if stage.encoder in (None, where) and (stage.when is None or stage.when(hyper))]  # fmt: skip
@@ -383,8 +383,6 @@ def _dump(value: Any) -> Any:
 
 
 def _tokenizer_identity(folder: Path) -> str:
-    from bench.core.files import file_sha256
-
     return digest([file_sha256(file) for file in tokenizer_files(folder)])
 
 

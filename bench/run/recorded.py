@@ -15,10 +15,10 @@ from statistics import median
 from bench.core import store
 from bench.core.errors import RecordError
 from bench.core.record import Record, StageEntry
+from bench.core.spec import SCALES
 
 FINISH = "finish"
 """What follows the stages of a run: scoring and timing."""
-SCALES = ("smoke", "small", "full")
 SOURCES = ("this run", "this variant", "this paper", "this paper")
 """Whose stage of that name it is that a machine has recorded, for each of `keys`."""
 NEWEST = 20

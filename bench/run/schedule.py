@@ -48,8 +48,8 @@ class Scheduler:
             after = max((self._rest[one] for one in self._dependents[key]), default=0.0)
             self._rest[key] = self._nodes[key].cost_s + after
         self._queue: list[tuple[float, int, str]] = []
-        self.taken: dict[str, object] = {}
-        """Node -> the worker that makes it."""
+        self.taken: set[str] = set()
+        """The nodes that are being made."""
         self._ended: set[str] = set()
         self._blocked: dict[str, None] = {}
         for key in self._nodes:
@@ -59,22 +59,22 @@ class Scheduler:
         """What may be made now, in the order in which it is handed out."""
         return [key for *_, key in sorted(self._queue)]
 
-    def take(self, worker: object) -> str | None:
-        """The next node for a worker, or None while there is nothing that it may make."""
+    def take(self) -> str | None:
+        """The next node for a worker that is free, or None while there is nothing that it may make."""
         if not self._queue:
             return None
         key = heapq.heappop(self._queue)[-1]
-        self.taken[key] = worker
+        self.taken.add(key)
         return key
 
     def give_back(self, key: str) -> None:
         """A taken node was not made: hand it out again."""
-        del self.taken[key]
+        self.taken.remove(key)
         self._offer(key)
 
     def done(self, key: str) -> None:
         """A node was made."""
-        self.taken.pop(key, None)
+        self.taken.discard(key)
         self._ended.add(key)
         for one in self._dependents[key]:
             self._waits[one].discard(key)
@@ -82,7 +82,7 @@ class Scheduler:
 
     def failed(self, key: str) -> list[str]:
         """A node could not be made: it is not tried again. Returns what that blocks, what is needed first."""
-        self.taken.pop(key, None)
+        self.taken.discard(key)
         self._ended.add(key)
         new: dict[str, None] = {}
         after = list(self._dependents[key])

@@ -23,6 +23,7 @@ from bench.core.store import Store
 from bench.run.answer import Costs
 from bench.run.plan import Job, Plan
 from bench.run.request import Request
+from bench.run.schedule import uncached
 from bench.run.stack import JOINT
 
 START = {"slurm": "submit.sh", "shell": "run.sh"}
@@ -66,12 +67,13 @@ def groups(parts: Sequence[tuple[Plan, Costs]]) -> list[Group]:
             group = found.setdefault(key, Group(len(found) + 1, _name(job), command(plan.request, job)))
             before = [makers[one.hash] for one in job.needed if one.hash in makers]
             before.append(makers.setdefault(job.hash, group))
-            for stage, told in zip(job.stages, cost["stages"], strict=True):
-                if not plan.cache.has(stage.key):
-                    before.append(makers.setdefault(stage.key, group))
-                    group.seconds += told["seconds"]
-                    beside = 0.0 if costs["gpu"] else told["device_bytes"]
-                    group.bytes = max(group.bytes, told["host_bytes"] + beside)
+            told = {one["key"]: one for one in cost["stages"]}
+            for stage in uncached(job, plan.cache.has):
+                if stage.key not in makers:  # else another one makes it, or this one for another seed
+                    group.seconds += told[stage.key]["seconds"]
+                before.append(makers.setdefault(stage.key, group))
+                beside = 0.0 if costs["gpu"] else told[stage.key]["device_bytes"]
+                group.bytes = max(group.bytes, told[stage.key]["host_bytes"] + beside)
             group.seconds += cost["finish_s"]
             # What a later script makes as well is made by whoever comes first: the cache lets the other wait.
             group.needs |= {one.number: None for one in before if one.number < group.number}

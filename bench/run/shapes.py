@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.core import environment, registry, store
 from bench.core.errors import BenchError, SpecError
-from bench.core.record import Measurement, Record, RunSpec
+from bench.core.record import Measurement, Record, RunSpec, moment, record_id
 from bench.core.spec import digest
 from bench.core.steering import DETERMINISTIC, WORKSPACE, deterministic, steering
 from bench.measure import backends, room
@@ -208,11 +208,11 @@ def _record(
     content = digest([spec.model_dump(), hyper, code.stage_hashes, machine.get("machine"), dict(shape.packed),
                       *([reason] if reason else [])])  # fmt: skip
     return Record(
-        id=f"{started.strftime('%Y%m%dT%H%M%SZ')}-{content[:8]}-s0", status="failed" if reason else "ok", reason=reason,
+        id=record_id(started, content, spec.seed), status="failed" if reason else "ok", reason=reason,
         spec=spec, hyper=hyper, hash=content,
         tier="reduced" if effort and effort.reduced else "exact", code=code, environment=machine,
         measurements=measurements, session=session,
-        started=started.strftime("%Y-%m-%dT%H:%M:%SZ"), seconds=round(seconds, 3),
+        started=moment(started), seconds=round(seconds, 3),
     )  # fmt: skip
 
 

@@ -93,8 +93,7 @@ class Worker:
         if lease is None:
             raise LeaseLost("another bench makes the job", where=job.spec)
         with lease:
-            found = self.store.find(job.spec, job.hash)  # the last holder may have written it
-            return found or run_job(job, HeldStore(self.results, lease), self.plan.cache, progress=self.bars)
+            return run_job(job, HeldStore(self.results, lease), self.plan.cache, progress=self.bars)
 
 
 def make_piece(plan: Plan, order: dict[str, Any], record: Callable[[Job], Record], bars: Bars) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -29,7 +28,7 @@ from bench.run.pieces import Pieces, prepared, told_failure
 from bench.run.plan import Plan
 from bench.run.watch import Watch, watch
 from bench.run.worker import identity, serve
-from bench.train.stopping import Stopped
+from bench.train.stopping import stoppable
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +77,7 @@ class Pool:
     def make(self, workers: int) -> None:
         """Make all that is left; see `run`."""
         pieces = self._pieces
-        with _raising(), watch(len(pieces.plan.jobs), len(pieces.records), workers) as self._watch:
+        with stoppable(), watch(len(pieces.plan.jobs), len(pieces.records), workers) as self._watch:
             self._settings = [settings(number, workers, _devices()) for number in range(workers)]
             try:
                 for number in range(1, workers + 1):
@@ -109,7 +108,7 @@ class Pool:
         for child in self._children:
             if not child.ready or child.key:
                 continue
-            key = self._pieces.take(child.number)
+            key = self._pieces.take()
             if key is None:
                 break
             child.began, child.expected = time.monotonic(), self._pieces.expected_s(key)
@@ -213,21 +212,6 @@ def _environment(changes: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _raising() -> Iterator[None]:
-    """Within, SIGINT and SIGTERM raise Stopped at once: there is nothing here to save."""
-
-    def stop(signum: int, frame: object) -> None:
-        raise Stopped(signum)
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _end(children: list[_Child]) -> None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from bench.cli import listing, remembered
 from bench.core import registry
+from bench.core.record import Record
 from bench.models.shape import all_shapes
 from bench.report import build
-from bench.run import recipes
+from bench.run import exports, recipes
 from bench.run.request import Request
 from bench.run.stack import chosen_stacks
 from tests.bench.rendered import pages
@@ -86,6 +88,15 @@ def test_each_way_is_listed_and_the_others_run(install, capfd: pytest.CaptureFix
     with pytest.raises(registry.BrokenPaper, match="the paper is broken; in w_exits"):
         chosen_stacks(Request(paper=("w_exits",)))
     assert set(listing.listing()["broken"]) == set(WAYS)
+
+
+def test_a_model_is_exported_beside_a_broken_paper(install, make_record: Callable[..., Record], tmp_path: Path) -> None:
+    install("w_exits", WAYS["w_exits"])
+    (tmp_path / "config.json").write_text('{"architectures": ["BertForSequenceClassification"]}')
+    for variant in ("bert", "tinybert-4+qbert-w4"):
+        paper = "qbert" if "+" in variant else "bert"
+        lines = exports._loading(make_record(spec={"paper": paper, "variant": variant}), tmp_path, [])
+        assert any("from_pretrained" in line for line in lines)
 
 
 def test_broken_ledgers_sections_and_shapes_cost_their_own_page_alone(install) -> None:

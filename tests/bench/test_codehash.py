@@ -1,4 +1,4 @@
-"""The hash of the measuring code: all that measures is in it, and nothing that trains."""
+"""What the hash of a stage's code follows, and that of the measuring code: all that measures, nothing that trains."""
 
 from __future__ import annotations
 
@@ -29,3 +29,19 @@ def test_it_changes_with_what_it_reaches(monkeypatch: pytest.MonkeyPatch, tmp_pa
     monkeypatch.setattr(codehash, "_source", lambda name: other if name == "bench.models.flops" else source(name))
     monkeypatch.setattr(codehash, "module_hash", codehash.module_hash.__wrapped__)
     assert codehash.measuring_hash.__wrapped__() != before
+
+
+def test_relative_imports_are_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "plugged" / "parts"
+    package.mkdir(parents=True)
+    (tmp_path / "plugged" / "__init__.py").write_text("")
+    (tmp_path / "plugged" / "losses.py").write_text("import json\n")
+    (tmp_path / "plugged" / "recipe.py").write_text("from . import losses\nfrom .parts.student import model\n")
+    (package / "__init__.py").write_text("from .words import word\n")
+    (package / "words.py").write_text("word = 1\n")
+    (package / "student.py").write_text("def model():\n    from ..losses import loss\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert codehash.closure("plugged.recipe") == (
+        "plugged", "plugged.losses", "plugged.parts.student", "plugged.recipe",
+    )  # fmt: skip
+    assert codehash.closure("plugged.parts") == ("plugged.parts", "plugged.parts.words")

@@ -13,13 +13,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 STUCK = """
-import sys, time, signal
-from bench.cli import main, list
+import importlib, sys, time
+from bench.cli import main
 def command(as_json: bool = False) -> None:
     print("READY", file=sys.stderr, flush=True)
     time.sleep(60)
-list.command = command
-sys.argv = ["bench", "list"]
+name = sys.argv[1]
+importlib.import_module(f"bench.cli.{name}").command = command
+sys.argv = ["bench", name]
 main.main()
 """
 DEAF = """
@@ -41,16 +42,22 @@ def environment(**more: str) -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_ends_any_command_in_one_line(signum: signal.Signals, code: int) -> None:
-    process = subprocess.Popen([sys.executable, "-c", STUCK], env=environment(), text=True, stderr=subprocess.PIPE)
+@pytest.mark.parametrize(
+    ("name", "signum", "code", "told"),
+    [
+        ("list", signal.SIGINT, 130, "nothing is left half written; the same command starts again"),
+        ("run", signal.SIGTERM, 143, "progress is saved; the same command goes on"),
+    ],
+)
+def test_a_signal_ends_any_command_in_one_line(name: str, signum: signal.Signals, code: int, told: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", STUCK, name], env=environment(), text=True, stderr=subprocess.PIPE
+    )
     assert process.stderr is not None and process.stderr.readline() == "READY\n"
     process.send_signal(signum)
     _, said = process.communicate(timeout=60)
     assert process.returncode == code
-    assert [line for line in said.splitlines() if line] == [
-        "bench: stopped: nothing is left half written; the same command starts again"
-    ]
+    assert [line for line in said.splitlines() if line] == [f"bench: stopped: {told}"]
 
 
 def test_children_do_not_hear_of_ctrl_c(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import pytest
 from packaging.requirements import Requirement
 
 from bench.cli import checks as doctor
-from bench.core import environment
+from bench.core import environment, hub
 
 CPUINFO = {
     "brand_raw": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "family": 6, "model": 143, "stepping": 8,
@@ -89,9 +89,20 @@ def test_memory_is_rounded_so_that_boots_agree(gib: float, shown: int) -> None:
     assert environment._steady_gib(int(gib * 2**30)) == shown
 
 
+def test_doctor_names_the_variables_that_keep_data_sets_away(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    for name in ("HF_HUB_CACHE", *hub.OFFLINE):
+        monkeypatch.delenv(name, raising=False)
+    assert doctor._data_sets()["ok"]
+    monkeypatch.setenv("HF_DATASETS_OFFLINE", "1")
+    found = doctor._data_sets()
+    assert not found["ok"] and found["found"].endswith("offline by HF_DATASETS_OFFLINE")
+    assert found["fix"] == "unset HF_DATASETS_OFFLINE, or give --data FOLDER"
+
+
 def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
     named(monkeypatch, {"/sys/fs/cgroup/cpu.max": "100000 100000", "/sys/fs/cgroup/memory.max": str(2**30)})
-    assert environment.cores() == 1 and environment.memory_bytes() == 2**30
+    assert environment.cores() == 1 and environment.memory_bytes() == 2**30 >= environment.free_bytes()
     named(monkeypatch, {"/sys/fs/cgroup/cpu.max": "max 100000", "/sys/fs/cgroup/memory.max": "max"})
     assert environment.cores() >= 1 and environment.memory_bytes() > 2**30
 

@@ -13,7 +13,7 @@ from bench.core.record import Record
 from bench.data.corpus import about_bytes
 from bench.measure.within import LENGTH
 from bench.run import forecast, recorded
-from bench.run.answer import answer, warn
+from bench.run.answer import answer, marked, warn
 from bench.run.costs import ENCODED, SAVED, StageCosts
 from bench.run.plan import Plan, make
 from bench.run.request import Request
@@ -132,7 +132,7 @@ def test_a_recorded_stage_is_counted_as_a_planned_one(
 
 def test_the_totals_are_of_this_device(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)  # without records
-    rows, total = answer(forecast.costs(plan), lambda key: False)
+    rows, total = answer(marked(forecast.costs(plan), tmp_path), lambda key: False)
     assert total["from"].startswith("a moment's training on this machine: no run of it is recorded")
     assert {row["from"] for row in rows} == {"estimated"} and total["expected_s"] > sum(r["expected_s"] for r in rows)
     assert len(rows) == total["jobs"] == len(plan.jobs) and total["device_hours"] == round(

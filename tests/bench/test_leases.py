@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -117,6 +118,27 @@ def test_what_another_host_says_of_a_pid_means_nothing_here(tmp_path: Path) -> N
     assert Leases(tmp_path).take("a" * 64)
 
 
+def test_a_failing_file_server_ends_no_renewal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease = Leases(tmp_path, renew_s=0.01).take("a" * 64)
+    assert lease
+    path, tries, read = tmp_path / leases.FOLDER / f"{'a' * 64}.json", list[int](), leases._read
+
+    def fails_thrice(path: Path) -> object:
+        tries.append(1)
+        if len(tries) <= 3:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(path)
+
+    monkeypatch.setattr(leases, "_read", fails_thrice)
+    monkeypatch.setattr(lease, "renew", lambda: False)
+    with lease:
+        deadline = time.monotonic() + 30
+        while len(tries) < 4:
+            assert time.monotonic() < deadline, "it is renewed no more"
+            time.sleep(0.01)
+    assert not path.exists()
+
+
 def test_a_file_that_is_no_lease_goes_by_its_age(tmp_path: Path) -> None:
     path = put(tmp_path, "a" * 64)
     path.write_text("")
@@ -211,7 +233,22 @@ def test_without_hard_links_one_still_wins(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "link", no_links)
     lease = Leases(tmp_path).take("a" * 64)
     assert lease and lease.held() and Leases(tmp_path).take("a" * 64) is None
-    assert not leases._create_in_place(tmp_path / leases.FOLDER / f"{'a' * 64}.json", b"")
+    other = Holder("n" * 32, "another host", 1, leases.version(), "2026-01-01T00:00:00Z")
+    assert not leases._create(tmp_path / leases.FOLDER / f"{'a' * 64}.json", other) and lease.held()
+
+
+def test_a_file_server_that_denies_what_it_made_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = os.link
+
+    def denied(source: Path, target: Path) -> None:
+        link(source, target)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    monkeypatch.setattr(os, "link", denied)
+    lease = Leases(tmp_path).take("a" * 64)
+    assert lease and lease.held() and Leases(tmp_path).take("a" * 64) is None
 
 
 def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
@@ -228,7 +265,7 @@ def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
 def test_what_killed_processes_left_is_swept_after_a_day(tmp_path: Path) -> None:
     put(tmp_path, "a" * 64, age_s=500_000)
     leases_ = Leases(tmp_path)
-    names = (".probe-1", f".{'a' * 64}.1.taking", f".{'b' * 64}.2.dead")
+    names = (".probe-1", f".{'a' * 64}.json.1.writing", f".{'b' * 64}.2.dead")
     for name in names:
         for age_s, more in ((0, ".new"), (90_000, "")):
             path = leases_.folder / f"{name}{more}"

@@ -5,23 +5,28 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.cli import planned
-from bench.core import sealed
+from bench.core import sealed, store
 from bench.core.errors import SpecError
-from bench.run.answer import answer
+from bench.core.record import Record
+from bench.run.answer import answer, joined, marked
 from bench.run.request import Request
 
 KEY = "ab" + "0" * 62
 NEEDS = {"device_bytes": 2e6, "host_bytes": 3e6, "progress_bytes": 5e6}
-STAGES = [{"name": "s", "key": KEY, "shared": False, "seconds": 7.6, "kept_bytes": 4e6, "from": "this run", **NEEDS},
-          {"name": "t", "key": "cd" + KEY, "shared": True, "seconds": 0.0, "kept_bytes": 0.0, "from": "other machines",
+SPEC = {"paper": "p", "variant": "v", "task": "sst2", "scale": "smoke", "seed": 0}
+STAGES = [{"name": "s", "key": KEY, "seconds": 7.6, "kept_bytes": 4e6, "from": "this run", **NEEDS},
+          {"name": "t", "key": "cd" + KEY, "seconds": 0.0, "kept_bytes": 0.0, "from": "other machines",
            **NEEDS}]  # fmt: skip
-COSTS = {"jobs": [{"spec": {"paper": "p"}, "stages": STAGES, "finish_s": 0.8}], "device": "a chip, fp32", "gpu": False,
-         "processes": 3, "start_s": 1.9, "base_bytes": 1e6, "from": "7 recorded runs of this machine"}  # fmt: skip
+JOB = {"spec": SPEC, "hash": "a" * 64, "asks": [], "stages": STAGES, "finish_s": 0.8}
+COSTS = {"jobs": [JOB], "device": "a chip, fp32", "gpu": False, "processes": 3, "start_s": 1.9, "base_bytes": 1e6,
+         "from": "7 recorded runs of this machine"}  # fmt: skip
 
 
 @pytest.fixture
@@ -44,7 +49,9 @@ def test_it_is_made_once_and_says_the_same_again(made: list[Request], caplog: py
     for number in range(3):
         caplog.clear()
         costs, _ = planned.costs(Request(results=f"results{number}"))
-        assert costs == COSTS and [r.getMessage() for r in caplog.records] == ["left_out=one"]
+        assert costs == COSTS | {"jobs": [JOB | {"done": False}]} and [r.getMessage() for r in caplog.records] == [
+            "left_out=one"
+        ]
     assert len(made) == 1
 
 
@@ -63,6 +70,42 @@ def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Pa
     rows, total = answer(*planned.costs(Request()))
     assert total["expected_s"] == 3 and total["disk_mb"] == 5 and len(made) == 1, "what is left, and the scoring"
     assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
+
+
+def stage(key: str, seconds: float) -> dict[str, Any]:
+    return {"name": key, "key": key, "seconds": seconds, "kept_bytes": 0.0, "from": "this run", **NEEDS}
+
+
+def told(done: str, cached: str) -> list[tuple[int, list[bool]]]:
+    """(seconds, which stages are another run's) of a teacher (pre, tune) and its student (pre, distil)."""
+    pre, tune, distil = stage("pre", 10.0), stage("tune", 100.0), stage("distil", 1000.0)
+    jobs = [JOB | {"hash": "teacher", "stages": [pre, tune], "finish_s": 1.0, "done": "t" in done},
+            JOB | {"hash": "student", "stages": [pre, distil], "finish_s": 2.0, "done": "s" in done,
+                   "asks": ["teacher"]}]  # fmt: skip
+    rows = answer(COSTS | {"jobs": jobs}, cached.split().__contains__)[0]
+    return [(row["expected_s"], [one["shared"] for one in row["stages"]]) for row in rows]
+
+
+def test_a_plan_counts_what_a_run_does() -> None:
+    assert told(done="", cached="") == [(111, [False, False]), (1002, [True, False])]
+    assert told(done="ts", cached="") == [(0, [False, False])] * 2, "nothing is made again"
+    assert told(done="", cached="pre tune distil") == [(1, [False, False]), (2, [False, False])], "it is scored"
+    assert told(done="", cached="tune") == [(1, [False, False]), (1012, [False, False])], "pre is the student's alone"
+    assert told(done="s", cached="") == [(111, [False, False]), (0, [True, False])]
+    assert told(done="t", cached="tune") == [(0, [False, False]), (1012, [False, False])]
+    assert told(done="t", cached="") == [(110, [False, False]), (1002, [True, False])], "its model is asked for"
+
+
+def test_what_is_done_is_told_by_its_record(tmp_path: Path, make_record: Callable[..., Record]) -> None:
+    store.write_record(tmp_path, make_record(spec=SPEC, hash="a" * 64, id="20260101T000000Z-aaaaaaaa-s0"))
+    jobs = [JOB, JOB | {"hash": "b" * 64}]
+    assert [job["done"] for job in marked(COSTS | {"jobs": jobs}, tmp_path)["jobs"]] == [True, False]
+
+
+def test_a_run_of_two_parts_is_counted_once() -> None:
+    parts = [COSTS, COSTS | {"jobs": [JOB, JOB | {"hash": "b" * 64}]}]
+    assert [(job["hash"][0], job["part"]) for job in joined(parts)["jobs"]] == [("a", 1), ("b", 2)]
+    assert joined([COSTS]) == COSTS
 
 
 def test_another_request_machine_or_home_is_planned_anew(made: list[Request], monkeypatch: pytest.MonkeyPatch) -> None:

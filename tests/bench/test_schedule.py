@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,10 @@ import schedule_makespan
 from hypothesis import given
 from hypothesis import strategies as st
 
+import bench.run.pieces
+from bench.core.spec import Spec
+from bench.run.deadline import Deadline
+from bench.run.pieces import Pieces
 from bench.run.schedule import Graph, Node, Scheduler, graph
 
 
@@ -28,14 +33,14 @@ def test_the_longest_rest_comes_first() -> None:
     scheduler = Scheduler(FORK)
     assert scheduler.longest_path_s == 2 + 5 + 1
     assert scheduler.ready() == ["root", "short"]
-    assert scheduler.take(1) == "root" and scheduler.take(2) == "short" and scheduler.take(3) is None
+    assert scheduler.take() == "root" and scheduler.take() == "short" and scheduler.take() is None
     scheduler.done("root")
     assert scheduler.ready() == ["right", "left"]
-    assert [scheduler.take(1), scheduler.take(3)] == ["right", "left"]
+    assert [scheduler.take(), scheduler.take()] == ["right", "left"]
     scheduler.done("left")
-    assert scheduler.take(3) is None
+    assert scheduler.take() is None
     scheduler.done("right")
-    assert scheduler.take(1) == "join" and not scheduler.finished
+    assert scheduler.take() == "join" and not scheduler.finished
     scheduler.done("join")
     scheduler.done("short")
     assert scheduler.finished and scheduler.blocked == []
@@ -43,24 +48,24 @@ def test_the_longest_rest_comes_first() -> None:
 
 def test_a_failure_blocks_all_that_needs_it_and_nothing_else() -> None:
     scheduler = Scheduler([*FORK, node("after", 1, "join")])
-    assert scheduler.take(1) == "root" and scheduler.take(2) == "short"
+    assert scheduler.take() == "root" and scheduler.take() == "short"
     scheduler.done("root")
-    assert scheduler.take(1) == "right"
+    assert scheduler.take() == "right"
     assert scheduler.failed("right") == ["join", "after"]
     assert scheduler.blocked == ["join", "after"] and scheduler.ready() == ["left"]
-    assert scheduler.take(1) == "left" and scheduler.failed("left") == []  # it blocks nothing that is not blocked yet
-    assert scheduler.take(1) is None and not scheduler.finished
+    assert scheduler.take() == "left" and scheduler.failed("left") == []  # it blocks nothing that is not blocked yet
+    assert scheduler.take() is None and not scheduler.finished
     scheduler.done("short")
     assert scheduler.finished
 
 
 def test_a_node_that_was_given_back_is_handed_out_again() -> None:
     scheduler = Scheduler(FORK)
-    assert scheduler.take("a") == "root" and scheduler.take("b") == "short"
-    assert scheduler.taken == {"root": "a", "short": "b"}
+    assert scheduler.take() == "root" and scheduler.take() == "short"
+    assert scheduler.taken == {"root", "short"}
     scheduler.give_back("root")
-    assert scheduler.ready() == ["root"] and scheduler.taken == {"short": "b"}
-    assert scheduler.take("c") == "root"
+    assert scheduler.ready() == ["root"] and scheduler.taken == {"short"}
+    assert scheduler.take() == "root"
 
 
 def test_needs_that_are_no_node_are_met_and_circles_are_refused() -> None:
@@ -79,7 +84,7 @@ def test_any_graph_is_made_once_in_an_order_that_its_needs_allow(data: st.DataOb
         nodes.append(node(str(i), data.draw(st.floats(0, 10)), *map(str, earlier)))
     scheduler, made, ended, running, failed = Scheduler(nodes), [], set[str](), list[str](), set[str]()
     while not scheduler.finished:
-        while len(running) < 3 and (key := scheduler.take(len(running))) is not None:
+        while len(running) < 3 and (key := scheduler.take()) is not None:
             assert {n.needs for n in nodes if n.key == key} == {
                 frozenset(n for n in ended if n in nodes[int(key)].needs)
             }
@@ -107,6 +112,8 @@ def test_a_thousand_jobs_on_fifty_workers_come_close_to_the_shortest_time(off: f
 class FakeStage:
     task_free: bool = False
     asks: tuple[str, ...] = ()
+    name: str = ""
+    uses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,6 +132,14 @@ class FakeJob:
     @property
     def direct(self) -> tuple[Any, ...]:
         return (*self.teachers, *([self.base] if self.base else []))
+
+    @property
+    def needed(self) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(job for one in self.direct for job in (*one.needed, one)))
+
+    @property
+    def spec(self) -> Spec:
+        return Spec("paper", self.hash, "sst2", "smoke", 0)
 
 
 def pieces(jobs: list[FakeJob], made: set[str] = frozenset(), cached: set[str] = frozenset()) -> Graph:  # type: ignore
@@ -184,6 +199,26 @@ def test_a_stage_shared_by_variants_of_one_seed_waits_for_the_record_of_their_ba
     found = needs(pieces([reference, *bits, stacked]))
     assert found["sense"] == {"ref0"} and found["w4"] >= {"sense", "ref0"} and found["w2+x"] >= {"w2"}
     assert "x" not in found and "pack2" not in found
+
+
+def test_a_blocked_run_whose_teacher_there_is_no_time_for_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bench.run.pieces, "cost_s", lambda job, stage: 9.0 if stage is shared else 1.0)
+    teacher = FakeJob("teacher", (FakeStagePlan("tune"),))
+    shared = FakeStagePlan("shared", FakeStage(task_free=True))
+    students = [FakeJob(f"student{i}", (shared, FakeStagePlan(f"distil{i}")), teachers=(teacher,)) for i in (0, 1)]
+    upper = FakeJob("upper", (FakeStagePlan("x"),), base=students[0])
+    request = SimpleNamespace(results=str(tmp_path))
+    plan = SimpleNamespace(request=request, jobs=[teacher, *students, upper],
+                           cache=SimpleNamespace(has=lambda key: False))  # fmt: skip
+    deadline = Deadline(1.0)
+    deadline._finish["teacher"] = 1e6
+    found = Pieces(cast(Any, plan), deadline)
+    assert found.take() == "shared"
+    found.failed("shared")
+    assert not found.all_handed_out and found.take() is None and found.all_handed_out, "nothing is waited for"
+    assert deadline.left == {job.hash for job in plan.jobs} and found.records == {}
 
 
 def test_it_brings_no_torch(root: Path) -> None:

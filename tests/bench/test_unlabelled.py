@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from bench.core.errors import DataError, SpecError
-from bench.data.rows import UNLABELLED
+from bench.data.rows import UNLABELLED, Rows
 from bench.data.tasks import get_task
 from bench.data.unlabelled import read_unlabelled
 from bench.judge.standing import budget_size
@@ -76,6 +76,34 @@ def test_a_users_file_is_added(inputs: Callable[..., Inputs], tmp_path: Path) ->
     before = given.data_identity(task)
     file.write_text("one more\n", encoding="utf-8")
     assert inputs(unlabelled=str(file)).data_identity(task) != before, "the content counts, not the name"
+
+
+def made_rows(labels: np.ndarray, columns: int) -> Rows:
+    texts = tuple([f"text {i}" for i in range(len(labels))] for _ in range(columns))
+    return Rows(np.arange(len(labels)), texts, labels, "made", "", "", False)
+
+
+def test_labels_of_spans_and_tags_are_withheld_like_others(
+    inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for task, columns in ((get_task("squad"), 2), (get_task("conll2003"), 1)):
+        given = inputs(labels=10)
+        monkeypatch.setattr(given, "whole", lambda *_, n=columns: made_rows(np.ones((ROWS, 2), np.int64), n))
+        texts = given.all_texts(task)
+        assert len(texts) == ROWS and texts.labels.shape == (ROWS, 2)
+        assert (texts.labels[:10] == 1).all() and (texts.labels[10:] == UNLABELLED).all()
+
+
+def test_tasks_of_spans_and_tags_refuse_a_users_file(
+    inputs: Callable[..., Inputs], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given = inputs(unlabelled=str(tmp_path / "more.txt"))
+    monkeypatch.setattr(given, "whole", lambda *_: made_rows(np.ones((ROWS, 2), np.int64), 1))
+    for name in ("squad", "conll2003"):
+        with pytest.raises(
+            SpecError, match=rf"read no unlabelled text; in --unlabelled, task {name}; found .*more\.txt"
+        ):
+            given.check(get_task(name))
 
 
 def test_pairs_are_parted_by_tabs(tmp_path: Path) -> None:

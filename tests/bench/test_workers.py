@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import os
@@ -13,7 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import commands
 import psutil
@@ -24,8 +26,10 @@ import words
 from bench.cli import main as cli
 from bench.core import store
 from bench.core.environment import cores
+from bench.core.errors import Stopped
 from bench.core.record import Record
 from bench.run import leases, watch, workers
+from bench.train import stopping
 from bench.train.progress import told
 
 folder, tokenizer = commands.folder, words.tokenizer  # fixtures
@@ -196,6 +200,37 @@ def test_a_signal_stops_all_and_the_same_command_goes_on(folder: Path) -> None:
     with started(folder, "--workers", 2, epochs=60) as process:
         assert process.wait(300) == 0
     assert {status for _, status, _ in made(folder / "work" / "results").values()} == {"ok"}
+
+
+class Child:
+    """The process of a worker; while its parent ends it, the second signal that `timeout` sends comes."""
+
+    sentinel = 0
+
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def terminate(self) -> None:
+        self.heard.append("terminate")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def join(self, timeout: float | None = None) -> None:
+        self.heard.append("waited for" if timeout else "join")
+
+    def kill(self) -> None:
+        self.heard.append("kill")
+
+
+def test_the_second_signal_of_timeout_leaves_children_the_time_to_save(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "ECHO_S", 60.0)
+    child = Child()
+    pieces = SimpleNamespace(plan=SimpleNamespace(jobs=[]), records={}, all_handed_out=False)
+    pool = workers.Pool(cast(Any, pieces))
+    monkeypatch.setattr(pool, "_start", lambda number: workers._Child(number, child, cast(Any, io.BytesIO())))
+    monkeypatch.setattr(pool, "_hear", lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(Stopped):
+        pool.make(1)
+    assert child.heard == ["terminate", "waited for", "kill", "join"]
 
 
 @pytest.mark.parametrize("count", ["0", "-1", "two"])

@@ -95,7 +95,7 @@ def simulate(scheduler: Scheduler, costs: Mapping[str, float], workers: int) -> 
     """Seconds until the last node has ended, with workers that take the next node as soon as they are free."""
     now, free, running = 0.0, list(range(workers)), list[tuple[float, int, str]]()
     while not scheduler.finished:
-        while free and (key := scheduler.take(free[-1])) is not None:
+        while free and (key := scheduler.take()) is not None:
             heapq.heappush(running, (now + costs[key], free.pop(), key))
         now, worker, key = heapq.heappop(running)
         free.append(worker)
