@@ -62,7 +62,7 @@ class Data(_Part):
     rows: dict[str, Count]
     partial: bool
     corpus: str = ""
-    """Which text was given, as a hash; empty where none was, and of records that do not say it."""
+    """The hash of the text that it learnt from; empty where it read none, and of records that do not say it."""
     encoder: str = ""
     """The hash of the checkpoint that the reference started from; empty where one was made, and of such records."""
 

@@ -338,7 +338,7 @@ class SeriesIndex:
             teacher.value("parameters", "all") if teacher else None,
             {seed: by_seed[seed] for seed in sorted(by_seed)},
             tuple(run for run in members if by_seed[run.seed] is not run), suite,
-            # Variants that read no text need not have been given it.
+            # A variant that reads no text is compared with those that do.
             (newest.task, newest.tier, repr(sorted(settings.budget.items())), _rows(newest), self._given(newest)[1],
              *suite.rivals),
             standing(newest.tier, newest.scale, len(by_seed), settings, age(newest)),

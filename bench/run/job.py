@@ -289,8 +289,14 @@ def _data(job: Job) -> Data:
     if inputs.request.labels or inputs.request.unlabelled:
         used["unlabelled"] = len(inputs.all_texts(task)) - used[task.train]
     return Data(source=first.source, revision=first.revision, sha256=inputs.data_identity(task), rows=used,
-                partial=any(rows.partial for rows in splits.values()), corpus=inputs.corpus_identity or "",
+                partial=any(rows.partial for rows in splits.values()), corpus=_corpus(job),
                 encoder=_encoder(job))  # fmt: skip
+
+
+def _corpus(job: Job) -> str:
+    """The hash of the text that the model, or one that it is made of, learnt from."""
+    read = any(plan.corpus for one in (*job.needed, job) for plan in one.stages)
+    return job.inputs.corpus_identity or "" if read else ""
 
 
 def _encoder(job: Job) -> str:

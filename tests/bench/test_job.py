@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,7 +21,7 @@ from bench.core.store import Store
 from bench.models import load
 from bench.run import plan as planning
 from bench.run.cache import Cache
-from bench.run.job import run_job
+from bench.run.job import _corpus, run_job
 from bench.run.plan import Job, Plan
 from bench.run.request import Request
 
@@ -116,3 +118,12 @@ def test_a_job_without_what_it_needs_says_so_in_its_record(plan: Callable[[str],
     assert record.status == "failed" and "has no record; in bert/bert/sst2/smoke/s1" in record.reason
     assert store.find(student.spec, student.hash) is None
     assert run_job(student, store, made.cache).id == record.id, "the same failure leaves no second record"
+
+
+@pytest.mark.parametrize(("own", "needed", "said"), [(True, False, "sha"), (False, True, "sha"), (False, False, "")])
+def test_a_record_names_the_text_only_where_a_stage_read_it(own: bool, needed: bool, said: str) -> None:
+    def made(reads: bool, *before: Any) -> Any:
+        return SimpleNamespace(stages=[SimpleNamespace(corpus=False), SimpleNamespace(corpus=reads)], needed=before,
+                               inputs=SimpleNamespace(corpus_identity="sha"))  # fmt: skip
+
+    assert _corpus(made(own, made(needed))) == said

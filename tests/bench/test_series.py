@@ -34,7 +34,7 @@ def test_a_record_that_does_not_say_joins_what_is_known_where_that_is_one() -> N
 
 
 @pytest.mark.parametrize(("other", "rivals"), [("x", True), ("y", False)])
-def test_variants_are_compared_on_one_encoder_whatever_text_they_were_given(other: str, rivals: bool) -> None:
+def test_variants_are_compared_on_one_encoder_whatever_text_they_read(other: str, rivals: bool) -> None:
     own, cut = given(0, "a", "x"), given(0, "b", other)
     index = SeriesIndex(runs_of([own, cut.model_copy(update={"spec": cut.spec.model_copy(update={"variant": "cut"})})]))
     (one,), (two,) = (index.series(("toy", variant), "sst2") for variant in ("toy", "cut"))
