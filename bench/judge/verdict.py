@@ -78,7 +78,7 @@ def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     else:
         found = _quality(ledger, claim, book)
     lacking = claim.out_of_reach or ("" if claim.kind in SPEED_AND_SIZE else _unmade(ledger, claim))
-    if found.verdict == "not run" and lacking:
+    if lacking and (found.verdict == "not run" or (claim.out_of_reach and found.tier not in STRICT)):
         return Judged(claim, "out of reach", why=f"It would take {lacking}.")
     return found
 

@@ -177,6 +177,8 @@ def test_nothing_ran_and_failed_runs_never_count() -> None:
 def test_out_of_reach_says_what_it_would_take() -> None:
     judged = one(claim(out_of_reach="8 V100 for 90 hours"), [])
     assert (judged.verdict, judged.why) == ("out of reach", "It would take 8 V100 for 90 hours.")
+    smaller = one(claim(out_of_reach="8 V100 for 90 hours"), runs(0.90, tier="reduced"))
+    assert smaller.verdict == "out of reach" and smaller.measured is None
     assert one(claim(out_of_reach="8 V100 for 90 hours"), runs(0.90)).verdict == "reproduced"
 
 
