@@ -9,7 +9,7 @@ stays near where most seeds are; a plain mean of all would be carried away by on
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
 
@@ -263,6 +263,18 @@ class ScoreBook:
         found = [self.telling(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
         return max((one for one in found if one), default=None,
                    key=lambda one: (not one.made_up, len(one.entries) > 1, one.suite.rank))  # fmt: skip
+
+    def beside(self, scores: Scores, papers: Container[str]) -> Scores:
+        """The same scores beside those of the runs of these papers that their teachers learnt from in the end."""
+        found = [tuple(replace(score, teacher=self._source_score(score.run, entry.names(), papers)) for score in own)
+                 for entry, own in zip(scores.entries, scores.scores, strict=True)]  # fmt: skip
+        return replace(scores, scores=tuple(found))
+
+    def _source_score(self, run: Run, names: Names, papers: Container[str]) -> float | None:
+        teacher = self.index.teacher(run)
+        while teacher is not None and teacher.paper not in papers:
+            teacher = self.index.teacher(teacher)
+        return _mean(teacher, names) if teacher is not None and _has(teacher, names) else None
 
     def _by_seed(self, series: Series, names: Names) -> tuple[Score, ...]:
         """The mean over these metrics of each seed that has them all."""

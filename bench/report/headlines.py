@@ -39,13 +39,20 @@ def _number(ledger: Ledger, entry: Judged) -> Cell:
     """`DistilBERT 40% fewer parameters: 38.8% ✓. 66 M beside 110 M.`"""
     told = fine_print(ledger, entry.claim)
     small = f" {told[0].upper()}{told[1:]}." if told else ""
-    head = Strong(f"{ledger.paper.label} {phrase(entry.claim)}:")
+    head = Strong(f"{_whose(ledger, entry.claim)} {phrase(entry.claim)}:")
     if entry.measured is None:
         return (head, f" {entry.verdict}.", small)
     weak = entry.tier not in STRICT and entry.claim.kind in ("retention", "quality")
     unit = entry.claim.unit.partition(" ")[0]
     found = f"{significant(entry.measured)}{unit if unit in ('%', 'x') else f' {unit}'} {mark(entry)}"
     return (head, " ", Weak(found) if weak else found, ".", small)
+
+
+def _whose(ledger: Ledger, claim: Claim) -> str:
+    """`TinyBERT-4`, the system of the tables; or else the paper's label, with the variant where there are several."""
+    system = next((system.name for system in ledger.systems if system.variant == claim.variant), None)
+    several = len({one.variant for one in ledger.claims if one.headline and one.kind != "ordering"}) > 1
+    return system or ledger.paper.label + (f" ({claim.variant})" if several else "")
 
 
 _WORDS = {

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bench.claims.claim import Claim, Ledger
+from bench.claims.claim import Ledger
 from bench.claims.units import UNITS
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
 from bench.report import headlines, launches, tradeoff
-from bench.report.claims import KINDS, LEGEND, MARKS, heading
+from bench.report.claims import KINDS, LEGEND, MARKS, heading, printed
 from bench.report.numbers import DASH, show, significant
 from bench.report.page import (
     Block,
@@ -30,7 +30,7 @@ from bench.report.page import (
     plain,
 )  # fmt: skip
 from bench.report.rows import ONE
-from bench.report.systems import SystemView, timings
+from bench.report.systems import Measured, SystemView, timings
 
 
 def page(
@@ -40,7 +40,7 @@ def page(
     """The page; `beside` are machines whose speed-ups stand beside those of the machine that speaks."""
     found = tradeoff.figure(views)
     blocks: list[Block] = [
-        Lines((sentence(judged, index), _conditions(views, beside), *_launches(views, index, beside)))
+        Lines((sentence(judged, views, index), _conditions(views, beside), *_launches(views, index, beside)))
     ]
     rows = [_cells(view, index, beside) for view in views]
     blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views), *([found] if found else [])]
@@ -52,30 +52,47 @@ def page(
     return Page("README.md", "No free lunch", tuple(blocks), (Table.of(rows, name="no-free-lunch"),))
 
 
-def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
-    """What holds, and what has not been tested at the paper's scale."""
-    printed = [entry for entry in judged if entry.claim.is_printed]
+def sentence(judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex) -> str:
+    """What holds, what does not, and what has not been tested at the paper's scale."""
+    stated = [entry for entry in judged if entry.claim.is_printed]
     if not any(run.ok for run in index.runs):
-        return f"Nothing was run yet: none of {len(printed):,} claims is judged from a measurement."
-    held = [entry for entry in printed if entry.verdict in ("reproduced", "exceeded")]
-    failed = [entry.claim for entry in printed if entry.verdict == "not reproduced"]
-    kinds = ", ".join(f"{number} {KINDS[kind]}"
-                      for kind, number in Counter(entry.claim.kind for entry in held).most_common())  # fmt: skip
-    told = (f"Of {len(printed):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled: "
-            f"{len(held)} hold{f' ({kinds})' if kinds else ''}, {len(failed)} do not{_which(failed)}; ")  # fmt: skip
-    read = sum(entry.claim.transcription == "seen" for entry in held)
-    if read < len(held):
-        told += f"of those that hold, {read} were read in the paper, {len(held) - read} are second-hand or recalled; "
-    scored = any(entry.tier in STRICT for entry in printed if entry.claim.kind in ("quality", "retention", "ordering"))
-    return told + f"{'some scores were' if scored else 'no score was'} tested at the paper's scale."
+        return f"Nothing was run yet: none of {len(stated):,} claims is judged from a measurement."
+    held = [entry for entry in stated if entry.verdict in ("reproduced", "exceeded")]
+    failed = [entry for entry in stated if entry.verdict == "not reproduced"]
+    scored = any(entry.tier in STRICT for entry in stated if entry.claim.kind in ("quality", "retention", "ordering"))
+    return (f"Of {len(stated):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled. "
+            f"{len(held)} hold{_known(held)}; {len(failed)} do not{_which(failed, views)}; "
+            f"{'some scores were' if scored else 'no score was'} tested at the paper's scale.")  # fmt: skip
 
 
-def _which(failed: Sequence[Claim]) -> str:
-    """` (size of distilbert as mobilebert prints it; size of mobilebert-tiny, 4 times)`"""
-    found = Counter(f"{KINDS[claim.kind]} of {claim.variant}"
-                    + (f" as {claim.paper} prints it" if claim.made_by else "") for claim in failed)  # fmt: skip
-    told = "; ".join(name if number == 1 else f"{name}, {number} times" for name, number in sorted(found.items()))
-    return f" ({told})" if told else ""
+def _known(held: Sequence[Judged]) -> str:
+    """` (111 size, 17 FLOPs; 65 different ones; 25 read at their source, 83 recalled)`"""
+    if not held:
+        return ""
+    claims = [entry.claim for entry in held]
+    kinds = Counter(KINDS[claim.kind] for claim in claims).most_common()
+    parts = [", ".join(f"{number} {kind}" for kind, number in kinds)]
+    different = {(claim.maker, claim.variant, claim.metric, claim.split, claim.unit, claim.value) for claim in claims}
+    parts += [f"{len(different)} different ones"] if len(different) < len(claims) else []
+    sure = Counter("read at their source" if claim.transcription == "seen" else claim.transcription for claim in claims)
+    parts += [", ".join(f"{number} {how}" for how, number in sure.most_common())] if len(sure) > 1 else []
+    return f" ({'; '.join(parts)})"
+
+
+def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
+    """` (MobileBERT-tiny 15.1 M, here 15.5: in the ledgers of MobileBERT (3 times) and TinyBERT)`"""
+    names = {view.key: view.system.name for view in views}
+    papers = {view.ledger.paper.name: view.ledger.paper.label for view in views}
+    by: dict[str, Counter[str]] = {}
+    for entry in failed:
+        claim = entry.claim
+        here = f", here {significant(entry.measured)}" if entry.measured is not None else ""
+        number = f"{names.get((claim.maker, claim.variant), claim.variant)} {printed(claim)}{here}"
+        by.setdefault(number, Counter())[papers.get(claim.paper, claim.paper)] += 1
+    told = [f"{number}: in the ledger{'s' * (len(of) > 1)} of "
+            + " and ".join(paper if times == 1 else f"{paper} ({times} times)" for paper, times in sorted(of.items()))
+            for number, of in sorted(by.items())]  # fmt: skip
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
@@ -119,28 +136,33 @@ def _parts(cell: Cell) -> tuple[Text, ...]:
 
 
 def _size(view: SystemView) -> Cell:
-    """`40 → 38.8 % fewer ✓`"""
+    """`40 → 38.8 % fewer ✓, 268 MB`: as it was printed, and what it weighs."""
+    weighs = _weight(view.bytes_) if view.bytes_ else ""
     if view.size is None:
-        return f"{view.bytes_.value / 1e6:,.1f} MB" if view.bytes_ else DASH
+        return weighs or DASH
     claim, found = view.size.claim, view.size.measured
     if found is None and view.own_size is not None:
         found = UNITS[claim.unit].to_print(view.own_size.value)
     unit = {"x smaller": "x", "% fewer": "% fewer"}.get(claim.unit, f" {claim.unit}")
     part = f" {claim.split.removeprefix('packed-')}" if claim.split.startswith("packed-") else ""
-    return (Printed(f"{claim.value:g}"), " → ", f"{significant(found)}{unit}{part}", *_mark(view.size))
+    told = (Printed(f"{claim.value:g}"), " → ", f"{significant(found)}{unit}{part}", *_mark(view.size))
+    return (*told, f", {weighs}") if weighs else told
+
+
+def _weight(bytes_: Measured) -> str:
+    """`268 MB`, or `66.4 MB by arithmetic`"""
+    megabytes = bytes_.value / 1e6
+    return f"{show(megabytes, 0 if megabytes >= 100 else 1)} MB" + ("" if bytes_.by == "measured" else f" {bytes_.by}")
 
 
 def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> Cell:
-    """`1.6 → 2.1x ↑`; where the printed number is judged at another batch than 1, that is shown, as b32."""
+    """`1.6 → 2.1x ↑`; a printed number that is judged at another batch than 1 is judged on its paper's page."""
     if view.reference:
         return "1x"
-    printed, found, where = view.printed("speed"), view.speedup and view.speedup.value, ""
-    judged = view.speed_judged
-    if judged and judged.claim.split != ONE and judged.measured is not None:
-        found = UNITS[judged.claim.unit].to_record(judged.measured)
-        where = f" b{judged.claim.split.partition('-')[0].removeprefix('batch')}"
-    told: tuple[Text, ...] = (Printed(show(printed, 1)), " → ") if printed else ()
-    told += (f"{show(found, 1 if found < 1000 else 0)}x", *_mark(judged), where) if found else (DASH,)
+    number, found = view.printed("speed"), view.speedup and view.speedup.value
+    judged = view.speed_judged if view.speed_judged and view.speed_judged.claim.split == ONE else None
+    told: tuple[Text, ...] = (Printed(show(number, 1)), " → ") if number else ()
+    told += (f"{show(found, 1 if found < 1000 else 0)}x", *_mark(judged)) if found else (DASH,)
     kernels = f" ({view.system.backend})" if view.system.backend and found else ""
     return tuple(part for part in (*told, kernels, *(_elsewhere(view, index, machine) for machine in beside)) if part)
 
@@ -157,22 +179,23 @@ def _on(view: SystemView, index: SeriesIndex, machine: str) -> float | None:
 
 
 def _kept(view: SystemView) -> Cell:
-    """`97 → 69.1 (5)`: weak, with the number of tasks, where it is no number of the paper's scale."""
+    """`97 → 69.1 (cola, stsb)`: weak, with the tasks, where it is no number of the paper's scale."""
     if view.reference:
         return "100"
-    printed, kept = view.printed("retention"), view.kept
-    if printed is None and kept is None:
+    number, kept = view.printed("retention"), view.kept
+    if number is None and kept is None:
         return DASH
-    told: tuple[Text, ...] = () if printed is None else (Printed(show(100 * printed, 1)), " → ")
+    told: tuple[Text, ...] = () if number is None else (Printed(show(100 * number, 1)), " → ")
     if kept is None or view.scores is None:
         return (*told, DASH)
-    signs = (" §" if view.own_teacher else "") + (" ¶" if view.system.scored_as else "")
-    # A verdict on one task says nothing of a mean over several.
-    alike = view.retention is not None and view.retention.records == view.scores.records
-    number, mark = show(100 * kept.value, 1), _mark(view.retention) if alike else ()
+    signs = (" §" if view.of_own_teacher else "") + (" ¶" if view.system.scored_as else "")
+    # A verdict on one task says nothing of a mean over several, nor one beside another teacher.
+    alike = view.retention is not None and view.retention.records == view.scores.records and not view.of_own_teacher
+    found, mark = show(100 * kept.value, 1), _mark(view.retention) if alike else ()
     if view.scores.tier in STRICT:
-        return tuple(part for part in (*told, number, *mark, signs) if part)
-    return (*told, Weak(f"{number}{plain(mark)}{signs} ({len(view.scores.entries)})"))
+        return tuple(part for part in (*told, found, *mark, signs) if part)
+    tasks = ", ".join(entry.task for entry in view.scores.entries)
+    return (*told, Weak(f"{found}{plain(mark)}{signs} ({tasks})"))
 
 
 def _lost(view: SystemView) -> Cell:
@@ -207,20 +230,18 @@ def _footnote(views: Sequence[SystemView]) -> list[Block]:
         rows = sorted({data.rows.get("train") or 0 for scores in small for one in scores.series
                        if (data := one.newest.data)})  # fmt: skip
         size = f"{_span(sizes, 1)} M" if sizes else "unknown size"
-        told = f"smaller runs (over how many tasks): a teacher of {size}, {_span(rows, 0)} rows a task"
+        told = (f"smaller runs, on the tasks in brackets (compare those of the same tasks only): a teacher of {size}, "
+                f"{_span(rows, 0)} rows a task")  # fmt: skip
         parts += [Weak(f"Italics: {told}"), ". "]
     alone: dict[str, dict[str, None]] = {}
     for view in views:
         if view.retention and view.retention.claim.task:
             alone.setdefault(view.retention.claim.task, {})[view.ledger.paper.label] = None
     parts += [f"{', '.join(names)}: printed on {task}. " for task, names in alone.items()]
-    speeds = [view.speed_judged for view in views if view.speed_judged and view.speed_judged.measured is not None]
-    batches = {speed.claim.split.partition("-")[0] for speed in speeds} - {ONE.partition("-")[0]}
-    parts += [f"b{number}: batch {number}. " for number in sorted(b.removeprefix("batch") for b in batches)]
     parts += _lent(views)
-    reference = _reference(views)
+    own = [f"{view.system.name} {show(100 * view.of_own_teacher.value, 1)}%" for view in views if view.of_own_teacher]
     signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
-             f"§ its own teacher, not {reference}.": any(view.own_teacher and view.kept for view in views),
+             f"§ of {_reference(views)}; of its own teacher, itself trained as little, {', '.join(own)}.": bool(own),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
@@ -281,7 +302,7 @@ def summary(
         found, name, machine = max(timed)
         speed = f"On {machine} the fastest is {name}: {show(found, 1)} times as fast as {_reference(views)}."
     return [
-        sentence(judged, index),
+        sentence(judged, views, index),
         speed,
         f"Open index.html beside {where}, which says the same as text; every paper has a page of its own.",
         f"Next: bench choose --max-mb 100, bench show {views[-1].system.variant}, or bench run --help for real data."

@@ -5,7 +5,7 @@ The first screen, its figure and `bench choose` read their numbers from here, so
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench.claims.claim import Claim, Ledger, System
@@ -49,12 +49,13 @@ class SystemView:
     timing: Timing | None
     """Its speed-up over the reference at batch 1, on the kernels that it takes, of the machine that speaks."""
     scores: Scores | None
-    """Its scores on the GLUE tasks of its best suite of runs, those left out on which it or its teacher guesses."""
+    """Its scores on the GLUE tasks of its best suite of runs, those left out on which it or its teacher guesses, beside
+    those of the reference from which it, or its own teacher, learnt."""
     worst_printed: str
     """The task on which it lost most by the paper's own table; empty where that prints none."""
     guessed: bool
-    own_teacher: bool
-    """Whether its scores stand beside a teacher that its paper made, and not beside the reference."""
+    of_own_teacher: Estimate | None
+    """The share of its own teacher's score, where its paper made one between it and the reference; else None."""
 
     @property
     def key(self) -> Key:
@@ -70,7 +71,7 @@ class SystemView:
 
     @property
     def kept(self) -> Estimate | None:
-        """The share of its own teachers' score, measured."""
+        """The share of the reference's score, measured."""
         return self.scores.kept() if self.scores else None
 
     @property
@@ -111,7 +112,8 @@ def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook
     verdicts = {entry.claim.id: entry for entry in judged}
     ordered = sorted(ledgers, key=lambda ledger: (not ledger.paper.reference, not ledger.paper.arxiv,
                                                   ledger.paper.arxiv, ledger.paper.name))  # fmt: skip
-    found = [_view(ledger, system, verdicts, book) for ledger in ordered for system in ledger.systems]
+    references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
+    found = [_view(ledger, system, verdicts, book, references) for ledger in ordered for system in ledger.systems]
     return sorted(found, key=lambda view: "+" in view.system.variant)
 
 
@@ -127,7 +129,9 @@ def _paper_sized(index: SeriesIndex, key: Key, split: str) -> list[Timing]:
     return [one for one in index.timings(key, "speedup", split) if one.suite.scale in PAPER_SIZED]
 
 
-def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: ScoreBook) -> SystemView:
+def _view(
+    ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: ScoreBook, references: Container[str]
+) -> SystemView:  # fmt: skip
     key = ledger.paper.name, system.variant
     timed = key
     if system.timed_as:
@@ -141,6 +145,9 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
     scored = system.scored_as or system.variant
     scores = book.shown((ledger.paper.name, scored), GLUE)
     taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
+    of_own = None
+    if scores and ledger.paper.name not in references and any(run and run.paper == ledger.paper.name for run in taught):
+        of_own, scores = scores.kept(), book.beside(scores, references)
     speed = verdicts.get(system.speed)
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
     here = not speeds or machines <= {speeds[0].machine}
@@ -148,8 +155,7 @@ def _view(ledger: Ledger, system: System, verdicts: Mapping[str, Judged], book: 
         ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference),
         _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
-        speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed,
-        any(run is not None and run.paper == ledger.paper.name for run in taught),
+        speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed, of_own,
     )  # fmt: skip
 
 

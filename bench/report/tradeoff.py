@@ -27,7 +27,7 @@ def figure(views: Sequence[SystemView]) -> Figure | None:
     points = _side_by_side([point for view in views if (point := _point(view))])
     if not points:
         return None
-    says = "Share of the teacher's score kept, printed and measured, against the speed-up measured here"
+    says = "Share of the reference's score kept, printed and measured, against the speed-up measured here"
     return Figure("tradeoff.svg", says, f"{__name__}:draw", {"points": points})
 
 
@@ -73,7 +73,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
         margin = 0.12 * (max(heights) - min(heights)) + 2
         axes.set_ylim(min(heights) - margin, max(heights) + margin)
         axes.set_xlabel("times as fast as the reference here, batch 1 (log); hollow: printed, solid: measured")
-        axes.set_ylabel("% of its teacher's score")
+        axes.set_ylabel("% of the reference's score")
         for point in points:
             _mark(axes, point, *look[point["paper"]])
         _label(drawing, axes, points, look)

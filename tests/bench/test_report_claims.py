@@ -11,14 +11,17 @@ from pathlib import Path
 from rendered import column, ledgers, made, pages, row
 from worked_records import ledger, ordering, runs
 
+from bench.core.record import TeacherLink
 from bench.judge.rules import VERDICTS, Judged
 from bench.judge.runs import runs_of
+from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
 from bench.report import formats, markdown, paper, screen
-from bench.report.claims import measured_rows
+from bench.report.claims import measured_rows, printed
 from bench.report.page import Strong, Table
 from bench.report.papers import MEANINGS
+from bench.report.systems import systems
 
 
 def test_a_paper_page_has_headlines_first_every_claim_and_the_teacher_beside_each_score() -> None:
@@ -81,13 +84,46 @@ def test_a_ranking_names_the_tasks_that_it_was_measured_on() -> None:
     assert str(row["runs"]).startswith("5 seeds on rte, ")
 
 
-def test_the_first_screen_says_how_many_of_what_holds_were_read_in_the_paper() -> None:
+def test_the_first_screen_says_how_surely_what_holds_is_known_and_counts_a_number_that_is_printed_twice_once() -> None:
     claim = ledgers()[1].claims[0]
     held = [Judged(claim.model_copy(update={"transcription": known}), "reproduced")
             for known in ("seen", "seen", "second-hand", "recalled")]  # fmt: skip
     index = SeriesIndex(runs_of(made.study()))
-    assert "2 were read in the paper, 2 are second-hand or recalled" in screen.sentence(held, index)
-    assert "read in the paper" not in screen.sentence(held[:1], index)
+    told = screen.sentence(held, (), index)
+    assert "4 hold" in told and "1 different ones; 2 read at their source, 1 second-hand, 1 recalled)" in told
+    assert "different" not in screen.sentence(held[:1], (), index) and "source" not in screen.sentence(
+        held[:1], (), index
+    )
+
+
+def test_the_first_screen_names_each_number_that_does_not_hold_once_with_its_ledgers() -> None:
+    claim = ledgers()[1].claims[0]
+    failed = [Judged(claim.model_copy(update={"value": value}), "not reproduced", measured=67.0)
+              for value in (62.2, 62.2, 65.0)]  # fmt: skip
+    told = screen.sentence(failed, (), SeriesIndex(runs_of(made.study())))
+    first, second = (f"{claim.variant} {printed(entry.claim)}, here 67.0" for entry in (failed[0], failed[2]))
+    assert (
+        f"3 do not ({first}: in the ledger of {claim.paper} (2 times); {second}: in the ledger of {claim.paper})"
+        in told
+    )
+
+
+def test_what_a_student_of_its_papers_own_teacher_keeps_is_told_of_the_reference() -> None:
+    """0.5 beside 0.8 of the BERT that the teacher learnt from; of the teacher's own 0.6 it is told apart."""
+    records = [made.record("bert", "bert", score=0.8, teacher=None, speedup=None)]
+    for variant, score, teacher in (("big", 0.6, records[0]), ("distilbert", 0.5, None)):
+        taught_by = (teacher or records[-1]).id
+        records.append(
+            made.record(variant=variant, score=score, teacher=None).model_copy(
+                update={"teacher": TeacherLink(record=taught_by, score=None)}
+            )
+        )
+    books, book = ledgers(), ScoreBook(SeriesIndex(runs_of(records)))
+    [view] = [one for one in systems(books, judge(books, book), book) if one.system.variant == "distilbert"]
+    assert view.kept is not None and view.of_own_teacher is not None
+    assert (round(view.kept.value, 6), round(view.of_own_teacher.value, 6)) == (0.625, round(0.5 / 0.6, 6))
+    page = pages(records)["README.md"]
+    assert "62.5 § (sst2)" in page and "of its own teacher, itself trained as little, DistilBERT 83.3%" in page
 
 
 def test_verdict_counts_of_rows_and_papers_agree_with_the_claims() -> None:

@@ -114,7 +114,7 @@
         node("text", { x: left - 8, y: y + 4, "text-anchor": "end" }, String(tick)));
     }
     svg.append(node("text", { x: right, y: height - 6, "text-anchor": "end" }, "times as fast as the reference, batch 1 (log)"),
-      node("text", { x: left, y: top - 14 }, "% of its teacher's score"));
+      node("text", { x: left, y: top - 14 }, "% of the reference's score"));
     const layer = node("g", { "clip-path": "url(#inside)" });
     const marked = [], lined = [];
     marks = points.map((point) => mark(point, marked, lined));
