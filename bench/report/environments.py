@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.judge.runs import Run
+from bench.judge.series import SHAPE
 from bench.report.numbers import DASH
 from bench.report.page import Link, Note, Page, Section, Table
 
@@ -31,8 +33,9 @@ def _machines(groups: Sequence[Sequence[Run]]) -> Table:
         environment = members[0].environment
         numbers[environment.machine] += len(members)
         for key, value in environment.facts.items():
+            name = "models timed together" if key == "processes" and members[0].scale == SHAPE else key
             if key not in ("packages", "python", "machine"):
-                facts[environment.machine][key].add(spelled(value))
+                facts[environment.machine][name].add(spelled(value))
     rows = [{"machine": name, "records": str(numbers[name]), "facts": _facts(facts[name])} for name in sorted(numbers)]
     return Table.of(rows, (), ("records",))
 
@@ -40,6 +43,7 @@ def _machines(groups: Sequence[Sequence[Run]]) -> Table:
 def _software(groups: Sequence[Sequence[Run]]) -> Table:
     numbers: Counter[str] = Counter()
     where: dict[str, set[str]] = defaultdict(set)
+    papers: dict[str, set[str]] = defaultdict(set)
     for members in groups:
         facts = members[0].environment.facts
         packages = sorted((str(name), str(version)) for name, version in (facts.get("packages") or {}).items())
@@ -48,7 +52,9 @@ def _software(groups: Sequence[Sequence[Run]]) -> Table:
         )
         numbers[text] += len(members)
         where[text].add(members[0].environment.machine)
-    rows = [{"records": str(number), "machines": ", ".join(sorted(where[text])), "packages": text}
+        papers[text] |= {f"{run.paper} ({run.scale})" for run in members}
+    rows = [{"records": str(number), "papers": ", ".join(sorted(papers[text])),
+             "machines": ", ".join(sorted(where[text])), "packages": text}
             for text, number in sorted(numbers.items(), key=lambda item: (-item[1], item[0]))]  # fmt: skip
     return Table.of(rows, (), ("records",))
 
@@ -62,7 +68,12 @@ def _code(runs: Sequence[Run]) -> Table:
 
 def _facts(facts: Mapping[str, set[str]]) -> str:
     """Every plain fact of a fingerprint, with all its values where runs differ (precision, for example)."""
-    return "; ".join(f"{key} {' or '.join(sorted(values))}" for key, values in sorted(facts.items()))
+    return "; ".join(f"{key} {' or '.join(sorted(values, key=_order))}" for key, values in sorted(facts.items()))
+
+
+def _order(value: str) -> tuple[float, str]:
+    """Numbers by their size, words by their letters."""
+    return (float(value), "") if value.isdecimal() else (math.inf, value)
 
 
 def spelled(value: Any) -> str:

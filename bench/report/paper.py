@@ -48,10 +48,11 @@ def page(
     more: Sequence[Section] = (),
 ) -> Page:  # fmt: skip
     """The page; `more` are the sections that the paper itself brings, `papers` all that have a ledger."""
-    tally = counts(judged)
+    tally, ours = counts(judged), sum(not entry.claim.is_printed for entry in judged)
     told = ", ".join(f"{number} {name}" for name, number in tally.items()) or "none"
+    more_of_ours = f" Beside them stand {ours} of ours, which nobody printed." if ours else ""
     parts: list[Block] = [_head(ledger, reports), *headlines.section(ledger, judged)]
-    about = Note(f"{sum(tally.values())} claims: {told}. {_VERDICTS}")
+    about = Note(f"{sum(tally.values())} claims: {told}.{more_of_ours} {_VERDICTS}")
     parts += [Section("Verdicts", (about, *_claims(judged, papers)))]
     parts += [*_recomputed(ledger), Section("Sources and conditions", (_conditions(judged),))]
     parts += [Section("Scores", tuple(_scores(rows))), *more]

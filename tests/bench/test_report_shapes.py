@@ -48,8 +48,18 @@ def test_a_model_with_packed_weights_weighs_those_on_the_first_screen() -> None:
     sizes = [made.measurement("size_bytes", "artefact", 57.4e6, "bytes"),
              made.measurement("size_bytes", "packed", 12e6, "bytes")]  # fmt: skip
     page = pages([at_shape("distilbert", {}, 0, measurements=sizes)])
-    assert column(page["README.md"], "size", "DistilBERT corpus") == "12.0 MB"
+    assert column(page["README.md"], "size", "DistilBERT corpus") == "12.0 MB by arithmetic"
     assert column(page["table.md"], "MB on disk", "distilbert", "distilbert") == "57.4; packed 12.0 by arithmetic"
+
+
+def test_a_further_model_of_the_reference_paper_is_not_the_reference() -> None:
+    reference, other = (at_shape("bert", speeds, 0, spec={"paper": "bert", "variant": variant, "task": "shape",
+                                                          "scale": "shape", "seed": 0})
+                        for variant, speeds in (("bert", {}), ("bert-tiny", {1: 100.0})))  # fmt: skip
+    page = pages([reference, other])["table.md"]
+    assert column(page, "speed-up, batch 1", "bert", "bert") == "1 (reference)"
+    assert column(page, "speed-up, batch 1", "bert", "bert-tiny").startswith("100")
+    assert "(reference)" not in "".join(row(page, "bert", "bert-tiny"))
 
 
 def test_a_stand_in_for_an_unknown_architecture_is_marked() -> None:
