@@ -17,7 +17,9 @@ def command(
     min_retention: Annotated[
         float | None, typer.Option("--min-retention", help="Percent of the teacher's score at least.")
     ] = None,
-    machine: Annotated[str, typer.Option("--machine", help="Speed on this machine; see reports/table.md.")] = "",
+    machine: Annotated[
+        str, typer.Option("--machine", help="Take the speeds of this machine, as reports/table.md names it.")
+    ] = "",
     results: Results = None,
     as_json: Json = False,
 ) -> None:
@@ -41,4 +43,7 @@ def command(
     machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
     if machines:
         say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")
-    say("best first, by score kept, then speed; printed: by the paper; stand-in: our guess at an unpublished network")
+    say(
+        "best first, by the score kept (averages before one task), then speed; printed: by the paper; stand-in: our "
+        "guess at an unpublished network"
+    )

@@ -27,7 +27,7 @@ Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="More unlabelled text: a UTF-8 file, an example a line.")
 ]
 Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
-Results = Annotated[str | None, typer.Option("--results", help="Where records are written: results by default.")]
+Results = Annotated[str | None, typer.Option("--results", help="The folder of records: results by default.")]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Start no run that would end later; the same command goes on.")
 ]

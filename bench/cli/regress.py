@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bench.cli.options import Json, Results
+from bench.cli.options import Json
 from bench.cli.output import complain, say, say_json
 
 if TYPE_CHECKING:
@@ -21,9 +21,10 @@ EVERY_CODE = "Compare series whose stage code changed, too; marked."
 
 def command(
     baseline: Annotated[
-        str, typer.Option("--baseline", help="A baseline's name or file, or a folder of records; the promoted one.")
+        str,
+        typer.Option("--baseline", help="A baseline's name or file, or a folder of records; else the promoted one."),
     ] = "",
-    results: Results = None,
+    results: Annotated[str | None, typer.Option("--results", help="The records to judge: results by default.")] = None,
     reports: Annotated[str, typer.Option("--reports", help="Where regressions.md is written.")] = "reports",
     scale: Annotated[list[str] | None, typer.Option("--scale", help="smoke, small, full or shape; repeatable.")] = None,
     across_code: Annotated[bool, typer.Option("--across-code", help=EVERY_CODE)] = False,

@@ -37,6 +37,8 @@ class Choice:
     """Where the speed-up was measured; empty where it was not."""
     retention: float | None
     retention_by: str
+    of_one_task: bool
+    """Whether the score is of one task, and not an average over several."""
     records: tuple[str, ...]
 
     def misses(self, bounds: Bounds) -> float:
@@ -81,16 +83,17 @@ def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
         speed, records = found.value, tuple(run.id for run in timing.runs)
     printed, kept = view.printed("retention"), view.kept
     share, share_by = (None if printed is None else 100 * printed), "printed"
-    if view.retention and view.retention.claim.task:  # of one task, beside averages of others
+    of_one = bool(view.retention and view.retention.claim.task)
+    if view.retention and of_one:
         share_by = f"printed on {view.retention.claim.task}"
     if view.reference:
         share, share_by = 100.0, "by definition"
     elif kept is not None and view.scores is not None and view.scores.tier in STRICT:
-        share, share_by = 100 * kept.value, "measured"
+        share, share_by, of_one = 100 * kept.value, "measured", len(view.scores.entries) == 1
         records = (*records, *view.scores.records)
     size = view.bytes_
     return Choice(
         view, size.value / 1e6 if size else None, size.by if size else "", speed, by,
-        timing.machine if found and timing else "", share, share_by,
+        timing.machine if found and timing else "", share, share_by, of_one,
         tuple(sorted({*records, *(size.records if size else ())})),
     )  # fmt: skip

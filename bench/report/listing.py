@@ -22,13 +22,20 @@ from bench.report.build import REAL, load_ledgers
 from bench.report.claims import p_value, printed, with_interval
 from bench.report.headlines import fine_print
 from bench.report.numbers import DASH, interval
+from bench.report.papers import MEANINGS, NOTHING
 from bench.report.rows import ONE, Row, rows
 
 log = logging.getLogger(__name__)
 
 
 def read(results: Path) -> tuple[list[Ledger], ScoreBook, list[Judged]]:
-    """The ledgers, the scores of all runs and the verdicts.  Raises: RecordError as `read_runs` does."""
+    """The ledgers, the scores of all runs and the verdicts.
+
+    Raises: SpecError for a folder that is not there, unless it is the usual one; RecordError as `read_runs` does.
+    """
+    if not results.exists() and results != Path("results"):
+        raise SpecError("there is no such folder of records", where="--results", found=results,
+                        expected="a folder that bench run or bench measure wrote to")  # fmt: skip
     ledgers, broken = load_ledgers()
     for paper, reason in broken.items():
         log.warning("left out, because broken: %s: %s", paper, reason)
@@ -132,7 +139,9 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str,
         tolerance = ledger.tolerance(claim)
         lines.append(("band", f"{low:.4g} to {high:.4g} {claim.unit} ({tolerance.why if tolerance else ''})"))
     told = "" if entry.p is None else f", p {p_value(entry)}"
+    _, settles = MEANINGS[entry.verdict]
     lines += [("measured", with_interval(entry)), ("verdict", entry.verdict + told), ("why", entry.why)]
+    lines += [("what would change it", settles)] if settles != NOTHING else []
     if claim.fine_print:
         lines.append(("fine print", fine_print(ledger, claim)))
     runs = [index.by_id[name] for name in entry.records if name in index.by_id]

@@ -12,8 +12,8 @@ RULES = (
     "A claim is one printed number. Its band is the number with a tolerance that its ledger (papers/*/claims.toml) "
     "fixed, with a reason, before any run; the hash at the foot of every page is over all bands.",
     "Of several series the one closest to the paper answers: by its tier, its scale, two seeds or more, the recipe's "
-    "own method, and then the larger budget of text, rows and passes. The first screen shows the best that ran two "
-    "tasks or more.",
+    "own method, and then the larger budget of text, rows and passes, whatever its score. The first screen shows the "
+    "first of those that ran two tasks or more.",
     "Seeds that look degenerate (they answer with a constant) are left out of the interval. A trimmed mean over all "
     "seeds stands beside it; where its centre lies elsewhere, the verdict is inconclusive.",
     "Verdicts that set a number apart from what was printed, and rankings, use p values after Holm's correction over "
@@ -23,26 +23,29 @@ RULES = (
     "printed scores of one table; on the test server it is a proxy for ours on dev.",
 )  # fmt: skip
 
+NOTHING = "-"
 MEANINGS = {
-    "reproduced": ("the 95% interval of runs as the paper's lies inside the band", "-"),
-    "exceeded": ("it lies on the better side", "-"),
-    "not reproduced": ("it lies outside the band, and not on its better side", "-"),
+    "reproduced": ("the 95% interval of runs as the paper's lies inside the band", NOTHING),
+    "exceeded": ("it lies on the better side", NOTHING),
+    "not reproduced": ("it lies outside the band, and not on its better side", NOTHING),
     "consistent": ("inside the band, but in smaller runs or on another device", "runs at the paper's scale"),
     "better": ("on the better side, in such runs", "runs at the paper's scale"),
     "not seen": ("outside the band, not on its better side, in such runs, which cannot refute the number",
                  "runs at the paper's scale"),
-    "inconclusive": ("the interval lies across an edge of the band, or seeds are too few (an ordering needs five)",
-                     "more seeds; where it can be computed, the claim says how many settle it with 80% power"),
+    "inconclusive": ("the interval lies across an edge of the band; or seeds are too few (an ordering needs five); or "
+                     "it lies outside, but not after Holm's correction, or the number is only recalled",
+                     "more seeds, where it can be computed the claim says how many settle it with 80% power; of a "
+                     "recalled number, the paper at hand"),
     "inconclusive: at chance": ("the model or its teacher does no better than guessing", "more rows or training"),
     "not comparable: another teacher": ("an absolute score from runs that start from another encoder",
                                         "the paper's own teacher"),
     "not comparable: split": ("a score of the GLUE test server, whose labels are not public", "nothing"),
     "not comparable: made-up data": ("a run on made-up data", "real data"),
     "not comparable: budget": ("runs with fewer rows or steps than the paper's", "the recipe's full budget"),
-    "not run": ("no finished run has this number", "bench run"),
+    "not run": ("no finished run has this number", "bench run, or of a size or speed bench measure"),
     "out of reach": ("no run here can have it: another's model, a device, the authors' data", "what the claim names"),
 }  # fmt: skip
-"""Verdict -> what it means, and what would change it."""
+"""Verdict -> what it means, and what would change it, or NOTHING."""
 
 WORDS = (
     "series: all runs of one thing that differ in the seed only; a suite is the series of one variant on several tasks",
@@ -56,9 +59,10 @@ WORDS = (
     "at chance: no better than always answering with the most frequent class, or than answering at random",
     "ranking (ordering): what a paper says of which variant is better; its number is the smallest step between two "
     "neighbours, in points, positive where it goes the paper's way",
-    "headline: what a paper's abstract or title is known for; the fine print beside it says what goes unsaid there",
-    "seen, second-hand, recalled: whether a printed number was read in the paper itself, in another publication that "
-    "quotes it, or written down from memory without the source at hand",
+    "headline: an abstract's number, the ranking of an ablation, or what a summary of the paper quotes; the fine print "
+    "beside it says what goes unsaid there",
+    "seen, second-hand, recalled: whether a number was read at the source that is named beside it, in another "
+    "publication that quotes it, or written down from memory without the source at hand",
 )  # fmt: skip
 
 

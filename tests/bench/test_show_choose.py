@@ -73,8 +73,9 @@ def test_counts_come_first_and_rows_when_filtered(tmp_path: Path) -> None:
 
 def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() -> None:
     answer = choose(RESULTS, Bounds(max_mb=100))
-    kept = [one.retention or 0 for one in answer.fitting]
+    kept = [(one.retention is not None, not one.of_one_task, one.retention or 0) for one in answer.fitting]
     assert kept == sorted(kept, reverse=True) and all((one.megabytes or 0) <= 100 for one in answer.fitting)
+    assert any(one.of_one_task for one in answer.fitting)
     assert {one.speedup_by for one in answer.fitting} <= {"measured", "measured of bert", "printed", "by definition"}
     names = [one.view.system.name for one in choose(RESULTS, Bounds()).fitting]
     assert len(names) == 14 and names[0] == "BERT-base"
@@ -105,6 +106,8 @@ def test_a_bound_that_is_none_is_refused(bounds: Bounds) -> None:
     (("choose", "--max-mb", "small"), "max-mb"),
     (("choose", "--max-mb", "-3"), "--max-mb is no bound"),
     (("choose", "--machine", "mine"), "nothing was timed on this machine"),
+    (("choose", "--results", "nowhere"), "there is no such folder of records"),
+    (("show", "bert", "--results", "nowhere"), "there is no such folder of records"),
     (("show", "distilbrt"), "no claim, run or variant has this name"),
     (("show", "../../etc"), "no claim, run or variant has this name"),
     (("report", "--results", "nowhere"), "the results are not a folder"),
