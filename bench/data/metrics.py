@@ -1,7 +1,6 @@
 """Quality metrics over scikit-learn and scipy: nothing is fetched, nothing is written, no locks.
 
-`compute` is what runs use. `GlueMetric` offers the same numbers behind the interface of `evaluate`, which keeps
-examples in memory here: with its cache files two processes at once would wait for each other's locks.
+`bench.data.glue_metric` offers the same numbers behind the interface of `evaluate`.
 Undefined is None, never 0 or NaN. The exception is `matthews`: it is 0 for constant predictions by convention
 (scikit-learn's and the published CoLA scores').
 """
@@ -13,14 +12,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-import datasets
-import evaluate
 import numpy as np
 from scipy import stats
 from sklearn import metrics as sklearn_metrics
 
-from bench.core.errors import DataError, SpecError
-from bench.data.tasks import Task, get_task
+from bench.core.errors import DataError
+from bench.data.tasks import Task
 
 NEAR_CONSTANT = 1e-13
 """Relative spread below which scipy calls an input nearly constant and its correlation inaccurate."""
@@ -101,28 +98,3 @@ def _check(task: Task, predictions: np.ndarray, labels: np.ndarray) -> None:
             row = int(np.flatnonzero(~good)[0])
             raise DataError(f"{what} that cannot be scored", where=where, found=f"{values[row]} in row {row}",
                             expected=expected)  # fmt: skip
-
-
-class GlueMetric(evaluate.Metric):
-    """A task's metrics as an `evaluate.Metric`: `GlueMetric("mrpc").compute(predictions=..., references=...)`."""
-
-    def __init__(self, task: str, **options: Any) -> None:
-        """`options` are evaluate's own. Raises SpecError for an unknown task, and for one without a label per row."""
-        self.task = get_task(task)
-        if self.task.kind not in ("label", "score"):
-            raise SpecError("the task has no label per row", found=task, expected="a task of GLUE, or imdb",
-                            fix="use the scores of bench.data.answers or bench.data.entities")  # fmt: skip
-        super().__init__(config_name=task, **{"keep_in_memory": True, "seed": 0, **options})
-
-    def _info(self) -> evaluate.MetricInfo:
-        kind = datasets.Value("float32" if self.task.regression else "int64")
-        return evaluate.MetricInfo(
-            description=f"{', '.join(self.task.metrics)} of the task {self.task.name}.",
-            citation="",
-            inputs_description="predictions and references: label ids, or scores for a regression task.",
-            features=datasets.Features({"predictions": kind, "references": kind}),
-            format="numpy",
-        )
-
-    def _compute(self, *, predictions: np.ndarray, references: np.ndarray) -> dict[str, float | None]:
-        return compute(self.task, predictions, references)

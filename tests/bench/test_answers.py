@@ -14,7 +14,7 @@ import pytest
 
 from bench.core.errors import DataError, SpecError
 from bench.data.answers import exact_match, f1, normalised, scores
-from bench.data.metrics import GlueMetric
+from bench.data.glue_metric import GlueMetric
 from bench.data.rows import Texts
 from bench.data.sources import SyntheticSource, open_source
 from bench.data.tasks import floor, get_task

@@ -12,7 +12,8 @@ from scipy import stats
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from bench.core.errors import DataError
-from bench.data.metrics import METRICS, GlueMetric, compute
+from bench.data.glue_metric import GlueMetric
+from bench.data.metrics import METRICS, compute
 from bench.data.tasks import TASKS, get_task
 
 
@@ -114,7 +115,7 @@ def test_evaluate_metric_takes_batches() -> None:
 
 PROCESS = """
 import sys
-from bench.data.metrics import GlueMetric
+from bench.data.glue_metric import GlueMetric
 metric = GlueMetric("mrpc", cache_dir=sys.argv[1])
 metric.add_batch(predictions=[1, 1, 0], references=[1, 0, 0])
 print("ready", flush=True)
