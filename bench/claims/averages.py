@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bench.claims.claim import Claim, Ledger, Part
-from bench.claims.units import AVERAGE
+from bench.claims.units import AVERAGE, UNITS
 
 
 class Recomputed(Part):
@@ -42,5 +42,6 @@ def recompute(ledger: Ledger, claim: Claim) -> Recomputed | None:
             return None
         means.append(sum(values) / len(values))
     value = sum(means) / len(means)
-    # Cells and average are rounded to one decimal: each is off by at most 0.05.
-    return Recomputed(printed=claim.number(), recomputed=value, fits=abs(value - claim.number()) <= 0.1 + 1e-9)
+    # Cells and average are rounded to a tenth of a percent: each is off by half of one at most.
+    most = UNITS[claim.unit].to_print(0.001)
+    return Recomputed(printed=claim.number(), recomputed=value, fits=abs(value - claim.number()) <= most * (1 + 1e-9))

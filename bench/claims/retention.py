@@ -18,12 +18,12 @@ def retentions(claims: Sequence[Claim], teachers: Mapping[str, str]) -> list[Cla
 
     `teachers` maps a claim's id to the teacher of its table: a variant, or the common part of its row's ids where a
     table has several rows of one variant. Units: percent, unrounded. A score that no run here can give has
-    none, and nor has one of a teacher that scored 0 or less.
+    none, and nor has one of a teacher that scored 0 or less, or a share that is none (below 0, or over twice).
     """
     found = []
     for claim in claims:
         teacher = _teacher(claim, claims, teachers.get(claim.id, ""))
-        if teacher is not None and claim.value is not None and teacher.number() > 0:
+        if teacher is not None and claim.value is not None and 0 <= claim.value <= 2 * teacher.number() > 0:
             found.append(_retention(claim, teacher))
     return found
 

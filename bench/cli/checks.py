@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 from bench.core import environment, hub, places, registry
 from bench.core.errors import BenchError
 from bench.core.steering import steering
+from bench.data.tasks import TASKS
 
 DISTRIBUTION = "bench-compression"
 _GIB = 2**30
@@ -185,7 +186,7 @@ def _cache_folder() -> Check:
 def _data_sets() -> Check:
     home = Path(os.environ.get("HF_HOME") or places.user_cache() / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
-    names = ("nyu-mll/glue", "stanfordnlp/imdb")
+    names = sorted({task.hub[0] for task in TASKS.values() if task.hub[0]})
     have = [name for name in names if (cache / f"datasets--{name.replace('/', '--')}").is_dir()]
     offline = hub.offline()
     found = f"{', '.join(have)} in the cache" if have else "none in the cache"

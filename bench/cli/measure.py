@@ -29,7 +29,9 @@ def command(
         int | None, typer.Option("--copies", help="Fresh sets of processes: 5 by default, 10 to compare sessions.")
     ] = None,
     until: Annotated[str, typer.Option("--until", help="Go on until ratios are this narrow, for example 3%.")] = "",
-    minutes: Annotated[float, typer.Option("--minutes", help="The most that --until may take per batch size.")] = 10.0,
+    minutes: Annotated[
+        float | None, typer.Option("--minutes", help="The most that --until may take per batch size: 10 by default.")
+    ] = None,
     results: Results = None, as_json: Json = False,
 ) -> None:  # fmt: skip
     """Size, FLOPs and speed at paper size, against the reference."""
@@ -39,7 +41,9 @@ def command(
     from bench.measure.session import FULL, QUICK
     from bench.run import shapes
 
-    effort = replace(QUICK if quick else FULL, until=_share(until), minutes=_minutes(minutes))
+    effort = replace(QUICK if quick else FULL, until=_share(until))
+    if minutes is not None:
+        effort = replace(effort, minutes=_minutes(minutes, until))
     if copies is not None:
         effort = replace(effort, copies=_copies(copies))
     batches = _numbers("--batch", batch or ("1" if quick else "1,32"))
@@ -89,8 +93,10 @@ def _copies(copies: int) -> int:
     return copies
 
 
-def _minutes(minutes: float) -> float:
-    """Raises SpecError for a time that does not pass, or does not end."""
+def _minutes(minutes: float, until: str) -> float:
+    """Raises SpecError for a time that does not pass, or does not end, and where it bounds nothing."""
+    if not until:
+        raise SpecError("--minutes bounds --until, which is not there", found=minutes, fix="add --until 3%")
     if not 0 < minutes <= MOST_MINUTES:
         raise SpecError("--minutes is no time to measure", found=minutes, expected=f"more than 0, up to {MOST_MINUTES}")
     return minutes

@@ -107,10 +107,10 @@ def _run(run: Run, seeds: int, results: str) -> tuple[tuple[str, ...], bool]:
     sets = [part for name, value in sorted(run.settings.changes.items()) for part in ("--set", f"{name}={value}")]
     complete = run.scale == "smoke" and source.startswith("synthetic")
     inputs: tuple[str, ...] = ()
-    if run.scale == "small":
-        inputs = ("--teacher", "FOLDER", "--data", "FOLDER")
-    elif run.scale == "full":
-        inputs = ("--data", "FOLDER") if source.startswith("folder") else ()
+    if run.scale in ("small", "full"):
+        inputs = ("--teacher", "FOLDER") if run.scale == "small" else ()
+        inputs += ("--data", "FOLDER") if source.startswith("folder") else ()
+        inputs += ("--corpus", "FILE") if run.data and run.data.corpus else ()
         complete = not inputs
     return (
         "bench", "run", run.scale, "--paper", run.paper, "--variant", run.variant, "--task", run.task, "--seeds",
