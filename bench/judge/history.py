@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -27,6 +27,8 @@ class Point:
     started: str
     values: tuple[float, ...]
     sessions: int
+    least: float = 0.0
+    """What one dev example moves a score by: less than that has not been told apart."""
     step: float = 0.0
     """How far it is from all since the step before, where that is a step; else 0."""
 
@@ -51,8 +53,26 @@ def history(index: SeriesIndex, key: Key) -> list[Line]:
     for run in sorted(index.runs, key=age):
         if run.ok and run.key == key:
             groups[index.comparable(run)].append(run)
-    found = [line for runs in groups.values() for line in _lines(runs)]
+    made = [(line, _facts(runs[-1])) for runs in groups.values() for line in _lines(runs)]
+    found = [replace(line, name=_apart(line.name, facts, [other for one, other in made if one.name == line.name]))
+             for line, facts in made]  # fmt: skip
     return sorted(found, key=lambda line: (-len(line.points), line.name, line.points[-1].started))
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """What may tell comparable runs from others of one variant: budget, changes, inputs."""
+    found = {**run.settings.budget, **run.settings.changes}
+    if run.data is not None:
+        found |= {"rows": run.data.rows.get("train"), "data": run.data.origin, "text": run.data.corpus[:8],
+                  "encoder": run.data.encoder[:8]}  # fmt: skip
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
+
+
+def _apart(name: str, facts: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> str:
+    """The name of a line with what tells it from the others of that name."""
+    differ = [key for key in sorted(facts) if any(other.get(key) != facts[key] for other in alike)]
+    told = ", ".join(dict.fromkeys(f"{key.rpartition('.')[2]}={facts[key]}" for key in differ))
+    return f"{name} [{told}]" if told else name
 
 
 def _lines(runs: Sequence[Run]) -> Iterable[Line]:
@@ -66,10 +86,12 @@ def _lines(runs: Sequence[Run]) -> Iterable[Line]:
     for metric, split in scores(runs[-1]):
         scored = [run for run in runs if (metric, split) in run.measured]
         yield _line("quality", f"{metric} on {runs[0].task}, {split} ({runs[0].scale})", scored,
-                    lambda run, name=(metric, split): [POINTS * (run.value(*name) or 0.0)])  # fmt: skip
+                    lambda run, name=(metric, split): [POINTS * (run.value(*name) or 0.0)],
+                    lambda runs, name=(metric, split): POINTS / max(1, min(run.measured[name].n for run in runs))
+                    )  # fmt: skip
 
 
-def _line(kind: Kind, name: str, runs: Sequence[Run], values) -> Line:
+def _line(kind: Kind, name: str, runs: Sequence[Run], values, least=lambda runs: 0.0) -> Line:
     """By commit, in the order in which each first ran; of two scores of one seed the newer one counts."""
     commits: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
@@ -79,7 +101,7 @@ def _line(kind: Kind, name: str, runs: Sequence[Run], values) -> Line:
         kept = own if kind == "speed" else list({run.seed: run for run in own}.values())
         found = tuple(value for run in kept for value in values(run))
         if found:
-            points.append(Point(commit, own[0].started, found, len(kept)))
+            points.append(Point(commit, own[0].started, found, len(kept), least(own)))
     return Line(kind, name, tuple(stepped(kind, points)))
 
 
@@ -105,7 +127,7 @@ def _step(kind: Kind, since: Sequence[Point], point: Point, tests: int) -> float
     if freedom < 1 or abs(effect) < RULES[kind].alarm:
         return 0.0
     squares = math.fsum((len(side) - 1) * deviation(side) ** 2 for side in (before, point.values) if len(side) > 1)
-    variance = squares / freedom * (1 / len(before) + 1 / len(point.values))
+    variance = max(squares / freedom, point.least**2) * (1 / len(before) + 1 / len(point.values))
     if kind == "speed":
         variance += SESSION**2 * (1 / sum(one.sessions for one in since) + 1 / point.sessions)
     p = 2 * one_sided(-abs(effect), math.sqrt(variance), freedom)

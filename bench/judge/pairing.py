@@ -82,8 +82,8 @@ def pairs(old: Sequence[Run], new: Sequence[Run], across_code: bool = False) -> 
         found = _quality(metric, split, was, now, changed)
         if found:
             yield found
-    alike = [run for run in was.values() if across_code or timed_alike(run, new[-1])]
-    yield from _by_the_way(alike, list(now.values()), changed)
+    before, after = ([run for run in side.values() if across_code or timed_alike(run, new[-1])] for side in (was, now))
+    yield from _by_the_way(before, after, changed)
 
 
 def scores(run: Run) -> list[tuple[str, str]]:

@@ -211,9 +211,19 @@ def runs_of(records: Iterable[Record], metrics: Container[str] | None = None) ->
 
 
 def read_runs(folders: Sequence[Path], scales: tuple[str, ...] = RECORD_SCALES) -> list[Run]:
-    """All runs of these scales in results folders, in the order of `store.each_record`.
+    """All runs of these scales in results folders, as `read_each` finds them."""
+    return [run for runs in read_each(folders, scales) for run in runs]
+
+
+def read_each(folders: Sequence[Path], scales: tuple[str, ...] = RECORD_SCALES) -> list[list[Run]]:
+    """The runs of each folder, in the order of `store.each_record`; of a record in several folders the first counts.
 
     What is no record is named in a warning and left out. Raises: RecordError for a folder that is not there.
     """
+    reader, seen, found = _Reader(), set[str](), []
     with no_collection():
-        return runs_of(record for folder in folders for record in store.each_record(folder, scales))
+        for folder in folders:
+            new = [record for record in store.each_record(folder, scales) if record.id not in seen]
+            seen |= {record.id for record in new}
+            found.append([reader.run(record) for record in new])
+    return found

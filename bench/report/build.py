@@ -18,7 +18,7 @@ from bench.core import registry, store
 from bench.core.collection import no_collection
 from bench.core.errors import BenchError, RecordError, SpecError
 from bench.core.spec import SCALES
-from bench.judge.runs import read_runs
+from bench.judge.runs import read_each
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
@@ -103,7 +103,7 @@ def make(asked: Request) -> Report:
     """The report.  Raises: RecordError for an unreadable record, or a folder that is missing or has none."""
     # Looking for cycles among all runs again and again would double the time.
     with no_collection(), Drawing() as drawing:
-        found = [read_runs([folder], asked.scales) for folder in asked.results]
+        found = read_each(asked.results, asked.scales)
         if not any(found):
             raise RecordError("there are no records", where=", ".join(map(str, asked.results)),
                               expected=f"records of {', '.join(asked.scales)}",

@@ -63,7 +63,7 @@ def _shown(line: Line, value: float) -> float:
 
 def _interval(line: Line, point: Point) -> tuple[float | None, float | None]:
     """95%, in the unit of `rows`."""
-    found = mean_of(point.values).interval()
+    found = mean_of(point.values, point.least).interval()
     return (_shown(line, found[0]), _shown(line, found[1])) if found else (None, None)
 
 
