@@ -167,16 +167,16 @@ def exact(lost: int, won: int) -> float:
     return float(bdtrc(lost - 1, lost + won, 0.5)) if lost else 1.0
 
 
-def combined(p1: float, p2: float, screen: float = SCREEN) -> float:
-    """The p value of two independent stages, the second of which is looked at only where p1 <= `screen`.
+def combined(p1: float, p2: float) -> float:
+    """The p value of two independent stages, the second of which is looked at only where p1 <= SCREEN.
 
-    The chance that p1 is within the screen and p1 p2 <= c is c (1 + ln(screen / c)); what the screen stopped has 1.
+    The chance that p1 is within the screen and p1 p2 <= c is c (1 + ln(SCREEN / c)); what the screen stopped has 1.
     A second stage that was not made counts as p2 = 1. Source: Fisher's product, for a p1 below the screen.
     """
-    if p1 > screen:
+    if p1 > SCREEN:
         return 1.0
     c = p1 * p2
-    return c * (1 + math.log(screen / c)) if c > 0 else 0.0
+    return c * (1 + math.log(SCREEN / c)) if c > 0 else 0.0
 
 
 def adjusted(ps: Sequence[float]) -> list[float]:

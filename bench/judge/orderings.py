@@ -12,8 +12,7 @@ from itertools import pairwise
 
 from bench.claims.claim import Claim, Entry
 from bench.core.stats import Estimate, mean_of, trimmed_mean_of
-from bench.judge.power import more_seeds
-from bench.judge.rules import SIGNIFICANT, STRICT, Judged, advice, holm
+from bench.judge.rules import SIGNIFICANT, STRICT, Judged, Open, holm
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import Key, Rank, Series
 from bench.judge.standing import TIERS
@@ -86,14 +85,18 @@ def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
     comparison = find_comparison(book, claim)
     if isinstance(comparison, NoComparison):
         return Judged(claim, comparison.verdict, why=comparison.why)
-    verdict, p, why = _weigh(comparison)
+    verdict, p, why, left = _weigh(comparison)
     if verdict == "not reproduced" and claim.transcription == "recalled":
-        verdict, why = "inconclusive", f"{why} The ordering is only recalled, which does not suffice to call it wrong."
+        verdict, left, why = (
+            "inconclusive",
+            None,
+            f"{why} The ordering is only recalled, which does not suffice to call it wrong.",
+        )
     found = steps(comparison, comparison.trained) if comparison.trained else []
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
     return Judged(claim, verdict, smallest and smallest.points.value, low, high, comparison.tier, comparison.scale,
-                  len(comparison.trained), p, None, why, comparison.records, comparison.tasks)  # fmt: skip
+                  len(comparison.trained), p, None, why, comparison.records, comparison.tasks, left)  # fmt: skip
 
 
 def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:
@@ -180,7 +183,8 @@ def steps(comparison: Comparison, seeds: Sequence[int], cut: int = 0) -> list[St
     """
     found = []
     for (worse, low), (better, high) in pairwise(zip(comparison.order, comparison.compared, strict=True)):
-        differences = [100 * (high.score_of(seed) - low.score_of(seed)) for seed in seeds]
+        below, above = low.every_seed(), high.every_seed()
+        differences = [100 * (above[seed] - below[seed]) for seed in seeds]
         # Two scores that differ by less than one dev example have not been told apart.
         least = 100 * high.example
         points = trimmed_mean_of(differences, cut, least) if cut else mean_of(differences, least)
@@ -188,60 +192,63 @@ def steps(comparison: Comparison, seeds: Sequence[int], cut: int = 0) -> list[St
     return found
 
 
-def _weigh(comparison: Comparison) -> tuple[str, float | None, str]:
-    """(verdict, p, why)"""
+def _weigh(comparison: Comparison) -> tuple[str, float | None, str, Open | None]:
+    """(verdict, p, why, what more seeds would have to tell)"""
     trained, lost = comparison.trained, len(comparison.seeds) - len(comparison.trained)
     over = f"over {', '.join(comparison.tasks)} with {_seeds(len(trained))}"
     if comparison.at_chance:
         return "inconclusive: at chance", None, (f"No better than guessing on {', '.join(comparison.tasks)}: "
-                                                 f"{', '.join(comparison.at_chance)}.")  # fmt: skip
+                                                 f"{', '.join(comparison.at_chance)}."), None  # fmt: skip
     if len(trained) < FEWEST:
         left_out = f" ({lost} more look degenerate)" if lost else ""
         told = f"Only {_seeds(len(trained))}{left_out} on {', '.join(comparison.tasks)}"
-        return "inconclusive", None, f"{told}; an ordering needs {FEWEST}, so {FEWEST - len(trained)} more."
+        return "inconclusive", None, f"{told}; an ordering needs {FEWEST}, so {FEWEST - len(trained)} more.", None
     strict = comparison.tier in STRICT
     found = steps(comparison, trained)
-    verdict, p, why = _verdict(found, strict, over, lost)
+    verdict, p, why, decisive = _verdict(found, strict, over)
+    left = (
+        Open(tuple((step.points, (0.0,)) for step in decisive), "seeds", lost) if any(map(_varies, decisive)) else None
+    )
     if not lost:
-        return verdict, p, f"{why}."
+        return verdict, p, f"{why}.", left
     # Seeds that guessed must not decide: with all of them counted every step keeps its direction, or nothing is said.
     every = steps(comparison, comparison.seeds, lost)
     alike = all(_sign(step) == _sign(again) for step, again in zip(found, every, strict=True))
     if verdict == "inconclusive":
-        return verdict, p, f"{why} ({lost} more seeds look degenerate)."
+        return verdict, p, f"{why} ({lost} more seeds look degenerate).", left
     if alike:
-        return verdict, p, f"{why}; {lost} more seeds look degenerate, and counting them changes no direction."
-    return "inconclusive", p, f"{why}; but not with the {lost} more that look degenerate."
+        return verdict, p, f"{why}; {lost} more seeds look degenerate, and counting them changes no direction.", left
+    return "inconclusive", p, f"{why}; but not with the {lost} more that look degenerate.", None
 
 
 def _sign(step: Step) -> int:
     return (step.points.value > 0) - (step.points.value < 0)
 
 
-def _verdict(found: Sequence[Step], strict: bool, over: str, lost: int) -> tuple[str, float, str]:
+def _varies(step: Step) -> bool:
+    return step.points.value != 0 or step.points.error != 0
+
+
+def _verdict(found: Sequence[Step], strict: bool, over: str) -> tuple[str, float, str, Sequence[Step]]:
+    """(verdict, p, why, the steps that decide)"""
     # To contradict, one step the other way is enough, so luck has a chance at each: hence the correction.
     corrected = holm({place: step.p for place, step in enumerate(found)})
     wrong = [place for place, step in enumerate(found) if step.points.value < 0 and corrected[place] <= SIGNIFICANT]
     if wrong:
-        told = _told([found[place] for place in wrong])
+        against = [found[place] for place in wrong]
         p = min(corrected[place] for place in wrong)
-        return ("not reproduced" if strict else "not seen"), p, f"The other way round {over}: {told}"
+        return ("not reproduced" if strict else "not seen"), p, f"The other way round {over}: {_told(against)}", against
     unseen = [step for step in found if step.p > SIGNIFICANT or step.points.value < 0]
     if unseen:
-        return "inconclusive", 1.0, f"Not every step is seen {over}: {_told(unseen)}; {_hope(unseen, lost)}"
+        alike = "" if any(map(_varies, unseen)) else "; they scored the same with every seed"
+        return "inconclusive", 1.0, f"Not every step is seen {over}: {_told(unseen)}{alike}", unseen
     # To show the order, all steps have to be seen: the largest p is that of the whole, without a correction.
     p = max(step.p for step in found)
-    return ("reproduced" if strict else "consistent"), p, f"Every step is seen {over}: {_told(found)}"
+    return ("reproduced" if strict else "consistent"), p, f"Every step is seen {over}: {_told(found)}", found
 
 
 def _seeds(number: int) -> str:
     return f"{number} paired seed{'' if number == 1 else 's'}"
-
-
-def _hope(steps: Sequence[Step], lost: int) -> str:
-    if all(step.points.value == 0 and step.points.error == 0 for step in steps):
-        return "they scored the same with every seed"
-    return advice([more_seeds(step.points, (0.0,), lost) for step in steps], "seeds")
 
 
 def _told(found: Sequence[Step]) -> str:

@@ -15,7 +15,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from bench.core.stats import Estimate, t_quantile
+from bench.core.stats import CONFIDENCE, Estimate, t_quantile
 
 POWER = 0.8
 MOST_SEEDS = 1000
@@ -25,27 +25,30 @@ POINTS = 24
 """How many equally likely spreads are looked at."""
 
 
-def more_seeds(estimate: Estimate, edges: Sequence[float], lost: int = 0) -> int | None:
+def more_seeds(
+    estimate: Estimate, edges: Sequence[float], lost: int = 0, confidence: float = CONFIDENCE
+) -> int | None:  # fmt: skip
     """How many more seeds settle between which edges the truth is; None where about MOST_SEEDS would not.
 
     `lost` seeds at hand did not train, beside the `estimate.n` that did: as many again in proportion are expected.
+    `confidence` is that of the interval: more than 95% where the verdict has to stand among others.
     Units: `edges` on the scale of the estimate's value, not its logarithm. Source: ours.
     Raises: ValueError for an estimate without an error.
     """
     if estimate.error is None:
         raise ValueError("a single value tells nothing of the spread")
     low, high = estimate.n, estimate.n + 1  # totals: `low` is too few, `high` doubles until it is enough
-    while power(estimate, edges, high) < POWER:
+    while power(estimate, edges, high, confidence) < POWER:
         if high > MOST_SEEDS:
             return None
         low, high = high, 2 * high
     while high - low > 1:  # power grows with the seeds, so the fewest are found by halving
         middle = (low + high) // 2
-        low, high = (low, middle) if power(estimate, edges, middle) >= POWER else (middle, high)
+        low, high = (low, middle) if power(estimate, edges, middle, confidence) >= POWER else (middle, high)
     return math.ceil((high - estimate.n) * (1 + lost / estimate.n))
 
 
-def power(estimate: Estimate, edges: Sequence[float], total: int) -> float:
+def power(estimate: Estimate, edges: Sequence[float], total: int, confidence: float = CONFIDENCE) -> float:
     """The chance that with `total` seeds, those at hand among them, the interval holds no edge.
 
     With k new seeds of deviation sigma, the mean of all is normal with deviation sigma sqrt(k) / total, and the
@@ -64,7 +67,9 @@ def power(estimate: Estimate, edges: Sequence[float], total: int) -> float:
     sigma = spread * _spreads(round(min(estimate.freedom, 1e6), 3))
     pooled = np.sqrt(((n - 1) * spread**2 + new * sigma**2) / (total - 1))
     # Half the width of the coming interval, whose own s pools the old seeds (spread) with the new ones (sigma).
-    reach = np.maximum(t_quantile(total - 1) * pooled / math.sqrt(total), estimate.least / 2) + estimate.slack
+    reach = (
+        np.maximum(t_quantile(total - 1, confidence) * pooled / math.sqrt(total), estimate.least / 2) + estimate.slack
+    )
     around = sigma * math.sqrt(new) / total
     chance = np.zeros(POINTS)
     # The interval holds no edge when it lies between two neighbours: its centre from low + reach to high - reach. Where

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from bench.claims.claim import Claim, Ledger
 from bench.claims.units import UNITS
-from bench.core.stats import Estimate
+from bench.core.stats import CONFIDENCE, Estimate
 from bench.judge.power import MOST_SEEDS, more_seeds
 from bench.judge.scores import Summary
 
@@ -38,6 +38,19 @@ REFUTING = ("not reproduced", "exceeded", "not seen", "better")
 
 
 @dataclass(frozen=True, slots=True)
+class Open:
+    """What more seeds would have to tell: estimates, each with the edges that its interval must not hold."""
+
+    parts: tuple[tuple[Estimate, tuple[float, ...]], ...]
+    what: str = "seeds"
+    """What the values vary over."""
+    lost: int = 0
+    """Seeds at hand that did not train."""
+    agrees: bool = False
+    """Whether the number is on its way to agree with what was printed, which is not corrected for other claims."""
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A claim with its verdict; numbers are in the unit as printed, an ordering's are its smallest step in points."""
 
@@ -57,6 +70,8 @@ class Judged:
     records: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     """Of an ordering: those of its tasks that it was measured on."""
+    open: Open | None = field(default=None, repr=False)
+    """What would settle it, where more seeds would; `correct` says how many."""
 
     @property
     def counted(self) -> bool:
@@ -86,12 +101,12 @@ def settle(
     estimate = summary.estimate
     assert estimate is not None, "a summary holds an estimate"
     strict = source.tier in STRICT
-    verdict, told = _weigh(ledger, claim, summary, estimate, strict, what)
+    verdict, told, left = _weigh(ledger, claim, summary, estimate, strict, what)
     if verdict == "not reproduced" and claim.transcription == "recalled":
-        verdict = "inconclusive"
+        verdict, left = "inconclusive", None
         told += " The number is only recalled, which does not suffice to call it wrong; a copy of the paper would."
     elif verdict == "not reproduced" and not claim.metric_stated:
-        verdict = "inconclusive"
+        verdict, left = "inconclusive", None
         told += f" Its source does not say which metric it printed ({claim.metric} is a reading), so it may be another."
     if source.tier == "checkpoint":
         told += " The runs start from the authors' checkpoint."
@@ -103,14 +118,14 @@ def settle(
     p = _p(estimate, ledger.band(claim)) if interval and interval[0] < interval[1] else None
     return Judged(
         claim, verdict, to_print(estimate.value if shown is None else shown), low, high, source.tier, source.scale,
-        estimate.n, p, None, told, source.records,
+        estimate.n, p, None, told, source.records, open=left,
     )  # fmt: skip
 
 
 def _weigh(
     ledger: Ledger, claim: Claim, summary: Summary, estimate: Estimate, strict: bool, what: str
-) -> tuple[str, str]:
-    """(verdict, why)"""
+) -> tuple[str, str, Open | None]:
+    """(verdict, why, what more seeds would have to tell)"""
     band = ledger.band(claim)
     low, high = ledger.printed_band(claim)
     told = (f"{measured(claim, estimate)} beside the printed {claim.number():g} {claim.unit.removesuffix(' of')} "
@@ -119,19 +134,19 @@ def _weigh(
     fewest = 1 if estimate.error == 0 and not estimate.least else max(2, claim.seeds if strict else 2)
     if estimate.error is None or estimate.n < fewest:
         more = f"{fewest - estimate.n} more" if estimate.n < fewest else "more would tell their spread"
-        return "inconclusive", f"{told}: {estimate.n} {what} of the {fewest} that a verdict takes, {more}."
+        return "inconclusive", f"{told}: {estimate.n} of the {fewest} {what} that a verdict takes, {more}.", None
     verdict, why = _verdict(claim, estimate, band, strict)
-    if verdict == "inconclusive":
-        why += f"; {advice([more_seeds(estimate, band, summary.degenerate)], what)}"
+    inside = place(estimate.value, estimate.value, band) == "inside"
+    left = Open(((estimate, band),), what, summary.degenerate, inside) if estimate.error else None
     if summary.every is None:
-        return verdict, f"{told}: {why}."
+        return verdict, f"{told}: {why}.", left
     told += f", without the {summary.degenerate} that look degenerate; all counted, "
     told += measured(claim, summary.every).lower()
     # Seeds that guessed must not decide: with all of them counted the centre lies on the same side, or nothing is said.
     side = place(*(estimate.interval() or (0.0, 0.0)), band)
     if verdict != "inconclusive" and place(summary.every.value, summary.every.value, band) != side:
-        return "inconclusive", f"{told}: the two do not agree."
-    return verdict, f"{told}: {why}."
+        return "inconclusive", f"{told}: the two do not agree.", None
+    return verdict, f"{told}: {why}.", left
 
 
 def _verdict(claim: Claim, estimate: Estimate, band: tuple[float, float], strict: bool) -> tuple[str, str]:
@@ -169,12 +184,16 @@ def _p(estimate: Estimate, band: tuple[float, float]) -> float:
     return max(estimate.p(edge) for edge in band)  # the nearer edge is the likelier truth: its p is the larger
 
 
-def advice(needed: Sequence[int | None], what: str) -> str:
-    """How many more would settle all parts of a claim, of which each needs so many; None where no number would."""
+def advice(left: Open, claims: int) -> str:
+    """How many more seeds would settle all that is left of a claim among so many, as a sentence."""
+    alone = left.agrees or claims == 1
+    confidence = CONFIDENCE if alone else 1 - SIGNIFICANT / claims
+    needed = [more_seeds(estimate, edges, left.lost, confidence) for estimate, edges in left.parts]
     known = [more for more in needed if more is not None]
     if len(known) < len(needed):
-        return f"not even {MOST_SEEDS} {what} would settle it if they spread as these do"
-    return f"about {max(known)} more {what} would settle it (80% power)"
+        return f"Not even {MOST_SEEDS} {left.what} would settle it if they spread as these do."
+    among = "80% power" if alone else f"80% power, after Holm's correction over {claims} claims"
+    return f"About {max(known)} more {left.what} would settle it ({among})."
 
 
 def measured(claim: Claim, estimate: Estimate) -> str:
@@ -199,6 +218,10 @@ def correct(judged: Sequence[Judged]) -> list[Judged]:
         if entry.p is not None:
             families[entry.claim.paper, entry.claim.kind].append(number)
     found = list(judged)
+    for number, entry in enumerate(judged):
+        if entry.verdict == "inconclusive" and entry.open is not None:
+            claims = max(1, len(families[entry.claim.paper, entry.claim.kind]))
+            found[number] = replace(entry, why=f"{entry.why} {advice(entry.open, claims)}")
     for members in families.values():
         # Agreement enters with p = 1: it counts in the size of the family, and takes no rank from those set apart.
         apart = {number: judged[number].p if _apart(judged[number]) else 1.0 for number in members}
@@ -220,7 +243,8 @@ def _corrected(entry: Judged, p: float, claims: int) -> Judged:
     if p <= SIGNIFICANT:
         return replace(entry, p_corrected=p)
     why = f"{entry.why} But of {claims} claims of this kind some would look so by luck: p {entry.p:.2g}, after Holm's "
-    return replace(entry, verdict="inconclusive", p_corrected=p, why=f"{why}correction {p:.2g}.")
+    more = f" {advice(entry.open, claims)}" if entry.open is not None else ""
+    return replace(entry, verdict="inconclusive", p_corrected=p, why=f"{why}correction {p:.2g}.{more}")
 
 
 def holm(values: dict[int, float]) -> dict[int, float]:

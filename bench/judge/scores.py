@@ -107,18 +107,18 @@ class Scores:
         """The mean over the tasks of each seed that ran them all and trained on them all."""
         return {seed: fmean(score.value for score in own) for seed, own in self._common().items()}
 
-    def score_of(self, seed: int) -> float:
-        """The mean over the tasks of a seed that ran them all, trained or not. Raises: KeyError for another."""
-        return fmean({score.seed: score.value for score in scores}[seed] for scores in self.scores)
+    def every_seed(self) -> dict[int, float]:
+        """The mean over the tasks of each seed that ran them all, trained or not."""
+        return {seed: fmean(score.value for score in own) for seed, own in self._common(all_seeds=True).items()}
 
     def teachers_by_seed(self) -> dict[int, float]:
         """The mean over the tasks of the own teacher's score, of the same seeds, where it is known on all."""
-        return {seed: fmean(score.teacher or 0.0 for score in own) for seed, own in self._common().items()
+        return {seed: fmean(score.teacher or 0.0 for score in own) for seed, own in self._common(all_seeds=True).items()
                 if all(score.teacher is not None for score in own)}  # fmt: skip
 
-    def _common(self) -> dict[int, list[Score]]:
-        """The scores of each seed that trained on all tasks."""
-        found = [{score.seed: score for score in scores if not score.degenerate} for scores in self.scores]
+    def _common(self, all_seeds: bool = False) -> dict[int, list[Score]]:
+        """The scores of each seed that trained on all tasks, or that ran them all."""
+        found = [{score.seed: score for score in scores if all_seeds or not score.degenerate} for scores in self.scores]
         return {seed: [own[seed] for own in found] for seed in sorted(set.intersection(*map(set, found)))}
 
     def _summary(self, of: Callable[[Score], float], least: float) -> Summary:
@@ -148,37 +148,41 @@ class Scores:
         taught = [[score.teacher for score in scores if score.teacher is not None] for scores in self.scores]
         if any(len(known) < len(scores) for known, scores in zip(taught, self.scores, strict=True)):
             return None
-        own = fmean(fmean(known) for known in taught)  # T, the teachers' average over the tasks
-        if own <= 0:
+        if fmean(fmean(known) for known in taught) <= 0:
             return None
-        least = self.example / own
         common = {seed: (fmean(s.value for s in own), fmean(s.teacher or 0.0 for s in own))
                   for seed, own in self._common().items()}  # fmt: skip
         alike = all(len(scores) == len(common) for scores in self.scores)
         if alike and all(value > 0 and teacher > 0 for value, teacher in common.values()):
             ratios = [value / teacher for value, teacher in common.values()]
+            least = self.example / fmean(teacher for _, teacher in common.values())
             return Summary(ratio_of(ratios, least), None, tuple(ratios))
-        return self._linearised(own, least)
+        return self._linearised()
 
     def kept(self) -> Estimate | None:
         """The share of the own teachers' score; None where that is not known."""
         summary = self.retention()
         return summary.estimate if summary else None
 
-    def _linearised(self, teacher: float, least: float) -> Summary:
-        """The average over the teacher's: r = S / T, whose error is that of (s - r t) / T."""
+    def _linearised(self) -> Summary:
+        """The average over that of the same seeds' teachers: r = S / T, whose error is that of (s - r t) / T."""
         whole = self.average()
 
-        def ratio(kept: Estimate | None) -> Estimate | None:
+        def ratio(kept: Estimate | None, all_seeds: bool) -> Estimate | None:
             if kept is None:
                 return None
+            teacher = fmean(_counting_all([score.teacher or 0.0 for score in own if all_seeds or not score.degenerate],
+                                          sum(bool(score.degenerate) for score in own) if all_seeds else 0).value
+                            for own in self.scores)  # fmt: skip
+            if teacher <= 0:
+                return None
             # Of (s - r t) / T only the spread is wanted: its mean is near 0, and the share takes the centre's place.
-            share = kept.value / teacher
+            share, least = kept.value / teacher, self.example / teacher
             rest = self._summary(lambda score: (score.value - share * (score.teacher or 0.0)) / teacher, least)
-            found = rest.trained if kept is whole.trained else rest.every
+            found = rest.every if all_seeds else rest.trained
             return None if found is None else replace(found, value=share)
 
-        return Summary(ratio(whole.trained), ratio(whole.every), (), whole.degenerate)
+        return Summary(ratio(whole.trained, False), ratio(whole.every, True), (), whole.degenerate)
 
 
 def _counting_all(values: Sequence[float], lost: int) -> Estimate:
@@ -298,13 +302,14 @@ class ScoreBook:
     def _at_chance(self, entries: Sequence[Entry], series: Sequence[Series]) -> str:
         """Who guesses, where that is so on most of the tasks; an average over some guessed tasks is none by itself."""
         told: dict[str, list[str]] = {}
+        guessed = 0
         for entry, one in zip(entries, series, strict=True):
             teachers = [teacher for run in one.runs.values() if (teacher := self.index.teacher(run)) is not None]
             who = {self.chance.at_chance(one, split, teachers) for split in entry.splits} - {""}
+            guessed += bool(who)
             for name in sorted(who):
                 told.setdefault(name, []).append(entry.task)
-        guessed = {task for tasks in told.values() for task in tasks}
-        if 2 * len(guessed) <= len(entries):
+        if 2 * guessed <= len(entries):  # entries: an average may take two splits of one task apart
             return ""
         return "; ".join(f"the {who} on {', '.join(dict.fromkeys(tasks))}" for who, tasks in sorted(told.items()))
 
@@ -314,8 +319,7 @@ def _primary(series: Series) -> Entry | None:
     if series.task not in TASK_METRICS:
         return None
     metric = TASK_METRICS[series.task][0]
-    splits = sorted({split for run in series.runs.values() for name, split in run.measured
-                     if name == metric and split != "train"})  # fmt: skip
+    splits = sorted({split for run in series.runs.values() for name, split in run.measured if name == metric})
     return Entry(task=series.task, metrics=(metric,), splits=(splits[0],)) if splits else None
 
 

