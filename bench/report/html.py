@@ -139,7 +139,7 @@ def _beside(cell: Cell) -> tuple[Cell, Cell]:
 def _system(view: SystemView, row: tuple[Cell, ...], index: SeriesIndex) -> dict[str, Any]:
     """One system: its cells as on the first screen, its weight, and the numbers that a reader can ask for."""
     one: Choice = choice(view, index)
-    cells: dict[str, Any] = dict(zip(("name", "price", "size", "speed", "kept", "worst"), row, strict=True))
+    cells: dict[str, Any] = dict(zip(("name", "price", "size", "weighs", "speed", "kept", "worst"), row, strict=True))
     return {
         **cells, **{name: _beside(cells[name]) for name in ("size", "speed", "kept")},
         "megabytes": "" if one.megabytes is None else f"{one.megabytes:,.1f}",

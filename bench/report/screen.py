@@ -119,15 +119,19 @@ def _session(views: Sequence[SystemView], machine: str) -> str:
 def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> dict[str, Cell]:
     return {
         "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
-        "speed-up": _speed(view, index, beside), "score kept, %": _kept(view), "lost most": _lost(view),
+        "weighs": _weight(view.bytes_), "speed-up": _speed(view, index, beside), "score kept, %": _kept(view),
+        "lost most": _lost(view),
     }  # fmt: skip
 
 
 def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
-    """Four columns, which fit a phone: the price stands beside the name, what is lost most beside what is kept."""
+    """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, what is lost
+    most beside what is kept."""
+    sizes = [(", ", *_parts(cells[name])) for name in ("size", "weighs") if cells[name] != DASH]
     head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
     kept = (*_parts(cells["score kept, %"]), " ", *_parts(cells["lost most"]))
-    return {"system and what it needs": head, "size": cells["size"], "speed-up": cells["speed-up"],
+    size = tuple(part for parts in sizes for part in parts)[1:]
+    return {"system and what it needs": head, "size": size or DASH, "speed-up": cells["speed-up"],
             "score kept, %; worst task": kept}  # fmt: skip
 
 
@@ -136,21 +140,21 @@ def _parts(cell: Cell) -> tuple[Text, ...]:
 
 
 def _size(view: SystemView) -> Cell:
-    """`40 → 38.8 % fewer ✓, 268 MB`: as it was printed, and what it weighs."""
-    weighs = _weight(view.bytes_) if view.bytes_ else ""
+    """`40 → 38.8 % fewer ✓`"""
     if view.size is None:
-        return weighs or DASH
+        return DASH
     claim, found = view.size.claim, view.size.measured
     if found is None and view.own_size is not None:
         found = UNITS[claim.unit].to_print(view.own_size.value)
     unit = {"x smaller": "x", "% fewer": "% fewer"}.get(claim.unit, f" {claim.unit}")
     part = f" {claim.split.removeprefix('packed-')}" if claim.split.startswith("packed-") else ""
-    told = (Printed(f"{claim.value:g}"), " → ", f"{significant(found)}{unit}{part}", *_mark(view.size))
-    return (*told, f", {weighs}") if weighs else told
+    return (Printed(f"{claim.value:g}"), " → ", f"{significant(found)}{unit}{part}", *_mark(view.size))
 
 
-def _weight(bytes_: Measured) -> str:
+def _weight(bytes_: Measured | None) -> str:
     """`268 MB`, or `66.4 MB by arithmetic`"""
+    if bytes_ is None:
+        return DASH
     megabytes = bytes_.value / 1e6
     return f"{show(megabytes, 0 if megabytes >= 100 else 1)} MB" + ("" if bytes_.by == "measured" else f" {bytes_.by}")
 
