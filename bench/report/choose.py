@@ -43,10 +43,11 @@ def choose(results: Path, bounds: Bounds) -> Answer:
 def _goodness(one: Choice) -> tuple[float, ...]:
     """Best is what keeps most, then what is fastest, then what is smallest.
 
-    A share on one task says less than an average: it comes after those, and before none at all.
+    A share on one task says less than an average: it comes after those, and before none at all. What nobody can get,
+    as its network was not published, comes last.
     """
     sure = 0 if one.retention is None else 1 if one.of_one_task else 2
-    return sure, one.retention or 0.0, one.speedup or 0.0, -(one.megabytes or math.inf)
+    return not one.view.guessed, sure, one.retention or 0.0, one.speedup or 0.0, -(one.megabytes or math.inf)
 
 
 def _nearest(choices: Sequence[Choice], bounds: Bounds) -> Choice | None:

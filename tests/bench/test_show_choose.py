@@ -73,7 +73,8 @@ def test_counts_come_first_and_rows_when_filtered(tmp_path: Path) -> None:
 
 def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() -> None:
     answer = choose(RESULTS, Bounds(max_mb=100))
-    kept = [(one.retention is not None, not one.of_one_task, one.retention or 0) for one in answer.fitting]
+    kept = [(not one.view.guessed, one.retention is not None, not one.of_one_task, one.retention or 0)
+            for one in answer.fitting]  # fmt: skip
     assert kept == sorted(kept, reverse=True) and all((one.megabytes or 0) <= 100 for one in answer.fitting)
     assert any(one.of_one_task for one in answer.fitting)
     assert {one.speedup_by for one in answer.fitting} <= {"measured", "measured of bert", "printed", "by definition"}
