@@ -44,6 +44,6 @@ def command(
     if machines:
         say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")
     say(
-        "best first, by the score kept (averages before one task), then speed; printed: by the paper; stand-in, last: our "
-        "guess at an unpublished network"
+        "best first, by the score kept (averages before one task), then speed; printed: by the paper; stand-in, last: "
+        "our guess at an unpublished network"
     )
