@@ -31,6 +31,7 @@ from bench.judge.standing import SCALE_ORDER
 from bench.report import browser, headlines, table
 from bench.report.choices import Choice, choice
 from bench.report.claims import KINDS, MARKS, heading
+from bench.report.numbers import DASH
 from bench.report.page import Cell, Figure, Lines, Note, Page, Printed, Section, Table, figures, plain, tables
 from bench.report.systems import SystemView
 
@@ -73,7 +74,7 @@ def render(source: Source) -> str:
         "style": Markup(style), "early": Markup(early), "late": Markup(late),
         "policy": _policy(style, (early, late)), "page": source.screen, "lede": _first(source.screen, Lines),
         "systems": [_system(view, row, source.index) for view, row in zip(source.views, first.rows, strict=True)],
-        "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
+        "alone": first.columns[6], "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
         "groups": browser.WORDS, "tally": _tally(source), "headlines": _headlines(source.ledgers, source.judged),
         "every": _every(source.table),
         "beside": [part for part in _sections(source.table) if not part.title.startswith(_AS_ROWS)],
@@ -139,11 +140,13 @@ def _beside(cell: Cell) -> tuple[Cell, Cell]:
 def _system(view: SystemView, row: tuple[Cell, ...], index: SeriesIndex) -> dict[str, Any]:
     """One system: its cells as on the first screen, its weight, and the numbers that a reader can ask for."""
     one: Choice = choice(view, index)
-    cells: dict[str, Any] = dict(zip(("name", "price", "size", "weighs", "speed", "kept", "worst"), row, strict=True))
+    names = ("name", "price", "size", "weighs", "speed", "kept", "alone", "worst")
+    cells: dict[str, Any] = dict(zip(names, row, strict=True))
     return {
         **cells, **{name: _beside(cells[name]) for name in ("size", "speed", "kept")},
         "megabytes": "" if one.megabytes is None else f"{one.megabytes:,.1f}",
         "by_arithmetic": one.megabytes_by == "by arithmetic",
+        "alone_key": plain(cells["alone"]).replace(DASH, ""),
         "share": "" if one.retention is None else f"{one.retention:.1f}% {one.retention_by}",
         "numbers": {"megabytes": one.megabytes, "speedup": one.speedup, "retention": one.retention},
     }  # fmt: skip

@@ -42,8 +42,9 @@ def page(
     blocks: list[Block] = [
         Lines((sentence(judged, views, index), _conditions(views, beside), *_launches(views, index, beside)))
     ]
-    rows = [_cells(view, index, beside) for view in views]
-    blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views), *([found] if found else [])]
+    task = common(views)
+    rows = [_cells(view, index, beside, task) for view in views]
+    blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
     told = headlines.lines(ledgers, judged)
     blocks += [*([Lines(tuple(told))] if told else []), Note(_tally(judged)), Note(_links(tolerances))]
     if broken:
@@ -116,23 +117,33 @@ def _session(views: Sequence[SystemView], machine: str) -> str:
     return " (quick sessions)" if protocols == {"quick"} else ""
 
 
-def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> dict[str, Cell]:
+def common(views: Sequence[SystemView]) -> str:
+    """The task on which most systems can be compared, or empty."""
+    numbers = Counter(task for view in views if not view.reference for task in view.tasks)
+    return numbers.most_common(1)[0][0] if numbers else ""
+
+
+def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str], task: str) -> dict[str, Cell]:
     return {
         "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
         "weighs": _weight(view.bytes_), "speed-up": _speed(view, index, beside), "score kept, %": _kept(view),
-        "lost most": _lost(view),
+        f"on {task or 'one task'}, %": _alone(view, task), "lost most": _lost(view),
     }  # fmt: skip
 
 
 def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
-    """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, what is lost
-    most beside what is kept."""
+    """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, one task alone
+    and what is lost most beside what is kept."""
     sizes = [(", ", *_parts(cells[name])) for name in ("size", "weighs") if cells[name] != DASH]
     head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
-    kept = (*_parts(cells["score kept, %"]), " ", *_parts(cells["lost most"]))
+    (alone,) = (name for name in cells if name.startswith("on "))
+    task = alone.removeprefix("on ").removesuffix(", %")
+    again = cells[alone] in (DASH, "") or f"({task})" in plain(cells["score kept, %"])
+    one = () if again else ("; ", *_parts(cells[alone]), f" on {task}")
+    kept = (*_parts(cells["score kept, %"]), *one, "; " if cells["lost most"] else "", *_parts(cells["lost most"]))
     size = tuple(part for parts in sizes for part in parts)[1:]
     return {"system and what it needs": head, "size": size or DASH, "speed-up": cells["speed-up"],
-            "score kept, %; worst task": kept}  # fmt: skip
+            f"score kept, %; on {task}; worst task": kept}  # fmt: skip
 
 
 def _parts(cell: Cell) -> tuple[Text, ...]:
@@ -202,6 +213,16 @@ def _kept(view: SystemView) -> Cell:
     return (*told, Weak(f"{found}{plain(mark)}{signs} ({tasks})"))
 
 
+def _alone(view: SystemView, task: str) -> Cell:
+    """`94.7`: the share of the reference's score on one task, the same for all systems."""
+    scores = view.tasks.get(task)
+    kept = scores.kept() if scores else None
+    if view.reference or scores is None or kept is None:
+        return "" if view.reference else DASH
+    share = show(100 * kept.value, 1)
+    return share if scores.tier in STRICT else Weak(share)
+
+
 def _lost(view: SystemView) -> Cell:
     """`cola → stsb`, or the one task where both agree."""
     if view.reference:
@@ -225,17 +246,20 @@ def _mark(entry: Judged | None) -> tuple[Text, ...]:
     return (" ", Sign(sign, entry.verdict)) if entry and sign else ()
 
 
-def _footnote(views: Sequence[SystemView]) -> list[Block]:
+def _footnote(views: Sequence[SystemView], task: str) -> list[Block]:
     """What italics and the signs of the table stand for."""
-    small = [view.scores for view in views if view.scores and view.kept and view.scores.tier not in STRICT]
+    shown = [
+        one for view in views if not view.reference for one in (view.kept and view.scores, view.tasks.get(task)) if one
+    ]
+    small = [scores for scores in shown if scores.tier not in STRICT]
     parts: list[Text] = []
     if small:
         sizes = sorted({size / 1e6 for scores in small if (size := scores.series[0].teacher_size)})
         rows = sorted({data.rows.get("train") or 0 for scores in small for one in scores.series
                        if (data := one.newest.data)})  # fmt: skip
         size = f"{_span(sizes, 1)} M" if sizes else "unknown size"
-        told = (f"smaller runs, on the tasks in brackets (compare those of the same tasks only): a teacher of {size}, "
-                f"{_span(rows, 0)} rows a task")  # fmt: skip
+        told = f"smaller runs, on the tasks in brackets: a teacher of {size}, {_span(rows, 0)} rows a task"
+        told += f". Compare scores on the same tasks only, as on {task}" if task else ""
         parts += [Weak(f"Italics: {told}"), ". "]
     alone: dict[str, dict[str, None]] = {}
     for view in views:

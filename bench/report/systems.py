@@ -56,6 +56,8 @@ class SystemView:
     guessed: bool
     of_own_teacher: Estimate | None
     """The share of its own teacher's score, where its paper made one between it and the reference; else None."""
+    tasks: Mapping[str, Scores]
+    """GLUE task -> its scores there, of its best suite on that task alone, beside those of the reference."""
 
     @property
     def key(self) -> Key:
@@ -104,7 +106,8 @@ class SystemView:
         timed = (run.id for run in self.timing.runs) if self.timing else ()
         sized = (*(self.bytes_.records if self.bytes_ else ()), *(self.own_size.records if self.own_size else ()))
         judged = (name for entry in (self.size, self.speed) if entry for name in entry.records)
-        return tuple(sorted({*timed, *sized, *judged, *(self.scores.records if self.scores else ())}))
+        scored = (name for one in (self.scores, *self.tasks.values()) if one for name in one.records)
+        return tuple(sorted({*timed, *sized, *judged, *scored}))
 
 
 def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook) -> list[SystemView]:
@@ -143,11 +146,8 @@ def _view(
     sized = _sized(book, key, "parameters", "all")
     guessed = bool(sized and sized.guessed)
     scored = system.scored_as or system.variant
-    scores = book.shown((ledger.paper.name, scored), GLUE)
-    taught = [book.index.teacher(score.run) for one in (scores.scores if scores else ()) for score in one]
-    of_own = None
-    if scores and ledger.paper.name not in references and any(run and run.paper == ledger.paper.name for run in taught):
-        of_own, scores = scores.kept(), book.beside(scores, references)
+    scores, of_own = _scored(book, (ledger.paper.name, scored), GLUE, references)
+    alone = {task: _scored(book, (ledger.paper.name, scored), (task,), references)[0] for task in GLUE}
     speed = verdicts.get(system.speed)
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
     here = not speeds or machines <= {speeds[0].machine}
@@ -156,7 +156,21 @@ def _view(
         _bytes(book, key, ledger.paper.reference),
         _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
         speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed, of_own,
+        {task: one for task, one in alone.items() if one is not None},
     )  # fmt: skip
+
+
+def _scored(
+    book: ScoreBook, key: Key, tasks: Sequence[str], references: Container[str]
+) -> tuple[Scores | None, Estimate | None]:
+    """The best scores on these tasks, beside the reference's; and the share of a teacher of the paper's own."""
+    scores = book.shown(key, tasks)
+    if scores is None or key[0] in references:
+        return scores, None
+    taught = [teacher for own in scores.scores for one in own if (teacher := book.index.teacher(one.run)) is not None]
+    if any(teacher.paper == key[0] for teacher in taught):
+        return book.beside(scores, references), scores.kept()
+    return scores, None
 
 
 def _bytes(book: ScoreBook, key: Key, reference: bool) -> Measured | None:

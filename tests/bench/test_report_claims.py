@@ -126,6 +126,18 @@ def test_what_a_student_of_its_papers_own_teacher_keeps_is_told_of_the_reference
     assert "62.5 § (sst2)" in page and "of its own teacher, itself trained as little, DistilBERT 83.3%" in page
 
 
+def test_the_first_screen_has_one_task_on_which_most_systems_can_be_compared() -> None:
+    records = made.study(seeds=2, tasks=("sst2", "rte"))
+    books, book = ledgers(), ScoreBook(SeriesIndex(runs_of(records)))
+    views = systems(books, judge(books, book), book)
+    assert screen.common(views) == "sst2" and screen.common(views[:1]) == ""
+    [taught] = [view for view in views if view.tasks and not view.reference]
+    assert set(taught.tasks) == {"sst2", "rte"} and taught.tasks["rte"].records != taught.tasks["sst2"].records
+    kept = taught.tasks["sst2"].kept()
+    assert kept is not None
+    assert f"{100 * kept.value:.1f}</i> on sst2" in pages(records)["README.md"]
+
+
 def test_verdict_counts_of_rows_and_papers_agree_with_the_claims() -> None:
     found = pages(made.study())
     judged = judge(ledgers(), runs_of(made.study()))
