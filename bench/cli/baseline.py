@@ -29,7 +29,7 @@ def command(
     results: Results = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Set a baseline of the records at hand, list them, show one, or promote the one that regress takes unasked."""
+    """Set, list, show or promote baselines. One is of the records at hand; the promoted one regress takes unasked."""
     from bench.core import baseline as baselines
 
     folder = Path(results or "results")

@@ -23,7 +23,7 @@ def command(
     results: Results = None,
     as_json: Json = False,
 ) -> None:
-    """The systems that fit, best first, each number printed or measured; or the nearest one."""
+    """The systems that fit a device, best first. Each number printed or measured; where none fits, the nearest one."""
     from bench.report.choose import Bounds, choose, row
 
     bounds = Bounds(max_mb, min_speedup, min_retention, machine)

@@ -23,7 +23,7 @@ def command(
     results: Results = None,
     as_json: Json = False,
 ) -> None:
-    """The printed claims: counts by verdict, or rows with --kind, --verdict or --task."""
+    """The printed claims, counted by verdict. Rows with --kind, --verdict or --task."""
     from bench.report.listing import judged_rows, tally
 
     rows = judged_rows(Path(results or "results"), tuple(paper or ()), kind, verdict, task)

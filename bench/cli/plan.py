@@ -37,7 +37,7 @@ def command(
     results: Results = None, deterministic: Deterministic = False, jobs: Jobs = None, out: Out = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """The jobs and what they will cost on the device at hand; runs nothing."""
+    """The jobs and what they will cost here. Runs nothing."""
     if out is not None and jobs is None:
         raise SpecError("--out is where scripts are written", where="--out", found=out, fix="add --jobs slurm or shell")
     requests = make_requests(

@@ -35,7 +35,7 @@ def command(
     ] = None,
     as_json: Json = False,
 ) -> None:  # fmt: skip
-    """Whether anything is worse than a baseline: exit 0 no, 1 yes, 3 nothing comparable or a run failed, 4 unsure."""
+    """Whether anything is worse than before. Exit 0 no, 1 yes, 3 nothing comparable or a run failed, 4 unsure."""
     from bench.report import regressions
 
     folder = results or "results"
