@@ -32,6 +32,9 @@ from bench.report.page import (
 from bench.report.rows import ONE
 from bench.report.systems import Measured, SystemView, timings
 
+ONE_TASK = "one task"
+"""Stands for the task on which systems are compared where there is none."""
+
 
 def page(
     ledgers: Sequence[Ledger], judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex,
@@ -44,7 +47,7 @@ def page(
     ]
     task = common(views)
     rows = [_cells(view, index, beside, task) for view in views]
-    blocks += [Table.of([_shown(cells) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
+    blocks += [Table.of([_shown(cells, task) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
     told = headlines.lines(ledgers, judged)
     blocks += [*([Lines(tuple(told))] if told else []), Note(_tally(judged)), Note(_links(tolerances))]
     if broken:
@@ -127,23 +130,27 @@ def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str], task: st
     return {
         "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
         "weighs": _weight(view.bytes_), "speed-up": _speed(view, index, beside), "score kept, %": _kept(view),
-        f"on {task or 'one task'}, %": _alone(view, task), "lost most": _lost(view),
+        f"on {task or ONE_TASK}, %": _alone(view, task), "lost most": _lost(view),
     }  # fmt: skip
 
 
-def _shown(cells: Mapping[str, Cell]) -> dict[str, Cell]:
+def _shown(cells: Mapping[str, Cell], task: str) -> dict[str, Cell]:
     """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, one task alone
     and what is lost most beside what is kept."""
-    sizes = [(", ", *_parts(cells[name])) for name in ("size", "weighs") if cells[name] != DASH]
-    head = (Strong(plain(cells["system"])), f" {plain(cells['price'])}")
-    (alone,) = (name for name in cells if name.startswith("on "))
-    task = alone.removeprefix("on ").removesuffix(", %")
-    again = cells[alone] in (DASH, "") or f"({task})" in plain(cells["score kept, %"])
-    one = () if again else ("; ", *_parts(cells[alone]), f" on {task}")
-    kept = (*_parts(cells["score kept, %"]), *one, "; " if cells["lost most"] else "", *_parts(cells["lost most"]))
-    size = tuple(part for parts in sizes for part in parts)[1:]
-    return {"system and what it needs": head, "size": size or DASH, "speed-up": cells["speed-up"],
-            f"score kept, %; on {task}; worst task": kept}  # fmt: skip
+    task = task or ONE_TASK
+    alone, kept = cells[f"on {task}, %"], cells["score kept, %"]
+    alone = (*_parts(alone), f" on {task}") if alone not in (DASH, kept) and f"({task})" not in plain(kept) else DASH
+    return {
+        "system and what it needs": (Strong(plain(cells["system"])), f" {plain(cells['price'])}"),
+        "size": _joined(", ", cells["size"], cells["weighs"]), "speed-up": cells["speed-up"],
+        f"score kept, %; on {task}; worst task": _joined("; ", kept, alone, cells["lost most"]),
+    }  # fmt: skip
+
+
+def _joined(between: str, *cells: Cell) -> Cell:
+    """What of the cells says anything, in one."""
+    told = [(between, *_parts(cell)) for cell in cells if cell not in ("", DASH)]
+    return tuple(part for parts in told for part in parts)[1:] or DASH
 
 
 def _parts(cell: Cell) -> tuple[Text, ...]:
@@ -217,8 +224,10 @@ def _alone(view: SystemView, task: str) -> Cell:
     """`94.7`: the share of the reference's score on one task, the same for all systems."""
     scores = view.tasks.get(task)
     kept = scores.kept() if scores else None
-    if view.reference or scores is None or kept is None:
-        return "" if view.reference else DASH
+    if view.reference:
+        return "100"
+    if scores is None or kept is None:
+        return DASH
     share = show(100 * kept.value, 1)
     return share if scores.tier in STRICT else Weak(share)
 
