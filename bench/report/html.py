@@ -74,7 +74,7 @@ def render(source: Source) -> str:
         "style": Markup(style), "early": Markup(early), "late": Markup(late),
         "policy": _policy(style, (early, late)), "page": source.screen, "lede": _first(source.screen, Lines),
         "systems": [_system(view, row, source.index) for view, row in zip(source.views, first.rows, strict=True)],
-        "alone": first.columns[6], "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
+        "alone": first.columns[6] if first.rows else "on one task", "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
         "groups": browser.WORDS, "tally": _tally(source), "headlines": _headlines(source.ledgers, source.judged),
         "every": _every(source.table),
         "beside": [part for part in _sections(source.table) if not part.title.startswith(_AS_ROWS)],

@@ -111,14 +111,14 @@ def test_values_that_no_optimiser_takes(change: str) -> None:
 
 
 def test_measuring_has_ranges() -> None:
-    assert _share("3%") == _share("3") == 0.03 and _share("") is None and _minutes(0.5) == 0.5
+    assert _share("3%") == _share("3") == 0.03 and _share("") is None and _minutes(0.5, "3%") == 0.5
     assert _numbers("--batch", "1,32,1") == (1, 32)
     for text in ("0%", "-3%", "100%", "nan", "inf", "x", "%"):
         with pytest.raises(SpecError, match="--until"):
             _share(text)
     for minutes in (0.0, -1.0, float("inf"), float("nan")):
         with pytest.raises(SpecError, match="--minutes"):
-            _minutes(minutes)
+            _minutes(minutes, "3%")
     for text in (",", "1,", "a"):
         with pytest.raises(SpecError, match="--batch"):
             _numbers("--batch", text)
