@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -100,7 +101,10 @@ def test_a_shifted_label_is_found_and_a_comment_is_not(bench: Bench, folder: Pat
     bench(*run)
     told = bench(*regress, codes=(3,))
     assert "1 the code changed (--across-code compares them)" in told.stdout
-    bench(*regress, "--across-code")
+    # The times of runs are compared, too, and on a busy machine may come out in any way: the scores may not.
+    told = bench(*regress, "--across-code", "--json", codes=(0, 1, 4))
+    scores = [one["verdict"] for one in json.loads(told.stdout)["findings"] if one["kind"] == "quality"]
+    assert scores and set(scores) <= {"same", "fine"}
 
     changed(paper / "recipe.py", "SHIFT = 0", "SHIFT = 1")
     bench(*run)
