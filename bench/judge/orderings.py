@@ -87,11 +87,8 @@ def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
         return Judged(claim, comparison.verdict, why=comparison.why)
     verdict, p, why, left = _weigh(comparison)
     if verdict == "not reproduced" and claim.transcription == "recalled":
-        verdict, left, why = (
-            "inconclusive",
-            None,
-            f"{why} The ordering is only recalled, which does not suffice to call it wrong.",
-        )
+        verdict, left = "inconclusive", None
+        why += " The ordering is only recalled, which does not suffice to call it wrong."
     found = steps(comparison, comparison.trained) if comparison.trained else []
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
@@ -206,9 +203,7 @@ def _weigh(comparison: Comparison) -> tuple[str, float | None, str, Open | None]
     strict = comparison.tier in STRICT
     found = steps(comparison, trained)
     verdict, p, why, decisive = _verdict(found, strict, over)
-    left = (
-        Open(tuple((step.points, (0.0,)) for step in decisive), "seeds", lost) if any(map(_varies, decisive)) else None
-    )
+    left = Open(tuple((step.points, (0.0,)) for step in decisive), lost=lost) if any(map(_varies, decisive)) else None
     if not lost:
         return verdict, p, f"{why}.", left
     # Seeds that guessed must not decide: with all of them counted every step keeps its direction, or nothing is said.

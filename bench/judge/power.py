@@ -67,9 +67,8 @@ def power(estimate: Estimate, edges: Sequence[float], total: int, confidence: fl
     sigma = spread * _spreads(round(min(estimate.freedom, 1e6), 3))
     pooled = np.sqrt(((n - 1) * spread**2 + new * sigma**2) / (total - 1))
     # Half the width of the coming interval, whose own s pools the old seeds (spread) with the new ones (sigma).
-    reach = (
-        np.maximum(t_quantile(total - 1, confidence) * pooled / math.sqrt(total), estimate.least / 2) + estimate.slack
-    )
+    half = t_quantile(total - 1, confidence) * pooled / math.sqrt(total)
+    reach = np.maximum(half, estimate.least / 2) + estimate.slack
     around = sigma * math.sqrt(new) / total
     chance = np.zeros(POINTS)
     # The interval holds no edge when it lies between two neighbours: its centre from low + reach to high - reach. Where

@@ -37,7 +37,7 @@ class Row:
     book: ScoreBook = field(repr=False)
 
     @property
-    def is_measure(self) -> bool:
+    def is_the_reference(self) -> bool:
         """Whether others are compared with it: of the reference's variants, the one that is compared with none."""
         return self.reference and not any(metric == "speedup" and split in BATCHES
                                           for run in self.suite.runs for metric, split in run.measured)  # fmt: skip

@@ -257,9 +257,8 @@ def _mark(entry: Judged | None) -> tuple[Text, ...]:
 
 def _footnote(views: Sequence[SystemView], task: str) -> list[Block]:
     """What italics and the signs of the table stand for."""
-    shown = [
-        one for view in views if not view.reference for one in (view.kept and view.scores, view.tasks.get(task)) if one
-    ]
+    shown = [scores for view in views if not view.reference
+             for scores in (view.kept and view.scores, view.tasks.get(task)) if scores]  # fmt: skip
     small = [scores for scores in shown if scores.tier not in STRICT]
     parts: list[Text] = []
     if small:
@@ -278,7 +277,7 @@ def _footnote(views: Sequence[SystemView], task: str) -> list[Block]:
     parts += _lent(views)
     own = [f"{view.system.name} {show(100 * view.of_own_teacher.value, 1)}%" for view in views if view.of_own_teacher]
     signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
-             f"§ of {_reference(views)}; of its own teacher, itself trained as little, {', '.join(own)}.": bool(own),
+             f"§ of {_reference(views)}; of the teacher that its own recipe trained: {', '.join(own)}.": bool(own),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
