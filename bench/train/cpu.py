@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,7 @@ def keep_large_blocks() -> None:
 def cheaper(model: nn.Module) -> Iterator[None]:
     """All of it, while a model is trained; memory is kept from then on."""
     keep_large_blocks()
-    with cheap_dropout(model), cheap_attention():
+    with cheap_dropout(model), cheap_attention(), rounded_once():
         yield
 
 
@@ -87,6 +87,38 @@ def _masked(x: Tensor, mask: Tensor, scale: float) -> Tensor:
     """The bits of x where those of `mask` are ones, times `scale`: to multiply by a mask is slower, most so in bf16."""
     whole = _WHOLE[x.element_size()]
     return (x.contiguous().view(whole) & mask.to(whole)).view(x.dtype).mul_(scale)
+
+
+@contextmanager
+def rounded_once() -> Iterator[None]:
+    """Inside, autocast rounds the weights of a frozen dense layer, a teacher's, once and not in every pass.
+
+    Only parameters without a gradient are kept so, and anew when they were changed in place.
+    """
+    before, copies = functional.linear, dict[nn.Parameter, tuple[int, Tensor]]()
+
+    def rounded(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
+        version, copy = copies.get(parameter, (-1, parameter))
+        if version != parameter._version or copy.dtype != dtype:
+            copy = parameter.detach().to(dtype)
+            copies[parameter] = parameter._version, copy
+        return copy
+
+    def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        if torch.is_autocast_enabled("cpu") and _is_frozen(weight) and (bias is None or _is_frozen(bias)):
+            dtype = torch.get_autocast_dtype("cpu")
+            weight, bias = rounded(weight, dtype), None if bias is None else rounded(bias, dtype)
+        return before(input, weight, bias)
+
+    functional.linear = linear
+    try:
+        yield
+    finally:
+        functional.linear = before
+
+
+def _is_frozen(tensor: Tensor) -> TypeGuard[nn.Parameter]:
+    return isinstance(tensor, nn.Parameter) and not tensor.requires_grad
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from transformers import BertConfig, BertModel
 
 from bench.data.batches import Batches, Encoded
 from bench.train import cpu
-from bench.train.cpu import attention, cheap_attention, cheaper, dropout
+from bench.train.cpu import attention, cheap_attention, cheaper, dropout, rounded_once
 from bench.train.fit import fit
 from bench.train.settings import Training
 
@@ -148,3 +148,55 @@ def test_an_encoder_in_training_attends_by_it() -> None:
         with torch.no_grad():
             model.train()(**batch)
     assert asked == [0.1, 0.0]
+
+
+def dense(trained: bool) -> nn.Linear:
+    torch.manual_seed(6)
+    return nn.Linear(8, 8).requires_grad_(trained)
+
+
+def in_bf16(layer: nn.Linear) -> Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return layer(torch.ones(2, 8))
+
+
+def copies_made(layer: nn.Linear, passes: int) -> int:
+    """How many number formats were changed in so many passes."""
+    with torch.profiler.profile() as seen:
+        for _ in range(passes):
+            in_bf16(layer)
+    return sum(one.count for one in seen.key_averages() if one.key == "aten::_to_copy")
+
+
+def test_a_frozen_dense_layer_is_rounded_once_and_answers_as_before() -> None:
+    layer = dense(trained=False)
+    before, many = in_bf16(layer), copies_made(layer, 4)
+    with rounded_once():
+        assert torch.equal(in_bf16(layer), before)
+        assert copies_made(layer, 4) == 4 == many - 8  # the input's alone, and not the weight's and the bias's
+    assert copies_made(layer, 4) == many
+
+
+def test_a_frozen_layer_that_is_changed_in_place_is_rounded_anew() -> None:
+    layer = dense(trained=False)
+    with rounded_once():
+        before = in_bf16(layer)
+        layer.weight.mul_(2)
+        assert not torch.equal(in_bf16(layer), before)
+        assert torch.equal(in_bf16(layer), in_bf16(layer.requires_grad_(True)))
+
+
+@pytest.mark.parametrize("precision", [torch.bfloat16, None])
+def test_a_layer_that_is_trained_is_left_to_autocast(precision: torch.dtype | None) -> None:
+    layer = dense(trained=True)
+    with rounded_once(), torch.autocast("cpu", precision, enabled=precision is not None):
+        layer(torch.ones(2, 8)).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.dtype == torch.float32
+
+
+def test_without_autocast_a_frozen_layer_keeps_its_precision() -> None:
+    layer = dense(trained=False)
+    before = layer(torch.ones(2, 8))
+    with rounded_once():
+        assert torch.equal(layer(torch.ones(2, 8)), before)
