@@ -1,4 +1,7 @@
-"""The hash of the code that a stage runs: its own module and every module of the project that it imports."""
+"""The hash of the code that a stage runs: its own module and every module of the project that it imports.
+
+Comments, docstrings and line breaks are no part of it: a clearer sentence makes no stage anew.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +25,19 @@ def _source(module: str) -> Path | None:
     return Path(spec.origin) if spec and spec.origin and spec.origin.endswith(".py") else None
 
 
+class _WithoutTexts(ast.NodeTransformer):
+    """Leaves out strings that stand alone: docstrings, and what says what a field is."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        return None if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str) else node
+
+
+@functools.cache
+def _code(path: Path) -> ast.Module:
+    """What Python runs of a file."""
+    return _WithoutTexts().visit(ast.parse(path.read_text(encoding="utf-8")))
+
+
 @functools.cache
 def _imports(module: str, roots: tuple[str, ...]) -> frozenset[str]:
     """The project modules that a module names in its imports, wherever in the file they stand."""
@@ -29,7 +45,7 @@ def _imports(module: str, roots: tuple[str, ...]) -> frozenset[str]:
     if path is None:
         return frozenset()
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(_code(path)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -54,7 +70,7 @@ def closure(module: str) -> tuple[str, ...]:
 
 
 def code_hash(function: Callable) -> str:
-    """sha256 over the sources of everything that a stage function can reach in the project."""
+    """sha256 over the code of everything that a stage function can reach in the project."""
     return module_hash(function.__module__)
 
 
@@ -65,7 +81,7 @@ def module_hash(module: str) -> str:
     for name in closure(module):
         path = _source(name)
         assert path is not None
-        total.update(name.encode() + b"\0" + path.read_bytes() + b"\0")
+        total.update(f"{name}\0{ast.unparse(_code(path))}\0".encode())
     return total.hexdigest()
 
 

@@ -45,3 +45,46 @@ def test_relative_imports_are_followed(tmp_path: Path, monkeypatch: pytest.Monke
         "plugged", "plugged.losses", "plugged.parts.student", "plugged.recipe",
     )  # fmt: skip
     assert codehash.closure("plugged.parts") == ("plugged.parts", "plugged.parts.words")
+
+
+SOURCE = '''
+"""What it is."""
+import json
+
+class Rates:
+    """Rates."""
+    first: float = 0.1  # of a step
+    """The first one."""
+
+def rate(step: int) -> float:
+    return Rates.first * step
+'''
+
+
+def hashed(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    file = tmp_path / f"{len(list(tmp_path.iterdir()))}.py"
+    file.write_text(source)
+    monkeypatch.setattr(codehash, "_source", lambda name: file if name == "plugged" else None)
+    return codehash.module_hash.__wrapped__("plugged")
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ('"""What it is."""', '"""What it is, in other words."""'),
+    ("  # of a step", ""),
+    ('    """The first one."""\n', ""),
+    ("def rate(step: int) -> float:", "def rate(\n    step: int,\n) -> float:"),
+])  # fmt: skip
+def test_words_about_the_code_are_no_part_of_it(
+    before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = SOURCE.replace(before, after)
+    assert other != SOURCE
+    assert hashed(other, tmp_path, monkeypatch) == hashed(SOURCE, tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ("0.1", "0.2"), ("Rates.first * step", "step"), ("import json", "import json as other"),
+    ("return Rates.first * step", 'name = "What it is."\n    return Rates.first * step'),
+])  # fmt: skip
+def test_what_runs_is(before: str, after: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert hashed(SOURCE.replace(before, after), tmp_path, monkeypatch) != hashed(SOURCE, tmp_path, monkeypatch)
