@@ -21,7 +21,7 @@ from bench.core import names as naming
 from bench.core.beside import read_file
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Record, moment
-from bench.core.spec import RECORD_SCALES
+from bench.core.spec import RECORD_SCALES, record_scales
 
 FOLDER = "baselines"
 PROMOTED = "promoted"
@@ -90,12 +90,11 @@ def set_(results: Path, name: str, why: str, papers: Sequence[str] = (), variant
     path = _path(results, name)
     if not why.strip():
         raise SpecError("a baseline needs a reason", where="--why", fix='--why "before torch 2.16"')
-    if unknown := sorted(set(scales) - set(RECORD_SCALES)):
-        raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}")
+    wanted = record_scales(scales)
     _not_taken(path, name)
     now = moment(datetime.now(UTC))
     named = []
-    for where, content, record in store.each_file(results, tuple(scales) or RECORD_SCALES):
+    for where, content, record in store.each_file(results, wanted):
         spec = record.spec
         if (papers and spec.paper not in papers) or (variants and spec.variant not in variants):
             continue

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+
+from bench.core.errors import SpecError
 
 SCALES = ("smoke", "small", "full")
 """How big a run is; `shape` is the fourth scale of records, written by `bench measure` only."""
@@ -13,6 +16,14 @@ GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 """The nine tasks that a GLUE average may hold, in the benchmark's order."""
 
 RECORD_SCALES = (*SCALES, "shape")
+
+
+def record_scales(asked: Sequence[str]) -> tuple[str, ...]:
+    """The scales of records that were asked for, or all. Raises SpecError for an unknown one."""
+    if unknown := sorted(set(asked) - set(RECORD_SCALES)):
+        raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}",
+                        fix="leave it out for all")  # fmt: skip
+    return tuple(asked) or RECORD_SCALES
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -16,8 +16,8 @@ from bench.claims.claim import Ledger
 from bench.claims.ledger import load
 from bench.core import registry, store
 from bench.core.collection import no_collection
-from bench.core.errors import BenchError, RecordError, SpecError
-from bench.core.spec import SCALES
+from bench.core.errors import BenchError, RecordError
+from bench.core.spec import record_scales
 from bench.judge.runs import read_each
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
@@ -70,9 +70,7 @@ def request(results: Sequence[Path], reports: Path, scale: str = "") -> Request:
 
     Raises: SpecError for an unknown scale.
     """
-    if scale not in ("", *SCALES, *REAL):
-        raise SpecError("unknown --scale", found=scale, expected=f"one of {', '.join(SCALES)}, or none",
-                        fix="leave it out for the real runs")  # fmt: skip
+    record_scales([scale] if scale else [])
     ledgers, broken = load_ledgers()
     made_up = scale == "smoke"
     return Request(tuple(results), reports / scale if made_up else reports, tuple(ledgers),

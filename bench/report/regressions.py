@@ -19,7 +19,7 @@ from bench.core import baseline, store
 from bench.core.collection import no_collection
 from bench.core.errors import SpecError
 from bench.core.record import Record
-from bench.core.spec import RECORD_SCALES
+from bench.core.spec import record_scales
 from bench.judge.compare import Compared, Finding, Left, compare
 from bench.judge.pairing import METRICS
 from bench.judge.runs import runs_of
@@ -75,9 +75,7 @@ def read(results: Path, given: str = "", scales: Sequence[str] = ()) -> Sides:
     promoted one. What the baseline does not name is what is compared with it.
     Raises: RecordError and SpecError as the baseline does, and RecordError for a results folder that is not there.
     """
-    if unknown := sorted(set(scales) - set(RECORD_SCALES)):
-        raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}")
-    wanted = tuple(scales) or RECORD_SCALES
+    wanted = record_scales(scales)
     old, about, passed = _baseline(results, given, wanted)
     ids: set[str] = set()
 
