@@ -25,7 +25,10 @@ from bench.models.config import CONFIG, present, read_config
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 PICKLES = ("pytorch_model.bin", "pytorch_model.pt", "model.pt", "model.bin")
-TOKENIZER = ("tokenizer.json", "vocab.txt", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
+TOKENIZER = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+    "added_tokens.json",
+)  # fmt: skip
 """The files that a tokenizer is read from; one of the first two must be there."""
 FLOATS = ("F16", "BF16", "F32", "F64")
 BUFFERS = ("embeddings.position_ids", "embeddings.token_type_ids")

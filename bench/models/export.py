@@ -16,6 +16,8 @@ from transformers import PreTrainedModel
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import whole_folder
 from bench.models import load
+from bench.models.checkpoint import tokenizer_files
+from bench.models.config import CONFIG
 
 
 @functools.singledispatch
@@ -27,17 +29,7 @@ def as_transformers(model: nn.Module) -> PreTrainedModel | None:
     return None
 
 
-CONFIG = "config.json"
 CARD = "README.md"
-TOKENIZER = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "special_tokens_map.json",
-    "added_tokens.json",
-)
 
 
 def export_folder(
@@ -81,6 +73,6 @@ def check_target(target: Path, model_folder: Path) -> Path:
 def _files(folder: Path, weights: bool) -> list[Path]:
     if not (folder / CONFIG).is_file():
         raise ModelError("the model folder has no config", where=folder, expected=CONFIG, fix="run the job again")
-    optional = [folder / name for name in (*((load.INDEX,) if weights else ()), *TOKENIZER)]
     held = load.weight_files(folder) if weights else []
-    return [folder / CONFIG, *held, *(file for file in optional if file.is_file())]
+    index = [folder / load.INDEX] if weights and (folder / load.INDEX).is_file() else []
+    return [folder / CONFIG, *held, *index, *tokenizer_files(folder)]

@@ -23,7 +23,8 @@ from bench.data.metrics import compute
 from bench.data.sources import open_source
 from bench.data.tasks import Task, get_task
 from bench.models import load
-from bench.models.export import CARD, TOKENIZER, check_target
+from bench.models.checkpoint import tokenizer_files
+from bench.models.export import CARD, check_target
 from bench.models.files import FORMATS, InFile, check_same
 from bench.models.outputs import forward
 from bench.run import recipes
@@ -86,9 +87,8 @@ def export_file(results: Path, run_id: str, target: Path, form: str, data: str) 
         read = chosen.read(staging / chosen.file, 1)
         check_same(model, read, length)
         found = _found(record, task, folder, model, read, staging / chosen.file, data)
-        for name in TOKENIZER:
-            if (folder / name).is_file():
-                (staging / name).write_bytes((folder / name).read_bytes())
+        for file in tokenizer_files(folder):
+            (staging / file.name).write_bytes(file.read_bytes())
         labels = json.dumps({"labels": list(task.labels), "max_length": length}, indent=2)
         (staging / "labels.json").write_text(labels + "\n")
         (staging / CARD).write_text(_card(record, chosen.file, task, found), encoding="utf-8")
