@@ -199,7 +199,6 @@ def _data_sets() -> Check:
 
 
 def _compiler() -> Check:
-    names = [name for name in (os.environ.get("CXX"), "g++", "clang++") if name]
-    found = next((path for name in names if (path := shutil.which(name))), None)
-    text = f"{found or 'none'} (only for torch.compile: bench measure --backend compile)"
+    found = environment.compiler("C++")
+    text = f"{found or 'none'} (only for torch.compile: bench measure --backend compile, --set ...engine=compile)"
     return _check("C++ compiler", found is not None, text, "sudo apt-get install g++")

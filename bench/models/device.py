@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
 from pathlib import Path
 
 import torch
+
+from bench.core.environment import compiler
 
 FP16_CAPABILITY = (5, 3)
 """The oldest compute capability with fp16 arithmetic (CUDA C++ Programming Guide, table of throughputs)."""
@@ -33,8 +34,7 @@ def native_fp16(device: torch.device) -> bool:
 
 def lacks_for_compile(device: torch.device) -> tuple[str, str] | None:
     """What torch.compile lacks here, and what mends it; None where it has all."""
-    names = ("g++", "clang++", "c++") if device.type == "cpu" else ("gcc", "clang", "cc")
-    if not any(map(shutil.which, names)):
+    if compiler("C++" if device.type == "cpu" else "C") is None:
         return "no C++ compiler", "install g++ or clang"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton not installed", "pip install triton"
