@@ -57,10 +57,10 @@ class Draw:
     def theme(self) -> int:
         return self.zipf(range(words.THEMES))
 
-    def noun(self, theme: int, level: int | None = None, avoid: Sequence[int] = ()) -> int:
-        """The identity of a noun of the theme: a thing or a kind, or of the level asked for."""
-        wanted = level if level is not None else (2 if self.chance(0.8) else 1)
-        return self.zipf([noun for noun in lexicon().of(theme, wanted) if noun not in avoid])
+    def noun(self, theme: int, avoid: Sequence[int] = ()) -> int:
+        """The identity of a noun of the theme: a thing, or at times a kind."""
+        level = 2 if self.chance(0.8) else 1
+        return self.zipf([noun for noun in lexicon().of(theme, level) if noun not in avoid])
 
     def of_theme(self, concepts: Sequence[Concept], theme: int, avoid: Sequence[Concept] = ()) -> Concept:
         return self.zipf([c for c in concepts if c.theme == theme and c not in avoid])
