@@ -106,8 +106,11 @@ def _trained(state: State, space: Space, hyper: Hyper, ctx: Context) -> State:
     knowledge = _task_loss(hyper.knowledge)
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
-        layers, price = model(**inputs(model, batch))
-        terms = knowledge(layers, batch)
+        answers, price = model(**inputs(model, batch))
+        terms: dict[str, Tensor] = {}
+        for answer in answers:
+            for name, value in knowledge(answer.logits, batch).items():
+                terms[name] = terms.get(name, 0.0) + answer.weight * value
         return terms | ({"efficiency": chosen.beta * price} if chosen.beta else {})
 
     ctx.fit(network, loss, batches, chosen.training, [Group(match="structure.*", rate=chosen.architecture_rate)])

@@ -1,4 +1,7 @@
-"""The network that is searched: all candidate operations of all edges, of which a step computes the sampled alone.
+"""The network that is searched: all candidate operations of all edges, of which a step goes by the sampled ones.
+
+What was not drawn answers, too, where the gradient of the structure is asked for in full (`Search.gradient`): it
+changes no result, and its own weights stay as they are.
 
 Over a space of one structure it is that structure's network, trained by the same steps: so are the controls made.
 """
@@ -6,6 +9,7 @@ Over a space of one structure it is that structure's network, trained by the sam
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,8 +40,9 @@ from papers.adabert.student import (
 class SearchCell(nn.Module):
     """A cell with all candidates of all edges. Shapes: as a `student.Cell`."""
 
-    def __init__(self, space: Space, hidden: int) -> None:
+    def __init__(self, space: Space, hidden: int, full: bool) -> None:
         super().__init__()
+        self.full = full
         self.places = [(node, source) for node, source, _ in space.edges]
         self.edges = nn.ModuleList(
             nn.ModuleList(operation(name, hidden, affine=False) for name in names) for _, _, names in space.edges
@@ -48,12 +53,23 @@ class SearchCell(nn.Module):
         states = [earlier, previous]
         for (node, source), edge, choice in zip(self.places, self.edges, chosen, strict=True):
             assert isinstance(edge, nn.ModuleList)
-            made = edge[choice.index](states[source], mask) * choice.weight
+            made = self._edge(edge, states[source], mask, choice)
             if len(states) == INPUTS + node:
                 states.append(made)
             else:
                 states[-1] = states[-1] + made
         return weighted_sum(states[INPUTS:], self.scores)
+
+    def _edge(self, candidates: nn.ModuleList, state: Tensor, mask: Tensor, choice: Choice) -> Tensor:
+        """What the drawn candidate makes; the others times 0, for the gradient of their chances."""
+        made = candidates[choice.index](state, mask) * choice.weight
+        if self.full and self.training:
+            for other, candidate in enumerate(candidates):
+                if other != choice.index:
+                    with torch.no_grad():
+                        result = candidate(state, mask)
+                    made = made + result * choice.one_hot[other]
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,18 +90,29 @@ class Tables:
         return cls(words, positions, teacher.config.pad_token_id)
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the network of one depth answers."""
+
+    weight: Tensor | float
+    """Of its loss: 1 for the depth that was drawn, and 0, with the gradient of its chance, for another one."""
+    logits: list[Tensor]
+    """[B, C] of each cell, those of the network last."""
+
+
 class Body(nn.Module):
     """All of the network but its structure: what is trained as weights, and inherited."""
 
-    def __init__(self, space: Space, tables: Tables, labels: int, sizes: Student) -> None:
+    def __init__(self, space: Space, tables: Tables, labels: int, sizes: Student, full: bool) -> None:
         super().__init__()
+        self.full = full
         most, hidden = max(space.cells), sizes.hidden
         self.register_buffer("words", tables.words, persistent=False)
         self.register_buffer("positions", tables.positions, persistent=False)
         self.project = nn.Linear(tables.words.shape[1], hidden)
         self.norm = nn.LayerNorm(hidden)
         self.dropout = nn.Dropout(sizes.dropout)
-        self.cells = nn.ModuleList(SearchCell(space, hidden) for _ in range(most))
+        self.cells = nn.ModuleList(SearchCell(space, hidden, full) for _ in range(most))
         # One mixture and one classifier for each number of cells, and a probe for each cell that is not the last.
         self.scores = nn.ParameterList(torch.zeros(cells + 1) for cells in space.cells)
         self.classifiers = nn.ModuleList(nn.Linear(hidden, labels) for _ in space.cells)
@@ -97,13 +124,37 @@ class Body(nn.Module):
         x = self.norm(self.project(self.words[ids] + self.positions[places]))  # pyright: ignore[reportIndexIssue]
         return (self.dropout(x) * tokens[..., None]).transpose(1, 2)
 
-    def forward(self, sentences: student.Sentences, chosen: Sequence[Choice], depth: int, cells: int) -> list[Tensor]:
-        """The logits [B, C] of each cell, by its probe, and of the whole; `depth` is the place of K in the space."""
-        used = [partial(cell, chosen=chosen) for cell in list(self.cells)[:cells]]
-        read = read_by(self.embed, used, sentences)
-        mixed = weighted_sum(read.pooled, self.scores[depth]).tanh()
-        last = self.classifiers[depth](self.dropout(mixed))
-        return [*self.probes.each(read.pooled[1:cells]), last]
+    def forward(
+        self, sentences: student.Sentences, chosen: Sequence[Choice], depth: Choice, depths: Sequence[int]
+    ) -> list[Answer]:
+        """What the network of the drawn depth answers, or those of all depths; `depths` are the K of the space."""
+        drawn = depths[depth.index]
+        used = [partial(cell, chosen=chosen) for cell in self.cells]
+        if not (self.full and self.training):
+            read = read_by(self.embed, used[:drawn], sentences)
+            return [Answer(1.0, [one * depth.weight for one in self._logits(read.pooled, depth.index)])]
+        read = read_by(self.embed, [*used[:drawn], *map(_still, used[drawn:])], sentences)
+        answers = []
+        for place, cells in enumerate(depths):
+            with nullcontext() if place == depth.index else torch.no_grad():
+                logits = self._logits(read.pooled[: cells + 1], place)
+            answers.append(Answer(depth.one_hot[place], logits))
+        return answers
+
+    def _logits(self, pooled: Sequence[Tensor], depth: int) -> list[Tensor]:
+        """The logits [B, C] of each cell but the last by its probe, then those of the whole; pooled K+1 of [B, H]."""
+        mixed = weighted_sum(pooled, self.scores[depth]).tanh()
+        return [*self.probes.each(pooled[1:-1]), self.classifiers[depth](self.dropout(mixed))]
+
+
+def _still(cell: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A cell that answers without a gradient."""
+
+    def answer(*states: Tensor) -> Tensor:
+        with torch.no_grad():
+            return cell(*states)
+
+    return answer
 
 
 class SearchNetwork(nn.Module):
@@ -114,7 +165,7 @@ class SearchNetwork(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.pair, self.search, self.passes, self.max_cells = pair, search, passes, sizes.max_cells
-        self.body = Body(space, tables, labels, sizes)
+        self.body = Body(space, tables, labels, sizes, search.gradient == "all")
         self.structure = Structure(space)
         self.pad = tables.pad
         self.register_buffer("passed", torch.zeros((), dtype=torch.long))
@@ -128,24 +179,24 @@ class SearchNetwork(nn.Module):
 
     def forward(
         self, input_ids: Tensor, attention_mask: Tensor | None = None, token_type_ids: Tensor | None = None
-    ) -> tuple[list[Tensor], Tensor]:
-        """The logits of each cell, those of the network last, and L_E of the structure that was drawn."""
+    ) -> tuple[list[Answer], Tensor]:
+        """What the networks answer, that of the drawn structure alone or those of all depths; and L_E of what was
+        drawn."""
         assert isinstance(self.passed, Tensor)
         done = int(self.passed)
         self.passed += 1
         chosen, depth = self.structure.sample(settings.temperature(self.search, min(1.0, done / self.passes)))
         price = self._price(chosen, depth)
-        body: Callable[..., list[Tensor]] = self.body
+        body: Callable[..., list[Answer]] = self.body
         if self.search.steps == "alternating":
             if done % 2:  # the structure's turn: the weights stay as they are
                 still = {name: value.detach() for name, value in self.body.named_parameters()}
                 body = lambda *given: functional_call(self.body, still, given)  # noqa: E731
             else:
-                chosen, depth = [_still(one) for one in chosen], _still(depth)
+                chosen, depth = [_fixed(one) for one in chosen], _fixed(depth)
                 price = price.detach()
         sentences = sentences_of(input_ids, attention_mask, token_type_ids, self.pair)
-        logits = body(sentences, chosen, depth.index, self.structure.space.cells[depth.index])
-        return [one * depth.weight for one in logits], price
+        return body(sentences, chosen, depth, self.structure.space.cells), price
 
     def _price(self, chosen: Sequence[Choice], depth: Choice) -> Tensor:
         assert isinstance(self.prices, Tensor) and isinstance(self.depths, Tensor)
@@ -153,7 +204,7 @@ class SearchNetwork(nn.Module):
         return efficiency([one.one_hot for one in chosen], self.prices.split(self.candidates), cells, self.max_cells)
 
 
-def _still(choice: Choice) -> Choice:
+def _fixed(choice: Choice) -> Choice:
     return Choice(choice.index, choice.one_hot.detach())
 
 

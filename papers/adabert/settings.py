@@ -78,6 +78,9 @@ class Search(Settings):
     """Of the Gumbel softmax at the beginning and at the end; in between it falls exponentially, as in both codes."""
     steps: Literal["joint", "alternating"] = "joint"
     """Weights and structure move by the same step, as in the paper, or in turn, as in the released code."""
+    gradient: Literal["sampled", "all"] = "all"
+    """What the chances of the candidates learn from: the results of all of them, or that of the drawn one alone, which
+    is many times cheaper and biased (D6)."""
     architecture_rate: float = Field(default=0.2, gt=0)
     """Rate of the structure's parameters as a share of the weights'; the released code's."""
     training: Training = Training(epochs=80, batch_size=128, lr=5e-4, weight_decay=3e-4, warmup=0.0,
@@ -141,6 +144,7 @@ SMALL: dict[str, Any] = {
 """Two cores: few epochs of smaller batches, larger steps."""
 SMOKE: dict[str, Any] = {
     "student.hidden": 64, "student.max_cells": 3, "augmentation.augmentation": 1, "probes.training.epochs": 2,
+    "search.gradient": "sampled",
     "search.training.epochs": 2, "search.training.batch_size": 32, "search.training.lr": 2e-3,
     "search.architecture_rate": 5.0,
     "retrain.training.epochs": 2, "retrain.training.batch_size": 32, "retrain.training.lr": 1e-3,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from bench.data.tasks import get_task
 from bench.train.recipe import Stage
 from papers.adabert.recipe import RECIPE
-from papers.adabert.search import SearchCell, SearchNetwork, Tables
+from papers.adabert.search import Answer, SearchCell, SearchNetwork, Tables
 from papers.adabert.settings import Hyper, Search, Student
 from papers.adabert.structure import Space, whole
 from papers.adabert.student import Edge, Genotype
@@ -32,13 +33,27 @@ def tables() -> Tables:
     return Tables(torch.randn(WORDS, WIDE, generator=generator), torch.randn(LENGTH, WIDE, generator=generator), 0)
 
 
-def network(space: Space | None = None, pair: bool = False, passes: int = 10, **search: Any) -> SearchNetwork:
-    """A little one without dropout whose weights and scores all differ."""
+def network(
+    space: Space | None = None, pair: bool = False, passes: int = 10, gradient: str = "sampled", **search: Any
+) -> SearchNetwork:
+    """A little one without dropout whose weights and scores all differ; it answers by what is drawn alone."""
     torch.manual_seed(1)
     made = SearchNetwork(space or whole(4), tables(), 2, pair, Student(hidden=HIDDEN, max_cells=4, dropout=0.0),
-                         Search(**search), passes)  # fmt: skip
+                         Search(gradient=gradient, **search), passes)  # fmt: skip  # pyright: ignore
     scatter(made.body, 2)
     return made
+
+
+def answer(made: SearchNetwork, batch: Mapping[str, Tensor]) -> tuple[list[Tensor], Tensor]:
+    """The logits of the network that is drawn, and the price of its structure."""
+    answers, price = made(**batch)
+    (drawn,) = (one.logits for one in answers if weight_of(one) == 1.0)
+    return drawn, price
+
+
+def weight_of(one: Answer) -> float:
+    """What its loss counts."""
+    return float(torch.as_tensor(one.weight).detach())
 
 
 def rows(lengths: list[int], width: int, seed: int = 0) -> dict[str, Tensor]:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from conftest import FakeContext
-from searches import FOUND, force, network, operations, rows, sampled, tables, with_statistics
+from searches import FOUND, answer, force, network, operations, rows, sampled, tables, with_statistics
 from torch import Tensor, nn
 
 from bench.data.batches import Batches
@@ -40,7 +40,7 @@ def test_a_step_computes_the_sampled_operations_alone(seed: int) -> None:
         one.register_forward_hook(lambda *_, place=place: calls.update([place]))
     chosen, cells = sampled(made, seed)
     torch.manual_seed(seed)
-    layers, _ = made(**rows([9, 4], 9))
+    layers, _ = answer(made, rows([9, 4], 9))
     assert len(layers) == cells and all(layer.shape == (2, 2) for layer in layers)
     assert calls == {(c, e, place): 1 for c in range(cells) for e, place in enumerate(chosen)}
 
@@ -50,7 +50,7 @@ def test_what_was_not_sampled_gets_no_gradient(seed: int) -> None:
     made = network().train()
     chosen, cells = sampled(made, seed)
     torch.manual_seed(seed)
-    layers, price = made(**rows([9, 4, 7], 9))
+    layers, price = answer(made, rows([9, 4, 7], 9))
     torch.stack([*(layer.square().sum() for layer in layers), price]).sum().backward()
     for (c, e, place), one in operations(made).items():
         for parameter in one.parameters():
@@ -85,7 +85,7 @@ def test_a_choice_is_moved_by_what_it_does_to_the_loss() -> None:
     torch.manual_seed(0)
     seen: list[Tensor] = []
     operations(made)[0, 0, 0].register_forward_hook(lambda *given: seen.append(given[2]))
-    layers, _ = made(**rows([9, 4], 9))
+    layers, _ = answer(made, rows([9, 4], 9))
     (direction,) = torch.autograd.grad(layers[-1].sum(), seen[0], retain_graph=True)
     (slope,) = torch.autograd.grad(layers[-1].sum(), made.structure.edges[0])
     expected = (direction * seen[0]).sum().item()  # of the loss by the weight of the operation
@@ -94,7 +94,7 @@ def test_a_choice_is_moved_by_what_it_does_to_the_loss() -> None:
 
 def test_the_depth_is_moved_by_the_logits_that_it_gives() -> None:
     made = network(beta=0.0).eval()
-    layers, _ = made(**rows([9, 4], 9))
+    layers, _ = answer(made, rows([9, 4], 9))
     wanted = [torch.randn_like(layer) for layer in layers]
     loss = torch.stack([(w * layer).sum() for w, layer in zip(wanted, layers, strict=True)]).sum()
     (slope,) = torch.autograd.grad(loss, made.structure.depth)
@@ -116,7 +116,7 @@ def test_padding_changes_no_logit(pair: bool, train: bool) -> None:
         layers = []
         for seed in range(6):  # of other structures each
             torch.manual_seed(seed)
-            layers += made(**rows([9, 4, 6], width))[0]
+            layers += answer(made, rows([9, 4, 6], width))[0]
         found.append(torch.stack(layers))
     assert len(found[0]) > 6
     for other in found[1:]:
@@ -131,7 +131,7 @@ def test_a_row_does_not_depend_on_the_others_in_evaluation() -> None:
         layers = []
         for batch in (whole_batch, alone):
             torch.manual_seed(seed)
-            layers.append(torch.stack(made(**batch)[0])[:, -1])
+            layers.append(torch.stack(answer(made, batch)[0])[:, -1])
         torch.testing.assert_close(layers[0], layers[1], rtol=1e-4, atol=1e-5)
 
 
@@ -171,7 +171,7 @@ def test_a_single_text_is_both_inputs_whatever_its_types() -> None:
 def test_the_price_by_hand() -> None:
     made = network(costs="released")
     force(made, FOUND)
-    _, price = made(**rows([5], 5))
+    _, price = answer(made, rows([5], 5))
     costs = [0.10368, 0.09442, 0.0944, 0.09987, 0.09442, 0.09987, *[0.0944] * 3]  # nine edges, three of zero
     assert price.item() == pytest.approx(3 / 4 * sum(costs) / 9)
 
@@ -182,7 +182,7 @@ def test_the_price_favours_cheap_operations_and_few_cells(costs: str) -> None:
     for seed in range(5):
         made.zero_grad()
         torch.manual_seed(seed)
-        _, price = made(**rows([5], 5))
+        _, price = answer(made, rows([5], 5))
         price.backward()
         for scores in made.structure.edges:
             slope = dict(zip(OPERATIONS, scores.grad.tolist(), strict=True))  # pyright: ignore
@@ -218,7 +218,8 @@ def trained(made: SearchNetwork, ctx: FakeContext, watch: Callable[[], None], **
 
     def loss(model: nn.Module, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         watch()
-        layers, price = model(**inputs(model, batch))
+        assert isinstance(model, SearchNetwork)
+        layers, price = answer(model, inputs(model, batch))
         return {"labels": nn.functional.cross_entropy(layers[-1], batch["labels"]), "efficiency": 4 * price}
 
     torch.manual_seed(3)
@@ -255,7 +256,7 @@ def test_alternating_steps_answer_as_joint_ones_do() -> None:
         found = []
         for made in both:
             torch.manual_seed(seed)
-            found.append(made(**rows([9, 4], 9)))
+            found.append(answer(made, rows([9, 4], 9)))
         assert all(torch.equal(a, b) for a, b in zip(found[0][0], found[1][0], strict=True))
         assert torch.equal(found[0][1], found[1][1])
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import FakeContext
-from searches import FOUND, in_a_file, present
+from searches import FOUND, answer, in_a_file, present
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, BertModel
 
@@ -191,7 +191,7 @@ def test_the_loss_of_the_search_by_hand(context: Callable[..., FakeContext], var
         torch.manual_seed(seed)
         found = loss(network, batch)
         torch.manual_seed(seed)
-        layers, price = network(**inputs(network, batch))
+        layers, price = answer(network, inputs(network, batch))
         gamma, beta = tiny(variant).knowledge.gamma, tiny(variant).search.beta
         labels = (1 - gamma) * F.cross_entropy(layers[-1], batch["labels"])
         if variant == "adabert-base-kd":
