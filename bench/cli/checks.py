@@ -18,6 +18,7 @@ from typing import TypedDict
 from packaging.requirements import Requirement
 
 from bench.core import environment, hub, places, registry
+from bench.core.compilers import compiler
 from bench.core.errors import BenchError
 from bench.core.steering import steering
 from bench.data.tasks import TASKS
@@ -199,6 +200,6 @@ def _data_sets() -> Check:
 
 
 def _compiler() -> Check:
-    found = environment.compiler("C++")
+    found = compiler("C++")
     text = f"{found or 'none'} (only for torch.compile: bench measure --backend compile, --set ...engine=compile)"
     return _check("C++ compiler", found is not None, text, "sudo apt-get install g++")

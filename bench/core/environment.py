@@ -11,11 +11,10 @@ import importlib.metadata
 import os
 import platform
 import re
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import psutil
 
@@ -28,6 +27,9 @@ PACKAGES = (
     "transformers",
 )  # fmt: skip
 """The packages whose version can change a result or a time."""
+
+TRAIN = ("accelerate", "numpy", "pytorch-optimizer", "tokenizers", "torch", "transformers")
+"""Those of them that can change what a training stage makes."""
 
 ISA = (
     "avx2", "fma", "f16c", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16", "avx_vnni",
@@ -140,13 +142,6 @@ def gpu_free_bytes() -> int:
         return int(pynvml.nvmlDeviceGetMemoryInfo(by(int(first) if first.isdigit() else first)).free)
     except pynvml.NVMLError:  # a part of a name, or a part of a GPU
         return 0
-
-
-def compiler(language: Literal["C++", "C"]) -> str | None:
-    """The path of the compiler that torch.compile takes: C++ for a processor, C for a GPU."""
-    variable, names = ("CXX", ("g++", "clang++", "c++")) if language == "C++" else ("CC", ("gcc", "clang", "cc"))
-    found = (shutil.which(name) for name in (os.environ.get(variable), *names) if name)
-    return next(filter(None, found), None)
 
 
 def code_state(root: Path | None = None) -> Code:

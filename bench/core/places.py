@@ -32,7 +32,13 @@ def home() -> Path:
     Raises SpecError where there is neither.
     """
     given = os.environ.get("BENCH_HOME")
-    return Path(given).expanduser() if given and not shared_url() else user_cache() / "bench"
+    if not given or shared_url():
+        return user_cache() / "bench"
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # the home folder of nobody
+        raise SpecError("the cache folder cannot be found", where=f"BENCH_HOME {given}", found=error,
+                        fix="export BENCH_HOME=FOLDER") from error  # fmt: skip
 
 
 def made_home() -> Path:

@@ -23,7 +23,7 @@ def record_scales(asked: Sequence[str]) -> tuple[str, ...]:
     if unknown := sorted(set(asked) - set(RECORD_SCALES)):
         raise SpecError("unknown --scale", found=unknown[0], expected=f"one of {', '.join(RECORD_SCALES)}",
                         fix="leave it out for all")  # fmt: skip
-    return tuple(asked) or RECORD_SCALES
+    return tuple(dict.fromkeys(asked)) or RECORD_SCALES
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from bench.core.environment import compiler
+from bench.core.compilers import compiler
 
 FP16_CAPABILITY = (5, 3)
 """The oldest compute capability with fp16 arithmetic (CUDA C++ Programming Guide, table of throughputs)."""
@@ -35,7 +35,7 @@ def native_fp16(device: torch.device) -> bool:
 def lacks_for_compile(device: torch.device) -> tuple[str, str] | None:
     """What torch.compile lacks here, and what mends it; None where it has all."""
     if compiler("C++" if device.type == "cpu" else "C") is None:
-        return "no C++ compiler", "install g++ or clang"
+        return "no compiler", "install g++, or name yours in CXX (C++, for a processor) or CC (C, for a GPU)"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton not installed", "pip install triton"
     return None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -118,9 +117,6 @@ class Checkpointer:
                 optimizer.state[parameter] = moments
         _set_random_states(load_file(folder / f"random-{accelerator.process_index}.safetensors"), accelerator.device)
         return Position(**json.loads((folder / PROGRESS).read_text()))
-
-    def clear(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def _removed(folder: Path) -> None:

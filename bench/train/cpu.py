@@ -93,15 +93,18 @@ def _masked(x: Tensor, mask: Tensor, scale: float) -> Tensor:
 def rounded_once() -> Iterator[None]:
     """Inside, autocast rounds the weights of a frozen dense layer, a teacher's, once and not in every pass.
 
-    Only parameters without a gradient are kept so, and anew when they were changed in place.
+    Only parameters without a gradient are kept so, and anew when they were changed in place or given other data; who
+    writes into `parameter.data` is not seen.
     """
-    before, copies = functional.linear, dict[nn.Parameter, tuple[int, Tensor]]()
+    before, copies = functional.linear, dict[nn.Parameter, tuple[tuple[int, int], Tensor]]()
 
     def rounded(parameter: nn.Parameter, dtype: torch.dtype) -> Tensor:
-        version, copy = copies.get(parameter, (-1, parameter))
-        if version != parameter._version or copy.dtype != dtype:
-            copy = parameter.detach().to(dtype)
-            copies[parameter] = parameter._version, copy
+        state = parameter._version, parameter.data_ptr()
+        known, copy = copies.get(parameter, (None, parameter))
+        if known != state or copy.dtype != dtype:
+            with torch.inference_mode(False):
+                copy = parameter.detach().to(dtype)
+            copies[parameter] = state, copy
         return copy
 
     def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
