@@ -38,6 +38,14 @@ def _code(path: Path) -> ast.Module:
     return _WithoutTexts().visit(ast.parse(path.read_text(encoding="utf-8")))
 
 
+def _written(node: object) -> object:
+    """A tree as lists and texts, without what is empty: the same in every version of Python that can run it."""
+    if isinstance(node, ast.AST):
+        fields = ((name, value) for name, value in ast.iter_fields(node) if value is not None and value != [])
+        return [type(node).__name__, *([name, _written(value)] for name, value in fields)]
+    return list(map(_written, node)) if isinstance(node, list) else repr(node)
+
+
 @functools.cache
 def _imports(module: str, roots: tuple[str, ...]) -> frozenset[str]:
     """The project modules that a module names in its imports, wherever in the file they stand."""
@@ -81,7 +89,7 @@ def module_hash(module: str) -> str:
     for name in closure(module):
         path = _source(name)
         assert path is not None
-        total.update(f"{name}\0{ast.unparse(_code(path))}\0".encode())
+        total.update(f"{name}\0{_written(_code(path))}\0".encode())
     return total.hexdigest()
 
 

@@ -9,8 +9,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers
 from accelerate import Accelerator
 
 from bench.core import environment, registry
@@ -149,8 +147,7 @@ class Planner:
         self._warned = False
         device = trains_on or Device.here()
         self._common = {
-            "torch": torch.__version__, "transformers": transformers.__version__, "device": device.type,
-            "bf16": device.bf16,
+            "packages": environment.packages(environment.TRAIN), "device": device.type, "bf16": device.bf16,
         } | ({"steering": steered} if steered else {})  # fmt: skip
         processes = Accelerator().num_processes
         if processes > 1:  # each draws its own random numbers, and sums are in another order: another result
@@ -363,7 +360,7 @@ class Planner:
             if hasattr(settings, "corpus_tokens"):
                 self.inputs.check_corpus(folder, settings.max_length, getattr(settings, "min_length", 1),
                                          stage.needs == "pairs")  # fmt: skip
-        return digest([self.inputs.corpus_identity, module_hash("bench.data.budget")])
+        return digest([self.inputs.corpus_identity, module_hash("bench.data.budget"), module_hash("bench.data.corpus")])
 
 
 def _keys(base: Job | None, teachers: tuple[Job, ...], lender: Job | None) -> dict[Asked, str]:
