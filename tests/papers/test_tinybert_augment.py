@@ -217,17 +217,26 @@ def test_a_row_becomes_the_same_whatever_stands_beside_it():
     assert {row for origin, _, row in twice if origin == 0} != {row for origin, _, row in twice if origin == 1}
 
 
-def test_a_text_that_comes_again_is_looked_up_once(monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
+def looked_up(monkeypatch: pytest.MonkeyPatch, **given: int) -> list[list[str]]:
+    """The texts whose words are guessed together, call by call."""
+    asked: list[list[str]] = []
     find = MaskedWords.find
-    monkeypatch.setattr(MaskedWords, "find", lambda self, w, n: (asked.extend(" ".join(s.words) for s, _ in w),
-                                                                find(self, w, n))[1])  # fmt: skip
-    list(
-        make().shards(
-            TracedTexts.of([["a dog", "a cat", "a dog"], ["a film", "a dog", "a cat"]], [0, 0, 0]), shard_rows=1
-        )
-    )
+    with monkeypatch.context() as patch:
+        patch.setattr(MaskedWords, "find", lambda self, w, n: (asked.append([" ".join(s.words) for s, _ in w]),
+                                                               find(self, w, n))[1])  # fmt: skip
+        texts = TracedTexts.of([["a dog", "a cat", "a dog"], ["a film", "a dog", "a cat"]], [0, 0, 0])
+        list(make().shards(texts, **given))
+    return asked
+
+
+def test_a_text_that_comes_again_is_looked_up_once_a_shard(monkeypatch: pytest.MonkeyPatch):
+    (asked,) = looked_up(monkeypatch, shard_rows=3)
     assert sorted(asked) == ["a cat", "a dog", "a film"]
+
+
+def test_what_is_guessed_together_does_not_depend_on_where_a_run_goes_on(monkeypatch: pytest.MonkeyPatch):
+    whole = looked_up(monkeypatch, shard_rows=1)
+    assert len(whole) == 3 and looked_up(monkeypatch, shard_rows=1, first=1) == whole[1:]
 
 
 def entry(folder: Path, **changes) -> Augmented:

@@ -29,7 +29,7 @@ from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, TracedTex
 from bench.train.precision import choose
 from bench.train.processes import decided
 
-FORMAT = 1
+FORMAT = 2
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
 FILED = ("architectures", "dtype", "transformers_version", "_name_or_path")
 """Entries of a config that a model has once it was saved and loaded; they change no answer."""
