@@ -72,7 +72,8 @@ def sentence_pairs(
 ) -> Encoded:  # fmt: skip
     """[CLS] A [SEP] B [SEP] of up to `max_length` tokens, segments 0 and 1, until `max_tokens` are gathered.
 
-    Sentences are gathered up to a target length, which with probability `short` is drawn between 2 and the largest;
+    Sentences are gathered up to a target length, which with probability `short` is drawn between 2 and the largest, for
+    each pair anew (BERT's script draws it once a document; ours are as long as novels);
     a random prefix of them is A. B is the rest, or with probability `random_next` (and always where A took all) a run
     of another document; what B then leaves unused is taken up again. Documents come in a fixed random order. The label
     of a pair is 0 where B follows A, 1 where it is of another document.

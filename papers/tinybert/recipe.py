@@ -3,7 +3,7 @@
     bench run small --paper tinybert --teacher FOLDER --data FOLDER --corpus FOLDER --task sst2
     bench run full  --paper tinybert --variant tinybert-4-released --set released=FOLDER --task sst2
 
-General distillation took the authors 8 V100 for about two days; the small scale is a declared fraction of it.
+General distillation took the authors days on 8 V100; the small scale is a declared fraction of it.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ def test_the_settings_are_the_papers_and_the_tiers_what_they_would_be(whole: Tol
     assert bert.hyper["fine_tune"] | {"epochs": 3, "batch_size": 32, "lr": 2e-5} == bert.hyper["fine_tune"]
     assert bert.data is not None and bert.data.source == "hub:nyu-mll/glue" and not bert.data.partial
     distilbert = records["distilbert", "rte", 0].hyper["general"]
-    assert (distilbert["corpus_tokens"], distilbert["training"]["accumulation"]) == (3_300_000_000, 50)
+    assert (distilbert["corpus_tokens"], distilbert["training"]["accumulation"]) == (3_300_000_000, 800)
 
 
 def test_the_report_judges_both_tiers(whole: Told, place: Place) -> None:

@@ -214,7 +214,7 @@ def test_full_scale_is_the_official_command() -> None:
     assert (general.weight_ce, general.weight_mlm, general.weight_cos, general.temperature) == (5.0, 2.0, 1.0, 2.0)
     assert (general.positions, general.mask_probability, general.smoothing) == ("attended", 0.15, 0.7)
     assert (general.max_length, general.min_length, training.epochs) == (512, 12, 3)
-    assert (training.batch_size, training.batch_tokens, training.accumulation) == (5, None, 50)
+    assert (training.batch_size, training.batch_tokens, training.accumulation) == (5, None, 800)
     assert (training.lr, training.betas, training.eps, training.weight_decay) == (5e-4, (0.9, 0.98), 1e-6, 0.0)
     assert (training.warmup, training.schedule, training.clip) == (0.05, "linear", 5.0)
     assert full.copy_transform and full.initialisation == "teacher"
