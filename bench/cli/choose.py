@@ -7,27 +7,31 @@ from typing import Annotated
 
 import typer
 
-from bench.cli.options import Json, Results
+from bench.cli.options import Json
 from bench.cli.output import say, say_json, say_table
 
 
 def command(
-    max_mb: Annotated[float | None, typer.Option("--max-mb", help="Megabytes at most.")] = None,
+    max_mb: Annotated[
+        float | None, typer.Option("--max-mb", help="Megabytes (10^6 bytes) of weights on a disk at most.")
+    ] = None,
     min_speedup: Annotated[float | None, typer.Option("--min-speedup", help="Times as fast as the reference.")] = None,
     min_retention: Annotated[
-        float | None, typer.Option("--min-retention", help="Percent of the teacher's score at least.")
+        float | None, typer.Option("--min-retention", help="Percent of the teacher's score at least, as 95.")
     ] = None,
     machine: Annotated[
         str, typer.Option("--machine", help="Take the speeds of this machine, as reports/table.md names it.")
     ] = "",
-    results: Results = None,
+    results: Annotated[
+        list[str] | None, typer.Option("--results", help="Records; repeatable, as of bench report: results by default.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """The systems that fit a device, best first. Each number printed or measured; where none fits, the nearest one."""
     from bench.report.choose import Bounds, choose, row
 
     bounds = Bounds(max_mb, min_speedup, min_retention, machine)
-    answer = choose(Path(results or "results"), bounds)
+    answer = choose([Path(folder) for folder in results or ["results"]], bounds)
     if as_json:
         nearest = answer.nearest.as_json() if answer.nearest else None
         fitting = [one.as_json() for one in answer.fitting]
@@ -40,10 +44,14 @@ def command(
         say_table([row(answer.nearest)])
     else:
         say("nothing fits, and no system has a number for each of the bounds")
+    if answer.unknown:
+        lacking = (f"{one.view.system.name} ({what})" for one, what in answer.unknown)
+        say(f"left out, for want of a number: {', '.join(lacking)}")
     machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
     if machines:
         say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")
     say(
-        "best first, by the score kept (averages before one task), then speed; printed: by the paper; stand-in, last: "
-        "our guess at an unpublished network"
+        "best first, by the score kept (averages before one task), then speed; printed: by the paper; by arithmetic: "
+        "of a packed file, while its speed is of a larger form in 8 bits; stand-in, last: our guess at an unpublished "
+        "network"
     )

@@ -20,6 +20,8 @@ def command(as_json: Json = False) -> None:
         say(f"{name}  (tasks: {', '.join(entry['tasks']) or 'claims only, no recipe yet'})")
         for variant, says in entry["variants"].items():
             say(f"  {variant:28} {says}")
+        if entry["measured_only"]:
+            say(f"  for bench measure and show alone: {', '.join(entry['measured_only'])}")
     say("stacks, as in --variant A+B: B starts from the finished model of A")
     for line in _told(found["stacks"]):
         say(f"  {line}")

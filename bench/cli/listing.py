@@ -32,6 +32,7 @@ def listing() -> dict[str, Any]:
 def _read(papers: dict[str, registry.Paper]) -> dict[str, Any]:
     quiet_libraries()
     from bench.data.tasks import TASKS
+    from bench.models.shape import all_shapes
     from bench.report.build import load_ledgers
     from bench.run import recipes
     from bench.run.stack import why_not
@@ -39,12 +40,14 @@ def _read(papers: dict[str, registry.Paper]) -> dict[str, Any]:
     known, broken = recipes.read()
     broken = load_ledgers()[1] | broken
     listed: dict[str, Any] = {}
+    shapes = all_shapes()
     for name in sorted(papers):
         if name in broken:
             continue
         recipe = known.get(name)
         variants = {variant: one.says for variant, one in recipe.variants.items()} if recipe else {}
-        listed[name] = {"variants": variants, "tasks": list(recipe.tasks) if recipe else [],
+        measured = [variant for paper, variant in shapes if paper == name and variant not in variants]
+        listed[name] = {"variants": variants, "measured_only": measured, "tasks": list(recipe.tasks) if recipe else [],
                         "recipe": recipe is not None}  # fmt: skip
     whole = [name for name in known if name in listed]
     pairs = [{"below": below, "above": above, "why_not": why_not(known[below], known[above])}

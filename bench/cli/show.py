@@ -12,9 +12,10 @@ from bench.cli.output import say_facts
 
 
 def command(
-    name: Annotated[str, typer.Argument(help="The id of a claim or a run, or a variant.")], results: Results = None
+    name: Annotated[str, typer.Argument(help="The id of a claim or a run, a variant, or PAPER.TABLE for its claims.")],
+    results: Results = None,
 ) -> None:
-    """One claim, run or variant. Its source, verdict, numbers and the runs that gave them."""
+    """One claim, run, variant or table. Its source, verdict, numbers and the runs that gave them."""
     from bench.report.listing import show
 
     say_facts(show(Path(results or "results"), name))

@@ -9,7 +9,10 @@ from typing import Any
 from bench.judge.rules import STRICT
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
-from bench.report.systems import SystemView, timings
+from bench.report.systems import ARITHMETIC, SystemView, timings
+
+TOGETHER = "--max-mb and --min-speedup"
+"""A bound on what one form of a system is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +44,12 @@ class Choice:
     """Whether the score is of one task, and not an average over several."""
     records: tuple[str, ...]
 
+    @property
+    def two_forms(self) -> bool:
+        """Whether its bytes are of a packed file and its speed is of a larger form, in 8 bits, that kernels exist for:
+        no one form of it is known to be so small and so fast."""
+        return self.megabytes_by == ARITHMETIC and bool(self.view.system.backend) and self.speedup is not None
+
     def misses(self, bounds: Bounds) -> float:
         """How far it is from the bounds: the largest ratio by which one is missed, 1 where all are met."""
         return max((ratio for _, ratio in self.missed(bounds)), default=1.0)
@@ -54,6 +63,8 @@ class Choice:
         )
         ratios = [(name, math.inf if not own else own / bound if most else bound / own)
                   for name, own, bound, most in compared if bound is not None]  # fmt: skip
+        if bounds.max_mb is not None and bounds.min_speedup is not None and self.two_forms:
+            ratios.append((TOGETHER, math.inf))
         return [(name, ratio) for name, ratio in ratios if ratio > 1]
 
     def as_json(self) -> dict[str, Any]:
@@ -64,7 +75,7 @@ class Choice:
             "speedup": self.speedup, "speedup_by": self.speedup_by, "machine": self.machine,
             "retention_percent": self.retention, "retention_by": self.retention_by,
             "device_hours": self.view.device_hours, "needs": self.view.system.needs,
-            "kernels": self.view.system.backend or "floats", "stand_in": self.view.guessed,
+            "kernels": self.view.system.backend or "floats", "stand_in": self.view.guessed, "two_forms": self.two_forms,
             "records": list(self.records),
         }  # fmt: skip
 

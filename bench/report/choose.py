@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import SpecError
-from bench.report.choices import Bounds, Choice, choice
+from bench.judge.rules import STRICT
+from bench.report.choices import TOGETHER, Bounds, Choice, choice
 from bench.report.listing import read
 from bench.report.numbers import show
-from bench.report.systems import systems, timings
+from bench.report.systems import SystemView, systems, timings
+
+LACKS = {"--max-mb": "size", "--min-speedup": "speed", "--min-retention": "score",
+         TOGETHER: "small as a packed file, fast in a larger form"}  # fmt: skip
+"""A bound -> what a system without a number for it lacks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,15 +25,23 @@ class Answer:
 
     fitting: tuple[Choice, ...]
     nearest: Choice | None
+    unknown: tuple[tuple[Choice, str], ...]
+    """Systems that have no number for a bound, and for which."""
 
 
-def choose(results: Path, bounds: Bounds) -> Answer:
-    """What fits.  Raises: SpecError for a bound that cannot be met by any number, or an unknown machine."""
+def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
+    """What fits, by the records of all folders.
+
+    Raises: SpecError for a bound that cannot be met by any number, or an unknown machine.
+    """
     for name, value in (("--max-mb", bounds.max_mb), ("--min-speedup", bounds.min_speedup),
                         ("--min-retention", bounds.min_retention)):  # fmt: skip
         if value is not None and not (math.isfinite(value) and value > 0):
             raise SpecError(f"{name} is no bound", found=value, expected="a number above 0", fix="bench choose --help")
-    ledgers, book, judged = read(results)
+    if bounds.min_retention is not None and bounds.min_retention <= 1:
+        raise SpecError("--min-retention is in percent", found=bounds.min_retention, expected="a number like 95",
+                        fix=f"--min-retention {100 * bounds.min_retention:g}")  # fmt: skip
+    ledgers, book, judged = read(*results)
     index, views = book.index, systems(ledgers, judged, book)
     timed = {one.machine for view in views for one in timings(view, index)}
     if bounds.machine and bounds.machine not in timed:
@@ -37,17 +50,24 @@ def choose(results: Path, bounds: Bounds) -> Answer:
                         fix="leave it out, or bench measure on that machine")  # fmt: skip
     choices = [choice(view, index, bounds.machine) for view in views]
     fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=_goodness, reverse=True)
-    return Answer(tuple(fitting), _nearest(choices, bounds) if not fitting else None)
+    return Answer(tuple(fitting), _nearest(choices, bounds) if not fitting else None, tuple(_unknown(choices, bounds)))
+
+
+def _unknown(choices: Sequence[Choice], bounds: Bounds) -> Iterator[tuple[Choice, str]]:
+    for one in choices:
+        lacks = [name for name, ratio in one.missed(bounds) if math.isinf(ratio)]
+        if lacks and not any(math.isfinite(ratio) for _, ratio in one.missed(bounds)):
+            yield one, LACKS[lacks[0]]
 
 
 def _goodness(one: Choice) -> tuple[float, ...]:
-    """Best is what keeps most, then what is fastest, then what is smallest.
+    """Best is what keeps most, as it is shown, then what is fastest, then what is smallest.
 
     A share on one task says less than an average: it comes after those, and before none at all. What nobody can get,
     as its network was not published, comes last.
     """
     sure = 0 if one.retention is None else 1 if one.of_one_task else 2
-    return not one.view.guessed, sure, one.retention or 0.0, one.speedup or 0.0, -(one.megabytes or math.inf)
+    return not one.view.guessed, sure, round(one.retention or 0.0, 1), one.speedup or 0.0, -(one.megabytes or math.inf)
 
 
 def _nearest(choices: Sequence[Choice], bounds: Bounds) -> Choice | None:
@@ -61,9 +81,18 @@ def row(one: Choice) -> dict[str, str]:
     device = one.view.cost.claim.device if one.view.cost else ""
     return {
         "system": one.view.system.name + (" (stand-in)" if one.view.guessed else ""),
+        "variant": one.view.system.variant,
         "MB": f"{show(one.megabytes)} {one.megabytes_by}" if one.megabytes else "unknown",
         "speed-up": f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown",
         "score kept": f"{show(one.retention)}% {one.retention_by}" if one.retention else "unknown",
+        "kept by smaller runs": _smaller(one.view),
         "price": (f"{hours:,.0f} {device} hours; " if hours else "") + one.view.system.needs,
         "kernels": one.view.system.backend or "floats",
     }  # fmt: skip
+
+
+def _smaller(view: SystemView) -> str:
+    """What runs below the paper's scale kept of the reference's score, and on which tasks."""
+    if view.reference or view.scores is None or view.kept is None or view.scores.tier in STRICT:
+        return ""
+    return f"{show(100 * view.kept.value)}% on {', '.join(entry.task for entry in view.scores.entries)}"

@@ -33,7 +33,7 @@ from bench.report.choices import Choice, choice
 from bench.report.claims import KINDS, MARKS, heading
 from bench.report.numbers import DASH
 from bench.report.page import Cell, Figure, Lines, Note, Page, Printed, Section, Table, figures, plain, tables
-from bench.report.systems import SystemView
+from bench.report.systems import ARITHMETIC, SystemView
 
 FILE = "index.html"
 ASSETS = Path(__file__).parent / "page_assets"
@@ -146,10 +146,12 @@ def _system(view: SystemView, row: tuple[Cell, ...], index: SeriesIndex) -> dict
     return {
         **cells, **{name: _beside(cells[name]) for name in ("size", "speed", "kept")},
         "megabytes": "" if one.megabytes is None else f"{one.megabytes:,.1f}",
-        "by_arithmetic": one.megabytes_by == "by arithmetic",
+        "by_arithmetic": one.megabytes_by == ARITHMETIC,
         "alone_key": plain(cells["alone"]).replace(DASH, ""),
+        "two_forms": one.two_forms,
         "share": "" if one.retention is None else f"{one.retention:.1f}% {one.retention_by}",
-        "numbers": {"megabytes": one.megabytes, "speedup": one.speedup, "retention": one.retention},
+        "numbers": {"megabytes": one.megabytes, "speedup": one.speedup,
+                    "retention": one.retention and round(one.retention, 1)},  # as it is shown
     }  # fmt: skip
 
 

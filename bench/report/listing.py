@@ -28,18 +28,20 @@ from bench.report.rows import ONE, Row, rows
 log = logging.getLogger(__name__)
 
 
-def read(results: Path) -> tuple[list[Ledger], ScoreBook, list[Judged]]:
-    """The ledgers, the scores of all runs and the verdicts.
+def read(*results: Path) -> tuple[list[Ledger], ScoreBook, list[Judged]]:
+    """The ledgers, the scores of all runs in some folders and the verdicts.
 
     Raises: SpecError for a folder that is not there, unless it is the usual one; RecordError as `read_runs` does.
     """
-    if not results.exists() and results != Path("results"):
-        raise SpecError("there is no such folder of records", where="--results", found=results,
-                        expected="a folder that bench run or bench measure wrote to")  # fmt: skip
+    there = [folder for folder in results if folder.exists()]
+    for folder in results:
+        if folder not in there and folder != Path("results"):
+            raise SpecError("there is no such folder of records", where="--results", found=folder,
+                            expected="a folder that bench run or bench measure wrote to")  # fmt: skip
     ledgers, broken = load_ledgers()
     for paper, reason in broken.items():
         log.warning("left out, because broken: %s: %s", paper, reason)
-    book = ScoreBook(SeriesIndex(read_runs([results], REAL) if results.exists() else []))
+    book = ScoreBook(SeriesIndex(read_runs(there, REAL) if there else []))
     return ledgers, book, judge(ledgers, book)
 
 
@@ -101,7 +103,7 @@ def tally(found: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def show(results: Path, name: str) -> list[tuple[str, str]]:
-    """(heading, text) lines about a claim, a run or a variant.
+    """(heading, text) lines about a claim, a run or a variant, or about all claims whose ids begin with a name.
 
     Raises: SpecError for a name that is none of them, with the closest ones.
     """
@@ -120,11 +122,20 @@ def show(results: Path, name: str) -> list[tuple[str, str]]:
         key = keys[0] if keys else (own[0].claim.paper, name)
         return _variant(key, [row for row in rows(book, references)
                               if (row.paper, row.suite.variant) == key], own)  # fmt: skip
+    below = [entry for entry in judged if entry.claim.id.startswith(f"{name.rstrip('.')}.")]
+    if below:
+        return [(entry.claim.id, _one_line(entry)) for entry in below]
     names = [entry.claim.id for entry in judged] + list(index.by_id) + [key[1] for key in index.keys]
     close = difflib.get_close_matches(name, names, 3, 0.5)
     raise SpecError("no claim, run or variant has this name", found=name,
                     expected=f"for example {', '.join(close)}" if close else "an id of bench claims, or a variant",
                     fix="bench claims --paper PAPER --kind KIND lists ids, bench list variants")  # fmt: skip
+
+
+def _one_line(entry: Judged) -> str:
+    """The verdict, what the claim says, and what was measured."""
+    measured = "" if entry.measured is None else f" Measured: {with_interval(entry)}."
+    return f"{entry.verdict}: {entry.claim.says}{measured}"
 
 
 def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str, str]]:

@@ -19,6 +19,9 @@ from bench.judge.series import PAPER_SIZED, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
 from bench.report.rows import ONE
 
+ARITHMETIC = "by arithmetic"
+"""Whose bytes were counted, and not read off a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -27,7 +30,7 @@ class Measured:
     value: float
     records: tuple[str, ...]
     by: str = "measured"
-    """`by arithmetic` where no such file was written."""
+    """ARITHMETIC where no such file was written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def _scored(
 def _bytes(book: ScoreBook, key: Key, reference: bool) -> Measured | None:
     """What it weighs: its file, or packed where a paper packs it. (What the reference would weigh packed is only what
     others are compared with.)"""
-    packed = None if reference else _counted(book, key, "size_bytes", "packed", "by arithmetic")
+    packed = None if reference else _counted(book, key, "size_bytes", "packed", ARITHMETIC)
     return packed or _counted(book, key, "size_bytes", "artefact")
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
 from test_cli import bench
 
 from bench.core.errors import SpecError
+from bench.judge.rules import VERDICTS
 from bench.report.choose import Answer, Bounds, Choice, choose, row
 from bench.report.listing import judged_rows, show, tally
 
@@ -59,6 +61,15 @@ def test_an_unknown_name_brings_the_closest_ones(name: str, close: str) -> None:
         show(RESULTS, name)
 
 
+def test_a_table_is_shown_as_its_claims_a_line_each() -> None:
+    found = show(RESULTS, "tinybert.t2")
+    assert len(found) > 20 and all(name.startswith("tinybert.t2.") for name, _ in found)
+    assert found == show(RESULTS, "tinybert.t2.")
+    (told,) = (text for name, text in found if name == "tinybert.t2.order.no-td.full")
+    verdict, _, rest = told.partition(": ")
+    assert verdict in VERDICTS and rest.startswith("tinybert-4-no-td scores below tinybert-4")
+
+
 def test_counts_come_first_and_rows_when_filtered(tmp_path: Path) -> None:
     rows = judged_rows(RESULTS)
     counted = tally(rows)
@@ -72,26 +83,44 @@ def test_counts_come_first_and_rows_when_filtered(tmp_path: Path) -> None:
 
 
 def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() -> None:
-    answer = choose(RESULTS, Bounds(max_mb=100))
-    kept = [(not one.view.guessed, one.retention is not None, not one.of_one_task, one.retention or 0)
+    answer = choose([RESULTS], Bounds(max_mb=100))
+    kept = [(not one.view.guessed, one.retention is not None, not one.of_one_task, round(one.retention or 0, 1),
+             one.speedup or 0)
             for one in answer.fitting]  # fmt: skip
     assert kept == sorted(kept, reverse=True) and all((one.megabytes or 0) <= 100 for one in answer.fitting)
     assert any(one.of_one_task for one in answer.fitting)
     assert {one.speedup_by for one in answer.fitting} <= {"measured", "measured of bert", "printed", "by definition"}
-    names = [one.view.system.name for one in choose(RESULTS, Bounds()).fitting]
+    names = [one.view.system.name for one in choose([RESULTS], Bounds()).fitting]
     assert len(names) == 14 and names[0] == "BERT-base"
 
 
+def test_no_system_is_as_small_as_one_form_of_it_and_as_fast_as_another() -> None:
+    both, small = choose([RESULTS], Bounds(max_mb=64, min_speedup=3)), choose([RESULTS], Bounds(max_mb=64))
+    packed = {one.view.system.name for one in small.fitting if one.two_forms}
+    assert len(packed) >= 3 and not packed & {one.view.system.name for one in both.fitting}
+    told = {one.view.system.name: what for one, what in both.unknown}
+    assert {told[name] for name in packed} == {"small as a packed file, fast in a larger form"}
+
+
+def test_what_a_bound_leaves_out_is_told_and_smaller_runs_stand_beside() -> None:
+    answer = choose([RESULTS], Bounds(min_retention=95))
+    assert ("BiLSTM", "score") in {(one.view.system.name, what) for one, what in answer.unknown}
+    tiny = next(one for one in answer.fitting if one.view.system.variant == "tinybert-4")
+    assert row(tiny)["variant"] == "tinybert-4" and re.fullmatch(r"\d+\.\d% on .+", row(tiny)["kept by smaller runs"])
+    with pytest.raises(SpecError, match="in percent"):
+        choose([RESULTS], Bounds(min_retention=0.95))
+
+
 def test_where_nothing_fits_the_nearest_is_told() -> None:
-    answer = choose(RESULTS, Bounds(max_mb=55, min_retention=99.9))
+    answer = choose([RESULTS], Bounds(max_mb=55, min_retention=99.9))
     assert not answer.fitting and answer.nearest is not None
-    others = [one.misses(Bounds(max_mb=55, min_retention=99.9)) for one in choose(RESULTS, Bounds()).fitting]
+    others = [one.misses(Bounds(max_mb=55, min_retention=99.9)) for one in choose([RESULTS], Bounds()).fitting]
     assert answer.nearest.misses(Bounds(max_mb=55, min_retention=99.9)) == min(others)
-    assert choose(RESULTS, Bounds(max_mb=1e-9, min_retention=500)).nearest is not None
+    assert choose([RESULTS], Bounds(max_mb=1e-9, min_retention=500)).nearest is not None
 
 
 def test_a_system_without_a_number_misses_every_bound_on_it() -> None:
-    answer: Answer = choose(RESULTS, Bounds())
+    answer: Answer = choose([RESULTS], Bounds())
     unknown: Choice = next(one for one in answer.fitting if one.retention is None)
     assert unknown.misses(Bounds(min_retention=1)) == math.inf and row(unknown)["score kept"] == "unknown"
 
@@ -100,7 +129,7 @@ def test_a_system_without_a_number_misses_every_bound_on_it() -> None:
                                     Bounds(max_mb=math.inf)])  # fmt: skip
 def test_a_bound_that_is_none_is_refused(bounds: Bounds) -> None:
     with pytest.raises(SpecError, match="is no bound"):
-        choose(RESULTS, bounds)
+        choose([RESULTS], bounds)
 
 
 @pytest.mark.parametrize(("arguments", "told"), [

@@ -106,6 +106,8 @@
   const ask = $("#ask"), systems = [...$("#systems").tBodies[0].rows];
   const own = (row, what) => row.dataset[what] === undefined ? null : Number(row.dataset[what]);
   function misses(row, bounds) {
+    // Its bytes are of a packed file, its speed of a larger form: no one form of it is known to be both.
+    if ("twoForms" in row.dataset && ["megabytes", "speedup"].every((what) => bounds.some((bound) => bound.what === what))) return Infinity;
     return Math.max(1, ...bounds.map(({ what, bound, most }) => {
       const value = own(row, what);
       return value === null ? Infinity : most ? value / bound : bound / value;
