@@ -143,7 +143,7 @@ def hours(found: list[Piece], rate: float, devices: int = 1) -> float:
 def published(folder: Path) -> str:
     """What a paper's ledger says that training costs."""
     claims = [claim for claim in load(folder / "claims.toml").claims if claim.metric == "training_seconds"]
-    return "; ".join(f"{claim.says.rstrip('.')} ({claim.source})" for claim in claims) or "nothing printed"
+    return "; ".join(f"{claim.says.rstrip('.')} ({claim.source})" for claim in claims) or "none in the ledger"
 
 
 def table() -> str:
