@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bench.claims.claim import Claim, Ledger, Part
+from collections.abc import Sequence
+from statistics import fmean
+
+from bench.claims.claim import Claim, Entry, Ledger, Part
 from bench.claims.units import AVERAGE, UNITS
 
 
@@ -45,3 +48,16 @@ def recompute(ledger: Ledger, claim: Claim) -> Recomputed | None:
     # Cells and average are rounded to a tenth of a percent: each is off by half of one at most.
     most = UNITS[claim.unit].to_print(0.001)
     return Recomputed(printed=claim.number(), recomputed=value, fits=abs(value - claim.number()) <= most * (1 + 1e-9))
+
+
+def printed_on(ledger: Ledger, ordering: Claim, entries: Sequence[Entry]) -> dict[str, float] | None:
+    """What each variant of an ordering has on average over some tasks, by the cells of its own table, as printed.
+
+    None where a cell is not printed. Worst variant of the ordering first.
+    """
+    known = {(one.variant, one.task, one.metric, one.split): one.number() for one in ledger.claims
+             if one.table == ordering.table and one.kind == "quality" and one.value is not None}  # fmt: skip
+    if any((variant, *cell) not in known for variant in ordering.order for one in entries for cell in one.cells()):
+        return None
+    return {variant: fmean(fmean(known[variant, *cell] for cell in one.cells()) for one in entries)
+            for variant in ordering.order}  # fmt: skip

@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from bench.claims.claim import Claim, Entry
+from bench.claims.averages import printed_on
+from bench.claims.claim import Claim, Entry, Ledger
 from bench.core.stats import Estimate, mean_of, trimmed_mean_of
 from bench.judge.rules import SIGNIFICANT, STRICT, Judged, Open, holm
 from bench.judge.scores import ScoreBook, Scores
@@ -77,10 +78,11 @@ class Step:
         return self.points.p(0.0)
 
 
-def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
+def judge_ordering(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     """The verdict of an ordering; its number is the smallest step, in points.
 
-    An order that is only recalled is never called not reproduced.
+    An order that is only recalled is never called not reproduced. One that averages over tasks is judged on a part of
+    them only where the paper's own numbers have that order there, too.
     """
     comparison = find_comparison(book, claim)
     if isinstance(comparison, NoComparison):
@@ -89,11 +91,26 @@ def judge_ordering(claim: Claim, book: ScoreBook) -> Judged:
     if verdict == "not reproduced" and claim.transcription == "recalled":
         verdict, left = "inconclusive", None
         why += " The ordering is only recalled, which does not suffice to call it wrong."
+    other = _otherwise(ledger, claim, comparison)
+    if other and p is not None:
+        verdict, p, left, why = "inconclusive", None, None, f"{other} {why}"
     found = steps(comparison, comparison.trained) if comparison.trained else []
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
     return Judged(claim, verdict, smallest and smallest.points.value, low, high, comparison.tier, comparison.scale,
                   len(comparison.trained), p, None, why, comparison.records, comparison.tasks, left)  # fmt: skip
+
+
+def _otherwise(ledger: Ledger, claim: Claim, comparison: Comparison) -> str:
+    """What the paper's own numbers say on the tasks that were compared, where these are not all and it is no such
+    order; empty elsewhere."""
+    entries = comparison.compared[0].entries
+    printed = printed_on(ledger, claim, entries) if set(entries) < set(claim.tasks) else None
+    if printed is None or all(low < high for low, high in pairwise(printed.values())):
+        return ""
+    told = ", ".join(f"{variant} {value:.4g}" for variant, value in printed.items())
+    return (f"On {', '.join(comparison.tasks)} alone the paper's own numbers have another order ({told}), so that runs "
+            "there cannot answer for the average.")  # fmt: skip
 
 
 def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:

@@ -68,7 +68,7 @@ def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
                       why="The number is from the GLUE test server, whose labels are not public; "
                           "it is not compared with dev scores.")  # fmt: skip
     if claim.kind == "ordering":
-        found = judge_ordering(claim, book)
+        found = judge_ordering(ledger, claim, book)
     elif claim.kind in SPEED_AND_SIZE:
         found = judge_physical(ledger, claim, book.index)
     elif claim.kind == "retention":

@@ -59,7 +59,7 @@ WORDS = (
     "at chance: no better than always answering with the most frequent class, or than answering at random",
     "ranking (ordering): what a paper says of which variant is better; its number is the smallest step between two "
     "neighbours, in points, positive where it goes the paper's way; one that averages over tasks is judged on those of "
-    "them that both sides ran, which its row names",
+    "them that both sides ran, which its row names, unless the paper's own numbers have another order on these",
     "headline: an abstract's number, the ranking of an ablation, or what a summary of the paper quotes; the fine print "
     "beside it says what goes unsaid there",
     "seen, second-hand, recalled: whether a number was read at the source that is named beside it, in another "

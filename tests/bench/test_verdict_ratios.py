@@ -27,6 +27,7 @@ from bench.claims.claim import Claim
 from bench.core.record import Record
 from bench.judge.rules import Judged
 from bench.judge.runs import runs_of
+from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
 
@@ -363,6 +364,22 @@ def test_an_ordering_over_fewer_tasks_is_reduced() -> None:
     only = [entry for entry in field_day(good) if entry.spec.task == "sst2"]
     judged = one(ordering(), only)
     assert (judged.verdict, judged.tier) == ("consistent", "reduced") and "over sst2 with" in judged.why
+
+
+@pytest.mark.parametrize(("sst2", "judged_so"), [((80, 81, 82), "consistent"), ((80, 83, 82), "inconclusive"),
+                                                 ((80, 81, None), "consistent")])  # fmt: skip
+def test_a_part_of_the_tasks_speaks_only_where_the_paper_has_the_order_there(
+    sst2: tuple[float | None, ...], judged_so: str
+) -> None:
+    order = ordering(id="toy.order", table="T1")
+    cells = [claim(id=f"toy.{variant}", variant=variant, table="T1", value=value)
+             for variant, value in zip(order.order, sst2, strict=True) if value is not None]  # fmt: skip
+    good = field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65})
+    part = SeriesIndex(runs_of([entry for entry in good if entry.spec.task == "sst2"]))
+    found = judge([ledger(order, *cells)], ScoreBook(part))[0]
+    assert found.verdict == judged_so
+    assert ("On sst2 alone the paper's own numbers have another order" in found.why) == (judged_so == "inconclusive")
+    assert judge([ledger(order, *cells)], ScoreBook(SeriesIndex(runs_of(good))))[0].verdict == "reproduced"
 
 
 def test_an_ordering_needs_one_budget_of_every_variant_and_real_data() -> None:
