@@ -157,8 +157,8 @@ def test_the_good_case_runs(bench, tmp_path: Path, teacher: Path, data: Path) ->
     ("split", "sentences", "labels", "column", "words"),
     [
         ("train_subset", ["good"], [1], "text", ["sentence"]),
-        ("train_subset", ["good"], [7], "sentence", ["label", "7"]),
-        ("validation_subset", ["good"], [-1], "sentence", ["-1"]),
+        ("train_subset", ["good"], [7], "sentence", ["label outside", "found 7 in row 0"]),
+        ("validation_subset", ["good"], [-1], "sentence", ["rows without a label (-1)"]),
         ("validation_subset", [], [], "sentence", ["rows"]),
     ],
     ids=["column", "label", "unlabelled", "empty"],
@@ -205,7 +205,7 @@ def poison_weights(folder: Path) -> None:
     ("mistake", "words"),
     [
         (break_config, ["config.json"]),
-        (break_vocabulary, ["vocab", "99"]),
+        (break_vocabulary, ["vocab", "vocab_size 99"]),
         (break_weights, ["model.safetensors"]),
         (pickle_weights, ["pickled", "safetensors"]),
         (poison_weights, ["not finite", "encoder.layer.0.output.dense.bias"]),

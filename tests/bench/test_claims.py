@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections import Counter
 from itertools import pairwise
@@ -15,7 +14,7 @@ from worked_records import number, one, record, speed_claim
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Ledger
 from bench.claims.ledger import load
-from bench.claims.units import AVERAGE, PRINTED_ONLY, TASK_METRICS, TASK_SPLITS, TEST_SERVER, UNITS
+from bench.claims.units import AVERAGE, PRINTED_ONLY, TASK_METRICS, TASK_SPLITS, UNITS
 from bench.core.errors import ClaimError
 from bench.data.tasks import TASKS
 
@@ -364,14 +363,11 @@ def test_the_ablation_is_a_chain_and_its_pairs() -> None:
     assert all(len(claim.tasks) == 9 for claim in orders)
 
 
-def test_ledgers_hold_no_verdicts_and_every_split_word_is_known() -> None:
+def test_ledgers_hold_no_verdicts() -> None:
     visited = 0
     for file in sorted(PAPERS.glob("*/claims.toml")):
         content = tomllib.loads(file.read_text())
         for raw in content["claim"]:
             assert not {"status", "verdict", "measured"} & raw.keys()
             visited += 1
-        for claim in load(file).claims:
-            assert claim.value is None or math.isfinite(claim.value)
-            assert claim.on_test_server == (TEST_SERVER in claim.split) or claim.metric == AVERAGE
     assert visited >= 273

@@ -19,7 +19,7 @@ import words
 
 from bench.cli import main as cli
 from bench.core import store
-from bench.core.errors import SpecError, TrainError
+from bench.core.errors import DataError, SpecError, TrainError
 from bench.run import cluster, leases, nodes, pieces, plan, task
 from bench.run.device import Device
 from bench.run.plan import Plan
@@ -139,7 +139,7 @@ def test_a_node_without_the_data_is_named(tiny: Callable[..., Plan], folder: Pat
     made = tiny()
     found = MadeUp()
     (folder / "data").rename(folder / "elsewhere")
-    with pytest.raises(Exception, match=r"data.*; on node ") as told:
+    with pytest.raises(DataError, match=r"no such data folder.*; on node ") as told:
         cluster.run(made, found)
     assert "\n" not in str(told.value) and left("results") == []
 

@@ -159,6 +159,6 @@ def test_pickled_weights_are_named_and_not_fetched(hub: Hub) -> None:
     assert not any("pytorch_model.bin" in asked for asked in hub.asked)
 
 
-def test_a_model_of_another_kind_is_refused_by_its_name(hub: Hub) -> None:
+def test_a_model_is_found_by_its_name_whatever_its_kind(hub: Hub) -> None:
     folder = checkpoint.find(MOBILEBERT)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "vocab.txt"}

@@ -111,7 +111,9 @@ def as_if_captured(monkeypatch: pytest.MonkeyPatch, captured: Callable[..., Any]
 def test_a_graph_is_captured_without_a_mask_on_tensors_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     model, batch = tiny()
     as_if_captured(monkeypatch, lambda call, device: call)
-    call = BACKENDS["cudagraph"](model, batch | {"attention_mask": torch.ones_like(batch["input_ids"])})
+    hidden = torch.ones_like(batch["input_ids"])
+    hidden[:, 4:] = 0
+    call = BACKENDS["cudagraph"](model, batch | {"attention_mask": hidden})
     expected = eager(model, batch)()
     batch["input_ids"].fill_(1)
     assert torch.allclose(call(), expected, atol=1e-6), "the caller's tensors are not the graph's"

@@ -30,6 +30,7 @@ def test_an_example_takes_what_its_largest_layer_does() -> None:
 def test_a_batch_beyond_memory_is_refused_before_anything_starts(
     batch: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(room, "free_bytes", lambda: 2**36)
     monkeypatch.setattr(measured, "measure", lambda *_, **__: pytest.fail("a process was started"))
     request = measured.Request(("bert",), (1, batch), results=str(tmp_path / "results"))
     with pytest.raises(DeviceError, match=r"does not fit in memory.*--batch \d+ or less"):

@@ -43,14 +43,14 @@ def test_a_printed_average_is_recomputed() -> None:
     assert "does not fit" in told("distilbert.t1.bert.score")["recomputed"]
 
 
-def test_a_run_and_a_variant_are_shown() -> None:
+def test_a_run_and_a_variant_are_shown(tmp_path: Path) -> None:
     run = next(heading_text[1].split()[0] for heading_text in show(RESULTS, "tinybert.headline.smaller")
                if heading_text[0] == "run")  # fmt: skip
     found = told(run)
     assert found["tier"] and found["status"] == "ok" and "claims" in found["judges"]
     variant = told("distilbert")
     assert variant["variant"] == "distilbert of distilbert" and "reproduced" in variant["claims"] and "suite" in variant
-    assert "none yet" in told("adabert-from-mnli")["runs"]
+    assert "none yet" in dict(show(tmp_path, "adabert-from-mnli"))["runs"]
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() 
     assert any(one.of_one_task for one in answer.fitting)
     assert {one.speedup_by for one in answer.fitting} <= {"measured", "measured of bert", "printed", "by definition"}
     names = [one.view.system.name for one in choose([RESULTS], Bounds()).fitting]
-    assert len(names) == 14 and names[0] == "BERT-base"
+    assert len(names) == len(set(names)) > 5 and names[0] == "BERT-base"
 
 
 def test_no_system_is_as_small_as_one_form_of_it_and_as_fast_as_another() -> None:

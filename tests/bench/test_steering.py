@@ -60,8 +60,16 @@ def test_what_chooses_kernels_is_in_the_record_the_key_and_the_hash(monkeypatch:
 
 def test_the_device_in_the_hash_is_the_one_that_trains(monkeypatch: pytest.MonkeyPatch, tmp_path) -> None:
     monkeypatch.setenv("BENCH_HOME", str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)  # with ACCELERATE_USE_CPU beside a GPU
-    assert Planner(SST2)._common["device"] == Accelerator().device.type == "cpu"
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "true")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    states = AcceleratorState, GradientState, PartialState
+    for state in states:
+        state._reset_state()
+    try:
+        assert Planner(SST2)._common["device"] == Accelerator().device.type == "cpu"
+    finally:
+        for state in states:
+            state._reset_state()
 
 
 def test_the_variable_does_change_a_backward_pass(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,8 +41,8 @@ def stepper(network: SearchNetwork, batch: Batch) -> Callable[[], None]:
     labels = torch.randint(0, 2, (BATCH,))
 
     def step() -> None:
-        layers, price = network(**batch)
-        (F.cross_entropy(layers[-1], labels) + price).backward()
+        (answer,), price = network(**batch)
+        (F.cross_entropy(answer.logits[-1], labels) + price).backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
 

@@ -78,8 +78,9 @@ def test_weights_add_up_to_one_and_a_layer_that_knows_more_weighs_more(weighing:
         assert found.shape == ((6, 4) if weighing == "example" else (1, 4))
         other = layer_weights(probes.flip(1), labels, weighing)
         torch.testing.assert_close(other, found.flip(1))
-    alone = layer_weights(probes[:1], labels[:1], weighing)
-    torch.testing.assert_close(alone, layer_weights(probes[:1], labels[:1], "even" if weighing == "even" else "batch"))
+    if weighing == "example":  # of one row the two are the same
+        alone = layer_weights(probes[:1], labels[:1], "example")
+        torch.testing.assert_close(alone, layer_weights(probes[:1], labels[:1], "batch"))
 
 
 # L_KD

@@ -173,4 +173,4 @@ def test_what_cannot_be_is_refused(call: Call, folder: Path, changes: Sequence[s
 
 
 def test_a_lender_without_data_is_refused(call: Call, folder: Path) -> None:
-    refused(call("--variant", "adabert-from-mrpc"), folder, "mrpc")
+    refused(call("--variant", "adabert-from-mrpc"), folder, "no folder for task 'mrpc'")

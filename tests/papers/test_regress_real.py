@@ -89,7 +89,7 @@ def changed(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new))
 
 
-def test_a_shifted_label_is_found_and_a_comment_is_not(bench: Bench, folder: Path, paper: Path) -> None:
+def test_a_shifted_label_is_found_and_other_code_for_the_same_is_not(bench: Bench, folder: Path, paper: Path) -> None:
     run = ("run", "smoke", "--variant", "copied", "--task", "sst2", "--seeds", "5", "--set", "fine_tune.epochs=12",
            "--set", "fine_tune.lr=3e-3", "--teacher", str(folder / "teacher"), "--data", str(folder / "data"),
            )  # fmt: skip
@@ -97,7 +97,7 @@ def test_a_shifted_label_is_found_and_a_comment_is_not(bench: Bench, folder: Pat
     bench(*run)
     bench("baseline", "set", "before", "--why", "before the change", "--scale", "smoke")
 
-    changed(paper / "recipe.py", "SHIFT = 0", "SHIFT = 0  # nothing is different")
+    changed(paper / "recipe.py", "SHIFT = 0", "SHIFT = 0 + 0")
     bench(*run)
     told = bench(*regress, codes=(3,))
     assert "1 the code changed (--across-code compares them)" in told.stdout
@@ -106,7 +106,7 @@ def test_a_shifted_label_is_found_and_a_comment_is_not(bench: Bench, folder: Pat
     scores = [one["verdict"] for one in json.loads(told.stdout)["findings"] if one["kind"] == "quality"]
     assert scores and set(scores) <= {"same", "fine"}
 
-    changed(paper / "recipe.py", "SHIFT = 0", "SHIFT = 1")
+    changed(paper / "recipe.py", "SHIFT = 0 + 0", "SHIFT = 1")
     bench(*run)
     found = bench(*regress, "--across-code", codes=(1,))
     assert "copied" in found.stdout and "accuracy" in found.stdout

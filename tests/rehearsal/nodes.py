@@ -73,10 +73,14 @@ def main() -> None:
             print("ended", file=answers, flush=True)
             return
         busy: list[int] = []
-        while not busy:
+        until = time.monotonic() + 120
+        while not busy and time.monotonic() < until:
             with suppress(psutil.NoSuchProcess):
                 busy = [number for number, node in every.items() if makes(node)]
             time.sleep(0.1)
+        if not busy:
+            print("nothing is made", file=answers, flush=True)
+            continue
         cluster.remove_node(every.pop(busy[0]), allow_graceful=False)
         print(busy[0], file=answers, flush=True)
 
