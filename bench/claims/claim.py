@@ -198,6 +198,10 @@ class Unmade(RootModel[dict[str, Text]]):
     """Of which no recipe makes a run: VARIANT or VARIANT/TASK -> what judging a claim on it would take."""
 
 
+class Caveats(RootModel[dict[str, Text]]):
+    """A setting (`search.gradient`) -> what is wrong with runs that were made before it was one."""
+
+
 class Ledger(Part):
     """All claims of one paper; `bench.claims.ledger.load` checks it."""
 
@@ -208,6 +212,8 @@ class Ledger(Part):
     systems: tuple[System, ...] = ()
     unmade: Mapping[str, str] = {}
     """See `Unmade`."""
+    caveats: Mapping[str, str] = {}
+    """See `Caveats`."""
     file: str
 
     @cached_property

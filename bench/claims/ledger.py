@@ -6,7 +6,8 @@ A ledger holds no verdicts: those are computed from records (`bench.judge.verdic
 A `[[table]]` names what the claims of one printed table share (split, source, conditions, ...); each `[[claim]]` says
 its table's id and may overrule any of it. `teacher` names the variant that the table's other models learnt from: of
 each of their scores the share of the teacher's becomes a claim, too. A `[[system]]` is a row of the no-free-lunch
-table; `[unmade]` says of variants of its claims that no recipe makes (VARIANT, or VARIANT/TASK) what it would take.
+table; `[unmade]` says of variants of its claims that no recipe makes (VARIANT, or VARIANT/TASK) what it would take;
+`[caveat]` says of runs from before a setting came what is known to be wrong with them.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.claims.claim import Claim, Entry, Ledger, Paper, System, Tolerance, Unmade
+from bench.claims.claim import Caveats, Claim, Entry, Ledger, Paper, System, Tolerance, Unmade
 from bench.claims.meaning import check
 from bench.claims.retention import retentions
 from bench.core.errors import BenchError, ClaimError
 
 PartType = TypeVar("PartType", bound=BaseModel)
 
-SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system", "unmade")
+SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system", "unmade", "caveat")
 
 
 def load(path: Path, name: str = "") -> Ledger:
@@ -94,8 +95,9 @@ def _build(content: dict[str, Any], file: Path, name: str) -> Ledger:
     systems = tuple(_parse(System, raw, file, f"system {raw.get('name', f'number {place + 1}')}")
                     for place, raw in enumerate(_list(content.get("system", []), file, "system")))  # fmt: skip
     unmade = _parse(Unmade, _section(content, "unmade", file), file, "unmade").root
+    caveats = _parse(Caveats, _section(content, "caveat", file), file, "caveat").root
     return Ledger(paper=paper, tolerances=tolerances, averages=averages, file=str(file), systems=systems, unmade=unmade,
-                  claims=(*claims, *retentions(claims, teachers)))  # fmt: skip
+                  caveats=caveats, claims=(*claims, *retentions(claims, teachers)))  # fmt: skip
 
 
 def _tables(raw: object, file: Path) -> dict[str, dict[str, Any]]:

@@ -23,13 +23,33 @@ from bench.judge.scores import Missing, ScoreBook, Scores, Summary
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import judge_physical
 
+SETTLED = ("reproduced", "exceeded", "not reproduced", "consistent", "better", "not seen")
+"""The verdicts that say something of a number."""
+
 
 def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Judged]:
     """One verdict per claim, in ledger order."""
     book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
     return correct(
-        [_with_misprint(ledger, _judge(ledger, claim, book)) for ledger in ledgers for claim in ledger.claims]
-    )
+        [_with_caveat(ledger, _with_misprint(ledger, _judge(ledger, claim, book)), book.index)
+         for ledger in ledgers for claim in ledger.claims]
+    )  # fmt: skip
+
+
+def _with_caveat(ledger: Ledger, judged: Judged, index: SeriesIndex) -> Judged:
+    """Runs from before a setting came, of which something is known to be wrong, settle no score."""
+    if judged.claim.kind in SPEED_AND_SIZE:
+        return judged
+    runs = [index.by_id[name] for name in judged.records if name in index.by_id]
+    for path, told in ledger.caveats.items():
+        section, _, name = path.partition(".")
+        chosen = [run.settings.hyper.get(section) for run in runs]
+        if any(isinstance(one, Mapping) and name not in one for one in chosen):
+            why = f"{judged.why} {told}"
+            if judged.verdict in SETTLED:
+                return replace(judged, verdict="inconclusive", p=None, open=None, why=why)
+            return replace(judged, why=why)
+    return judged
 
 
 def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:

@@ -382,6 +382,17 @@ def test_a_part_of_the_tasks_speaks_only_where_the_paper_has_the_order_there(
     assert judge([ledger(order, *cells)], ScoreBook(SeriesIndex(runs_of(good))))[0].verdict == "reproduced"
 
 
+@pytest.mark.parametrize(("search", "judged_so"), [({"lr": 1.0}, "inconclusive"), (None, "reproduced"),
+                                                   ({"gradient": "all"}, "reproduced")])  # fmt: skip
+def test_runs_from_before_a_setting_with_a_caveat_settle_nothing(search: dict[str, Any] | None, judged_so: str) -> None:
+    book = ledger(ordering()).model_copy(update={"caveats": {"search.gradient": "These were searched otherwise."}})
+    made = [entry.model_copy(update={"hyper": entry.hyper | ({"search": search} if search else {})})
+            for entry in field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65})]  # fmt: skip
+    found = judge([book], runs_of(made))[0]
+    assert found.verdict == judged_so
+    assert found.why.endswith(" These were searched otherwise.") == (judged_so == "inconclusive")
+
+
 def test_an_ordering_needs_one_budget_of_every_variant_and_real_data() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
     records = field_day(good)
