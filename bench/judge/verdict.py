@@ -30,26 +30,45 @@ SETTLED = ("reproduced", "exceeded", "not reproduced", "consistent", "better", "
 def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Judged]:
     """One verdict per claim, in ledger order."""
     book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
-    return correct(
-        [_with_caveat(ledger, _with_misprint(ledger, _judge(ledger, claim, book)), book.index)
-         for ledger in ledgers for claim in ledger.claims]
-    )  # fmt: skip
+    found = []
+    for ledger in ledgers:
+        sound = _sound(ledger, book)
+        for claim in ledger.claims:
+            judged = _judge(ledger, claim, sound)
+            if not judged.records and sound is not book:
+                judged = _with_caveat(ledger, _judge(ledger, claim, book), book.index)
+            found.append(_with_misprint(ledger, judged))
+    return correct(found)
+
+
+def _sound(ledger: Ledger, book: ScoreBook) -> ScoreBook:
+    """The same without the runs of which something is known to be wrong, where there are any."""
+    runs = book.index.runs
+    sound = [run for run in runs if not _caveat(ledger, run)]
+    return book if len(sound) == len(runs) else ScoreBook(SeriesIndex(sound))
+
+
+def _caveat(ledger: Ledger, run: Run) -> str:
+    """What is known to be wrong with a run from before a setting came; empty for others."""
+    for path, told in ledger.caveats.items():
+        section, _, name = path.partition(".")
+        chosen = run.settings.hyper.get(section)
+        if isinstance(chosen, Mapping) and name not in chosen:
+            return told
+    return ""
 
 
 def _with_caveat(ledger: Ledger, judged: Judged, index: SeriesIndex) -> Judged:
-    """Runs from before a setting came, of which something is known to be wrong, settle no score."""
-    if judged.claim.kind in SPEED_AND_SIZE:
+    """Of runs that something is known to be wrong with: they settle no score."""
+    told = next(
+        filter(None, (_caveat(ledger, index.by_id[name]) for name in judged.records if name in index.by_id)), ""
+    )
+    if not told or judged.claim.kind in SPEED_AND_SIZE:
         return judged
-    runs = [index.by_id[name] for name in judged.records if name in index.by_id]
-    for path, told in ledger.caveats.items():
-        section, _, name = path.partition(".")
-        chosen = [run.settings.hyper.get(section) for run in runs]
-        if any(isinstance(one, Mapping) and name not in one for one in chosen):
-            why = f"{judged.why} {told}"
-            if judged.verdict in SETTLED:
-                return replace(judged, verdict="inconclusive", p=None, open=None, why=why)
-            return replace(judged, why=why)
-    return judged
+    why = f"{judged.why} {told}"
+    if judged.verdict in SETTLED:
+        return replace(judged, verdict="inconclusive", p=None, open=None, why=why)
+    return replace(judged, why=why)
 
 
 def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:

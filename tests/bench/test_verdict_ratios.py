@@ -393,6 +393,15 @@ def test_runs_from_before_a_setting_with_a_caveat_settle_nothing(search: dict[st
     assert found.why.endswith(" These were searched otherwise.") == (judged_so == "inconclusive")
 
 
+def test_where_there_are_sound_runs_those_with_a_caveat_are_left_out() -> None:
+    book = ledger(claim()).model_copy(update={"caveats": {"search.gradient": "These were searched otherwise."}})
+    made = [entry.model_copy(update={"id": f"{number}-{entry.id}", "hyper": entry.hyper | {"search": search}})
+            for number, (score, search) in enumerate(((0.7, {"lr": 1.0}), (0.9, {"lr": 1.0, "gradient": "all"})))
+            for entry in runs(score)]  # fmt: skip
+    found = judge([book], runs_of(made))[0]
+    assert found.verdict == "reproduced" and all(name.startswith("1-") for name in found.records)
+
+
 def test_an_ordering_needs_one_budget_of_every_variant_and_real_data() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
     records = field_day(good)
