@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import scatter
-from searches import FOUND, HIDDEN, LENGTH, TASK, WORDS, force, network, rows, tables, with_statistics
+from searches import FOUND, HIDDEN, LENGTH, TASK, WORDS, answer, force, network, rows, tables, with_statistics
 from torch import Tensor
 
 from bench.models import load
@@ -20,7 +20,7 @@ from papers.adabert.student import OPERATIONS, AdaBertForSequenceClassification,
 def assert_answers_alike(made: SearchNetwork, genotype: Genotype, batch: dict[str, Tensor]) -> None:
     made.eval()
     with torch.no_grad():
-        layers, _ = made(**batch)
+        layers, _ = answer(made, batch)
         plain = network_of(made, genotype, TASK).eval()
         taught = Taught(plain, made.body.probes).eval()(**batch)
         alone = plain(**batch).logits
