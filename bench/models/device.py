@@ -34,8 +34,9 @@ def native_fp16(device: torch.device) -> bool:
 
 def lacks_for_compile(device: torch.device) -> tuple[str, str] | None:
     """What torch.compile lacks here, and what mends it; None where it has all."""
-    if compiler("C++" if device.type == "cpu" else "C") is None:
-        return "no compiler", "install g++, or name yours in CXX (C++, for a processor) or CC (C, for a GPU)"
+    language, command, variable = ("C++", "g++", "CXX") if device.type == "cpu" else ("C", "gcc", "CC")
+    if compiler(language) is None:
+        return f"no {language} compiler", f"install {command}, or name yours in {variable}"
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
         return "triton not installed", "pip install triton"
     return None

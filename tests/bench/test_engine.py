@@ -275,7 +275,7 @@ def test_a_moved_batch_asks_nobody_whether_it_is_padded(monkeypatch: pytest.Monk
 def test_an_engine_that_the_device_has_not_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DeviceError, match=r"engine graph was asked for; in .*; found a cpu device; .*engine=auto"):
         fit.fit(bert(), supervised("label"), Batches(encoded(), 8, 0), Training(engine="graph"), Accelerator())
-    monkeypatch.setattr("bench.models.device.shutil.which", lambda name: None)
+    monkeypatch.setattr("bench.core.compilers.shutil.which", lambda name: None)
     with pytest.raises(DeviceError, match=r"engine compile was asked for; in .*; found no C\+\+ compiler"):
         engine.choose(Training(engine="compile"), torch.device("cpu"))
     files = sorted((Path(__file__).parents[1] / "benchmarks").glob("gpu-*.json"))

@@ -274,7 +274,7 @@ def test_a_compiled_model_learns_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     compiler = torch.compile
     monkeypatch.setattr(torch, "compile", without_codegen)
     weights = []
-    monkeypatch.setattr("bench.models.device.shutil.which", lambda name: "/usr/bin/g++")
+    monkeypatch.setattr("bench.core.compilers.shutil.which", lambda name: "/usr/bin/g++")
     for engine in ("auto", "compile"):
         model = fresh()
         model.drop.p = 0.0
