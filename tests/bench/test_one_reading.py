@@ -71,7 +71,7 @@ def test_verdict_table_and_page_name_the_same_records_for_every_variant() -> Non
 
 def test_table_first_screen_figure_and_choose_name_the_same_records_for_every_system() -> None:
     found = read()
-    chosen = {one.view.key: one for one in choose(RESULTS, Bounds()).fitting}
+    chosen = {one.view.key: one for one in choose([RESULTS], Bounds()).fitting}
     drawn = {point["label"]: point for point in (tradeoff.figure(found.views) or 1 / 0).data["points"]}  # pyright: ignore
     scored = timed = 0
     for view in found.views:
