@@ -16,6 +16,7 @@ from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
 from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
 from bench.core.stats import mean_of, trimmed_mean_of
+from bench.judge.caveats import first_caveat, sound
 from bench.judge.orderings import judge_ordering
 from bench.judge.rules import STRICT, Judged, correct, settle
 from bench.judge.runs import Run
@@ -32,37 +33,18 @@ def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Ju
     book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
     found = []
     for ledger in ledgers:
-        sound = _sound(ledger, book)
+        without = sound(ledger, book)
         for claim in ledger.claims:
-            judged = _judge(ledger, claim, sound)
-            if not judged.records and sound is not book:
+            judged = _judge(ledger, claim, without)
+            if not judged.records and without is not book:
                 judged = _with_caveat(ledger, _judge(ledger, claim, book), book.index)
             found.append(_with_misprint(ledger, judged))
     return correct(found)
 
 
-def _sound(ledger: Ledger, book: ScoreBook) -> ScoreBook:
-    """The same without the runs of which something is known to be wrong, where there are any."""
-    runs = book.index.runs
-    sound = [run for run in runs if not _caveat(ledger, run)]
-    return book if len(sound) == len(runs) else ScoreBook(SeriesIndex(sound))
-
-
-def _caveat(ledger: Ledger, run: Run) -> str:
-    """What is known to be wrong with a run from before a setting came; empty for others."""
-    for path, told in ledger.caveats.items():
-        section, _, name = path.partition(".")
-        chosen = run.settings.hyper.get(section)
-        if isinstance(chosen, Mapping) and name not in chosen:
-            return told
-    return ""
-
-
 def _with_caveat(ledger: Ledger, judged: Judged, index: SeriesIndex) -> Judged:
     """Of runs that something is known to be wrong with: they settle no score."""
-    told = next(
-        filter(None, (_caveat(ledger, index.by_id[name]) for name in judged.records if name in index.by_id)), ""
-    )
+    told = first_caveat(ledger, judged.records, index)
     if not told or judged.claim.kind in SPEED_AND_SIZE:
         return judged
     why = f"{judged.why} {told}"

@@ -50,6 +50,17 @@ class Choice:
         no one form of it is known to be so small and so fast."""
         return self.megabytes_by == ARITHMETIC and bool(self.view.system.backend) and self.speedup is not None
 
+    @property
+    def goodness(self) -> tuple[float, ...]:
+        """Best is what keeps most, as it is shown, then what is fastest, then what is smallest.
+
+        A share on one task says less than an average: it comes after those, and before none at all. What nobody can
+        get, as its network was not published, comes last.
+        """
+        sure = 0 if self.retention is None else 1 if self.of_one_task else 2
+        kept = round(self.retention or 0.0, 1)
+        return not self.view.guessed, sure, kept, self.speedup or 0.0, -(self.megabytes or math.inf)
+
     def misses(self, bounds: Bounds) -> float:
         """How far it is from the bounds: the largest ratio by which one is missed, 1 where all are met."""
         return max((ratio for _, ratio in self.missed(bounds)), default=1.0)

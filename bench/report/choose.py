@@ -49,7 +49,7 @@ def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
                         expected=f"one of {', '.join(sorted(timed)) or 'none'}",
                         fix="leave it out, or bench measure on that machine")  # fmt: skip
     choices = [choice(view, index, bounds.machine) for view in views]
-    fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=_goodness, reverse=True)
+    fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=lambda one: one.goodness, reverse=True)
     return Answer(tuple(fitting), _nearest(choices, bounds) if not fitting else None, tuple(_unknown(choices, bounds)))
 
 
@@ -58,16 +58,6 @@ def _unknown(choices: Sequence[Choice], bounds: Bounds) -> Iterator[tuple[Choice
         lacks = [name for name, ratio in one.missed(bounds) if math.isinf(ratio)]
         if lacks and not any(math.isfinite(ratio) for _, ratio in one.missed(bounds)):
             yield one, LACKS[lacks[0]]
-
-
-def _goodness(one: Choice) -> tuple[float, ...]:
-    """Best is what keeps most, as it is shown, then what is fastest, then what is smallest.
-
-    A share on one task says less than an average: it comes after those, and before none at all. What nobody can get,
-    as its network was not published, comes last.
-    """
-    sure = 0 if one.retention is None else 1 if one.of_one_task else 2
-    return not one.view.guessed, sure, round(one.retention or 0.0, 1), one.speedup or 0.0, -(one.megabytes or math.inf)
 
 
 def _nearest(choices: Sequence[Choice], bounds: Bounds) -> Choice | None:

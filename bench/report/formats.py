@@ -38,7 +38,7 @@ def _no_formula(cell: Any) -> Any:
 
 def objects(rows: Sequence[Mapping[str, Any]]) -> str:
     """A JSON list of objects, one on each line."""
-    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    lines = (json.dumps(row, ensure_ascii=False, allow_nan=False, separators=(",", ":")) for row in rows)
     return "[\n" + ",\n".join(lines) + "\n]\n"
 
 

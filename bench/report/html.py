@@ -73,7 +73,7 @@ def render(source: Source) -> str:
     content = {
         "style": Markup(style), "early": Markup(early), "late": Markup(late),
         "policy": _policy(style, (early, late)), "page": source.screen, "lede": _first(source.screen, Lines),
-        "systems": [_system(view, row, source.index) for view, row in zip(source.views, first.rows, strict=True)],
+        "systems": _systems(source.views, first.rows, source.index),
         "alone": first.columns[6] if first.rows else "",
         "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
         "groups": browser.WORDS, "tally": _tally(source), "headlines": _headlines(source.ledgers, source.judged),
@@ -138,9 +138,17 @@ def _beside(cell: Cell) -> tuple[Cell, Cell]:
     return "", cell
 
 
-def _system(view: SystemView, row: tuple[Cell, ...], index: SeriesIndex) -> dict[str, Any]:
+def _systems(
+    views: Sequence[SystemView], rows: Sequence[tuple[Cell, ...]], index: SeriesIndex
+) -> list[dict[str, Any]]:  # fmt: skip
+    """All systems, each with its place among them, the best one's being 0."""
+    choices = [choice(view, index) for view in views]
+    ordered = sorted(choices, key=lambda one: one.goodness, reverse=True)
+    return [_system(one, row) | {"rank": ordered.index(one)} for one, row in zip(choices, rows, strict=True)]
+
+
+def _system(one: Choice, row: tuple[Cell, ...]) -> dict[str, Any]:
     """One system: its cells as on the first screen, its weight, and the numbers that a reader can ask for."""
-    one: Choice = choice(view, index)
     names = ("name", "price", "size", "weighs", "speed", "kept", "alone", "worst")
     cells: dict[str, Any] = dict(zip(names, row, strict=True))
     return {

@@ -210,7 +210,7 @@ def _kept(view: SystemView) -> Cell:
     told: tuple[Text, ...] = () if number is None else (Printed(show(100 * number, 1)), " → ")
     if kept is None or view.scores is None:
         return (*told, DASH)
-    signs = (" §" if view.of_own_teacher else "") + (" ¶" if view.system.scored_as else "")
+    signs = " §" * bool(view.of_own_teacher) + " ¶" * bool(view.system.scored_as) + " ‖" * view.faulty
     # A verdict on one task says nothing of a mean over several, nor one beside another teacher.
     alike = view.retention is not None and view.retention.records == view.scores.records and not view.of_own_teacher
     found, mark = show(100 * kept.value, 1), _mark(view.retention) if alike else ()
@@ -279,6 +279,7 @@ def _footnote(views: Sequence[SystemView], task: str) -> list[Block]:
     signs = {"‡ our guess at an unpublished network.": any(view.guessed for view in views),
              f"§ of {_reference(views)}; of the teacher that its own recipe trained: {', '.join(own)}.": bool(own),
              "¶ score of other networks than size and speed.": any(v.system.scored_as and v.kept for v in views),
+             "‖ a fault of some of these runs is on its paper's page.": any(v.faulty and v.kept for v in views),
              }  # fmt: skip
     told = " ".join(sign for sign, there in signs.items() if there)
     parts += [told] if told else []

@@ -12,6 +12,7 @@ from bench.claims.claim import Claim, Ledger, System
 from bench.claims.units import UNITS
 from bench.core.spec import GLUE
 from bench.core.stats import Estimate
+from bench.judge.caveats import first_caveat
 from bench.judge.rules import Judged
 from bench.judge.runs import Run
 from bench.judge.scores import ScoreBook, Scores
@@ -59,6 +60,8 @@ class SystemView:
     guessed: bool
     of_own_teacher: Estimate | None
     """The share of its own teacher's score, where its paper made one between it and the reference; else None."""
+    faulty: bool
+    """Whether a run behind its scores has a caveat."""
     tasks: Mapping[str, Scores]
     """GLUE task -> its scores there, of its best suite on that task alone, beside those of the reference."""
 
@@ -159,6 +162,7 @@ def _view(
         _bytes(book, key, ledger.paper.reference),
         _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
         speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed, of_own,
+        bool(scores and first_caveat(ledger, scores.records, book.index)),
         {task: one for task, one in alone.items() if one is not None},
     )  # fmt: skip
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
+from html import unescape
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,7 +22,8 @@ from bench.report.rows import GLUE, Row, rows
 from bench.report.screen import _speed
 from bench.report.systems import SystemView, systems
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results"
 
 
 class Read(NamedTuple):
@@ -131,3 +134,11 @@ def test_sizes_are_judged_by_the_record_that_the_table_shows() -> None:
             assert entry.records == (run.id,) and row.typical("parameters", "all") == run.value("parameters", "all")
             checked += 1
     assert checked >= 15
+
+
+def test_the_page_ranks_systems_as_choose_does() -> None:
+    page = (ROOT / "reports" / "index.html").read_text(encoding="utf-8")
+    ranks = {unescape(name): int(rank) for name, rank in re.findall(r'<tr data-name="([^"]*)" data-rank="(\d+)"', page)}
+    assert len(ranks) > 5 and sorted(ranks.values()) == list(range(len(ranks)))
+    best = [one.view.system.name for one in choose([RESULTS], Bounds()).fitting]
+    assert [name.removesuffix(" ‡") for name in sorted(ranks, key=lambda name: ranks[name])] == best

@@ -63,9 +63,7 @@ def step_ratio(sizes: Student, width: int, rounds: int) -> float:
     search = stepper(SearchNetwork(space, tables, 2, False, sizes, chosen, 10**6).train(), batch)
     for number in range(rounds + 3):
         genotype = replace(at_random(number, sizes.max_cells), cells=sizes.max_cells)
-        fixed = stepper(
-            SearchNetwork(only(genotype), tables, 2, False, sizes, Search(gradient="sampled"), 10**6).train(), batch
-        )
+        fixed = stepper(SearchNetwork(only(genotype), tables, 2, False, sizes, chosen, 10**6).train(), batch)
         fixed()  # warms up: its gradients and moments are made
         pair = (search, fixed) if number % 2 else (fixed, search)
         times = [statistics.median(timed(call) for _ in range(3)) for call in pair]

@@ -102,7 +102,7 @@
   asked($("#row-filters"), filter);
   filter();
 
-  // What a system must meet: those that do not are dimmed; best is what keeps most, then the fastest, then the smallest.
+  // What a system must meet: those that do not are dimmed; the best comes first, as in bench choose.
   const ask = $("#ask"), systems = [...$("#systems").tBodies[0].rows];
   const own = (row, what) => row.dataset[what] === undefined ? null : Number(row.dataset[what]);
   function misses(row, bounds) {
@@ -113,9 +113,6 @@
       return value === null ? Infinity : most ? value / bound : bound / value;
     }));
   }
-  const better = (one, other) => (own(other, "retention") ?? 0) - (own(one, "retention") ?? 0)
-    || (own(other, "speedup") ?? 0) - (own(one, "speedup") ?? 0)
-    || (own(one, "megabytes") ?? Infinity) - (own(other, "megabytes") ?? Infinity);
   function answer() {
     const inputs = $$("input", ask);
     const bounds = inputs.map((input) => ({
@@ -125,10 +122,10 @@
     const given = bounds.filter(({ text, bound }) => text !== "" && bound > 0);
     const far = new Map(systems.map((row) => [row, misses(row, given)]));
     for (const row of systems) row.classList.toggle("out", far.get(row) > 1);
-    const fits = systems.filter((row) => far.get(row) <= 1).sort(better);
+    const fits = systems.filter((row) => far.get(row) <= 1).sort((a, b) => own(a, "rank") - own(b, "rank"));
     const near = systems.filter((row) => Number.isFinite(far.get(row))).sort((a, b) => far.get(a) - far.get(b))[0];
     $("#answer").textContent = !given.length ? ""
-      : fits.length ? `${fits.length} of ${systems.length} fit; ${fits[0].dataset.name} keeps most: ${fits[0].dataset.share || "unknown"}.`
+      : fits.length ? `${fits.length} of ${systems.length} fit; ${fits[0].dataset.name} comes first: score kept ${fits[0].dataset.share || "unknown"}.`
       : near ? `None fits; ${near.dataset.name} is nearest.` : "None has such numbers.";
   }
   asked(ask, answer);
