@@ -45,8 +45,7 @@ def command(
     else:
         say("nothing fits, and no system has a number for each of the bounds")
     if answer.unknown:
-        lacking = (f"{one.view.system.name} ({what})" for one, what in answer.unknown)
-        say(f"left out, for want of a number: {', '.join(lacking)}")
+        say(f"left out: {', '.join(f'{one.view.system.name} ({why})' for one, why in answer.unknown)}")
     machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
     if machines:
         say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")

@@ -14,9 +14,9 @@ from bench.report.listing import read
 from bench.report.numbers import show
 from bench.report.systems import SystemView, systems, timings
 
-LACKS = {"--max-mb": "size", "--min-speedup": "speed", "--min-retention": "score",
+LACKS = {"--max-mb": "no size", "--min-speedup": "no speed", "--min-retention": "no score",
          TOGETHER: "small as a packed file, fast in a larger form"}  # fmt: skip
-"""A bound -> what a system without a number for it lacks."""
+"""A bound -> why a system without a number for it is left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Answer:
     fitting: tuple[Choice, ...]
     nearest: Choice | None
     unknown: tuple[tuple[Choice, str], ...]
-    """Systems that have no number for a bound, and for which."""
+    """Systems that have no number for a bound, each with what is said of it."""
 
 
 def choose(results: Sequence[Path], bounds: Bounds) -> Answer:

@@ -104,7 +104,7 @@ def test_no_system_is_as_small_as_one_form_of_it_and_as_fast_as_another() -> Non
 
 def test_what_a_bound_leaves_out_is_told_and_smaller_runs_stand_beside() -> None:
     answer = choose([RESULTS], Bounds(min_retention=95))
-    assert ("BiLSTM", "score") in {(one.view.system.name, what) for one, what in answer.unknown}
+    assert ("BiLSTM", "no score") in {(one.view.system.name, what) for one, what in answer.unknown}
     tiny = next(one for one in answer.fitting if one.view.system.variant == "tinybert-4")
     assert row(tiny)["variant"] == "tinybert-4" and re.fullmatch(r"\d+\.\d% on .+", row(tiny)["kept by smaller runs"])
     with pytest.raises(SpecError, match="in percent"):
