@@ -84,7 +84,7 @@ def _known(held: Sequence[Judged]) -> str:
 
 
 def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
-    """` (MobileBERT-tiny 15.1 M, here 15.5: in the ledgers of MobileBERT (3 times) and TinyBERT)`"""
+    """` (MobileBERT-tiny 15.1 M, here 15.5: printed by MobileBERT (3 times) and TinyBERT)`"""
     names = {view.key: view.system.name for view in views}
     papers = {view.ledger.paper.name: view.ledger.paper.label for view in views}
     by: dict[str, Counter[str]] = {}
@@ -93,7 +93,7 @@ def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
         here = f", here {significant(entry.measured)}" if entry.measured is not None else ""
         number = f"{names.get((claim.maker, claim.variant), claim.variant)} {printed(claim)}{here}"
         by.setdefault(number, Counter())[papers.get(claim.paper, claim.paper)] += 1
-    told = [f"{number}: in the ledger{'s' * (len(of) > 1)} of "
+    told = [f"{number}: printed by "
             + " and ".join(paper if times == 1 else f"{paper} ({times} times)" for paper, times in sorted(of.items()))
             for number, of in sorted(by.items())]  # fmt: skip
     return f" ({'; '.join(told)})" if told else ""

@@ -102,10 +102,7 @@ def test_the_first_screen_names_each_number_that_does_not_hold_once_with_its_led
               for value in (62.2, 62.2, 65.0)]  # fmt: skip
     told = screen.sentence(failed, (), SeriesIndex(runs_of(made.study())))
     first, second = (f"{claim.variant} {printed(entry.claim)}, here 67.0" for entry in (failed[0], failed[2]))
-    assert (
-        f"3 do not ({first}: in the ledger of {claim.paper} (2 times); {second}: in the ledger of {claim.paper})"
-        in told
-    )
+    assert f"3 do not ({first}: printed by {claim.paper} (2 times); {second}: printed by {claim.paper})" in told
 
 
 def test_what_a_student_of_its_papers_own_teacher_keeps_is_told_of_the_reference() -> None:
