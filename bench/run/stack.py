@@ -39,6 +39,8 @@ def why_not(below: Recipe, above: Recipe) -> str:
 def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
     """What the request means, each paper's main variant where none is named, and the recipes of the papers chosen.
 
+    Named variants without a --paper choose their own papers alone: a teacher is made on the tasks that they need it on.
+
     Raises: SpecError for an unknown paper or variant, and for a stack that cannot be.
     """
     chosen = _recipes(request.paper)
@@ -51,9 +53,11 @@ def chosen_stacks(request: Request) -> tuple[list[Stack], dict[str, Recipe]]:
             known[variant] = recipe
     asked = [_stack(name, known) for name in request.variant]
     if asked:
+        theirs = {one.recipe.name: one.recipe for stack in asked for one in stack}
+        if not request.paper:
+            return asked, theirs
         # The reference is made, too, where it was chosen beside named variants of others by --paper.
-        plain = [recipe for recipe in chosen.values() if recipe.is_reference and not any(
-            one.recipe is recipe for stack in asked for one in stack)]  # fmt: skip
+        plain = [recipe for recipe in chosen.values() if recipe.is_reference and recipe.name not in theirs]
         return [*((Named(recipe, recipe.main_variant),) for recipe in plain), *asked], chosen
     return [(Named(recipe, recipe.main_variant),) for recipe in chosen.values()], chosen
 

@@ -18,6 +18,8 @@ from bench.cli import main as cli
 from bench.core.errors import SpecError
 from bench.models import load
 from bench.models.shape import find_shape
+from bench.run.request import Request
+from bench.run.stack import chosen_stacks
 from papers.lowresource.student import BiLstmConfig, BiLstmForSequenceClassification
 from papers.qbert.scheme import Scheme
 from papers.qbert.student import from_float
@@ -187,3 +189,11 @@ def test_a_stack_at_paper_size_weighs_less_and_runs_as_the_model_below() -> None
     with torch.device("meta"):
         floats = sum(p.numel() for p in below.build().parameters()) * 4  # pyright: ignore[reportOptionalCall]
     assert floats / 8 < shape.packed["packed"] < floats / 4, "4 bits in the layers, 8 in the tables"
+
+
+def test_a_named_variant_chooses_its_own_paper_alone() -> None:
+    stacks, chosen = chosen_stacks(Request(variant=("tinybert-4",)))
+    assert [one.variant for stack in stacks for one in stack] == ["tinybert-4"] and list(chosen) == ["tinybert"]
+    stacks, chosen = chosen_stacks(Request(variant=("tinybert-4",), paper=("bert", "tinybert")))
+    assert [one.variant for stack in stacks for one in stack] == ["bert", "tinybert-4"]
+    assert set(chosen) == {"bert", "tinybert"}
