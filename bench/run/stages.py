@@ -19,7 +19,7 @@ from bench.run.cache import Cache
 from bench.run.context import StageContext
 from bench.run.plan import Job, StagePlan
 from bench.train import deterministic
-from bench.train.fit import peak_bytes
+from bench.train.memory import peak_bytes, restart_peak
 from bench.train.processes import decided
 from bench.train.progress import Bars, bar
 from bench.train.recipe import Asked, State
@@ -93,6 +93,7 @@ def _execute(
     context = _context(job, plan, cache, accelerator, bars)
     with load.ALONE:  # so that each of two jobs in one process sees its own random numbers
         started = time.monotonic()
+        restart_peak(accelerator.device)
         seed = int(digest([plan.seed, plan.stage.name])[:8], 16)
         random.seed(seed)
         np.random.seed(seed)

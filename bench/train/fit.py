@@ -8,7 +8,6 @@ Refuses to go on after a non-finite loss.
 from __future__ import annotations
 
 import math
-import resource
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -26,6 +25,7 @@ from bench.train import engine, stopping, words
 from bench.train.checkpoint import Checkpointer, Position
 from bench.train.engine import Engine
 from bench.train.feed import Fed, feed
+from bench.train.memory import peak_bytes, restart_peak
 from bench.train.meter import Meter, every
 from bench.train.optimizer import Groups, made
 from bench.train.precision import choose
@@ -95,8 +95,7 @@ def _fit(
     steps = sum(math.ceil(len(batches.order(e)) / training.accumulation) for e in range(training.epochs))
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     job = Job(model, loss, training, accelerator, choose(training.precision, device), optimizer, parameters, steps)
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
+    restart_peak(device)
     with (
         engine.started(name, job) as run,
         closing(feed(batches, training, at, accelerator, fill=engine.records(name, accelerator))) as fed,
@@ -108,13 +107,6 @@ def _fit(
     assert at.first_loss is not None and at.last_loss is not None
     return FitLog(steps, at.examples, at.seconds, at.first_loss, at.last_loss, peak_bytes(device), job.precision.name,
                   ran)  # fmt: skip
-
-
-def peak_bytes(device: torch.device) -> int:
-    """Peak memory so far: of the device's allocator on a GPU, of the resident process on a CPU."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def _assigned(model: nn.Module, groups: Sequence[Group]) -> Groups:

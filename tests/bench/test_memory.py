@@ -1,0 +1,24 @@
+"""The peak of a stage is its own, not that of what the process did before."""
+
+import sys
+
+import pytest
+import torch
+
+from bench.train.memory import peak_bytes, restart_peak
+
+CPU = torch.device("cpu")
+BIG = 256 * 2**20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count from the start of the process")
+def test_a_peak_before_the_restart_does_not_count() -> None:
+    restart_peak(CPU)
+    before = peak_bytes(CPU)
+    filled = torch.ones(BIG // 4)
+    held = peak_bytes(CPU)
+    assert held >= before + 0.9 * BIG
+    del filled
+    assert peak_bytes(CPU) >= held  # still the peak, though the memory was given back
+    restart_peak(CPU)
+    assert peak_bytes(CPU) < held - 0.5 * BIG
