@@ -159,6 +159,12 @@ def code_state(root: Path | None = None) -> Code:
     return Code(commit=commit.strip(), dirty=changes is None or bool(changes.strip()))
 
 
+@cache
+def started_from() -> Code:
+    """The code of this process as it was when first asked: a commit may be checked out while it trains."""
+    return code_state()
+
+
 def _git(folder: Path, *arguments: str) -> str | None:
     """What git says of a folder, or None; a hook's own GIT_DIR and the like must not redirect the question."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}

@@ -140,6 +140,10 @@ class Answers(_Part):
     f1: Packed | None = None
 
 
+BELOW_FLOOR = "is below its floor"
+"""In the reason of a failed run that was refused because its teacher guesses."""
+
+
 class Record(_Part):
     format: Literal[1, 2] = FORMAT
     id: str

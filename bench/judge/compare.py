@@ -44,7 +44,7 @@ class Compared:
     """What matters most first."""
     left: tuple[Left, ...]
     failed: tuple[Run, ...]
-    """Runs of now that failed, where the baseline's did not."""
+    """Runs of now that failed, where the baseline's did not; refused ones only where the baseline has them well."""
 
     def count(self, *verdicts: str) -> int:
         """How many findings have one of these verdicts."""
@@ -127,16 +127,22 @@ def _same_code(run: Run, other: Run) -> bool:
 
 
 def _failed(runs: Iterable[Run], before: Collection[str]) -> tuple[Run, ...]:
-    """The failed runs of now that nothing mended since, and that did not fail in the baseline."""
+    """The failed runs of now that nothing mended since, and that did not fail in the baseline.
+
+    A run that was refused for its teacher counts only where the baseline's was well: else nothing got worse.
+    """
 
     def job(run: Run) -> tuple[object, ...]:
         return run.paper, run.variant, run.task, run.scale, run.seed, run.environment.machine * (run.scale == SHAPE)
 
     newest: dict[tuple[object, ...], Run] = {}
     known: set[tuple[object, ...]] = set()
+    well: set[tuple[object, ...]] = set()
     for run in runs:
         if run.id in before:
-            known |= set() if run.ok else {job(run)}
+            (well if run.ok else known).add(job(run))
         elif job(run) not in newest or age(run) > age(newest[job(run)]):
             newest[job(run)] = run
-    return tuple(sorted((run for name, run in newest.items() if not run.ok and name not in known), key=age))
+    failed = (run for name, run in newest.items()
+              if not run.ok and name not in known and (name in well or not run.refused))  # fmt: skip
+    return tuple(sorted(failed, key=age))

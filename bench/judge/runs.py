@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.core import store
 from bench.core.answers import unpack
 from bench.core.collection import no_collection
-from bench.core.record import Code, Data, Packed, Record
+from bench.core.record import BELOW_FLOOR, Code, Data, Packed, Record
 from bench.core.spec import RECORD_SCALES
 
 if TYPE_CHECKING:
@@ -106,6 +106,11 @@ class Run:
     """What tells the weights of its finished model from others; empty where it kept none."""
     answers: Mapping[str, Answered] = field(default_factory=dict, repr=False)
     """By split; where they were asked for."""
+
+    @property
+    def refused(self) -> bool:
+        """Whether it failed because its teacher guesses: nothing of its own went wrong."""
+        return not self.ok and BELOW_FLOOR in self.reason
 
     @property
     def key(self) -> tuple[str, str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from bench.core.errors import ModelError
-from bench.core.record import Record
+from bench.core.record import BELOW_FLOOR, Record
 from bench.core.store import Store
 from bench.models import load
 from bench.run import measure
@@ -116,6 +116,6 @@ def refuse_given_teacher(plan: Plan) -> None:
         score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
         lowest = lowest_score(job)
         if score is None or score < lowest:
-            raise ModelError("the given teacher is below its floor", where=plan.request.teacher, found=score,
+            raise ModelError(f"the given teacher {BELOW_FLOOR}", where=plan.request.teacher, found=score,
                              expected=f"{job.task.name} {job.task.primary} of at least {lowest:.4f}",
                              fix="check its label order, or give one that is fine-tuned on the task")  # fmt: skip

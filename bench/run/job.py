@@ -16,7 +16,7 @@ from bench.core import environment
 from bench.core.errors import BenchError, ModelError, Stopped, TrainError
 from bench.core.meaning import wrong_measurement
 from bench.core.private import cleaned, cleaned_settings
-from bench.core.record import Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier, moment, record_id
+from bench.core.record import BELOW_FLOOR, Code, Data, Measurement, Record, RunSpec, StageEntry, TeacherLink, Tier, moment, record_id
 from bench.core.store import Store
 from bench.data.tasks import floor
 from bench.models import load
@@ -45,6 +45,7 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
     found = None if again else decided(accelerator, lambda: store.find(job.spec, job.hash))
     if found is not None:
         return found
+    _where()  # now: another commit may be checked out before the record is written
     started, clock = datetime.now(UTC), time.monotonic()
     chain = ChainLog()
     measurements: list[Measurement] = []
@@ -169,7 +170,7 @@ def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
     for other, name in what.items():
         score, lowest = _score(job, found[other]), lowest_score(job)
         if score is None or score < lowest:
-            raise ModelError(f"{name} is below its floor", where=other.spec, found=score,
+            raise ModelError(f"{name} {BELOW_FLOOR}", where=other.spec, found=score,
                              expected=f"{job.task.primary} of at least {lowest:.4f}",
                              fix="train it longer or give another one")  # fmt: skip
     return found[reference]
@@ -193,7 +194,7 @@ def _where() -> tuple[dict[str, Any], Code]:
         "device": device.type, "processes": Accelerator().num_processes, "precision": precision.name,
         "precision_why": precision.why, "workers": int(os.environ.get(WORKERS, "1")),
     } | ({"tf32": deterministic.tf32()} if device.type == "cuda" else {})  # fmt: skip
-    return facts, environment.code_state()
+    return facts, environment.started_from()
 
 
 def _record(

@@ -75,6 +75,7 @@ def run(request: Request) -> list[Record]:
     if deterministic():
         raise SpecError("deterministic operations are slower: their times say nothing", where=DETERMINISTIC,
                         found="1", fix=f"unset {DETERMINISTIC} {WORKSPACE}")  # fmt: skip
+    environment.started_from()
     device = here()
     chosen_backends = request.backends or backends.usual(device)
     for backend in chosen_backends:
@@ -194,7 +195,7 @@ def _record(
 ) -> Record:  # fmt: skip
     paper, variant = key
     papers, _ = registry.find()
-    code = environment.code_state().model_copy(
+    code = environment.started_from().model_copy(
         update={
             "stage_hashes": {"shape": module_hash(f"{papers[paper].module}.shapes")},
             "measure_hash": measuring_hash(),

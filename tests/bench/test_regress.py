@@ -17,7 +17,7 @@ from worked_records import number, record
 from bench.core import baseline, store
 from bench.core.answers import answers_of
 from bench.core.errors import RecordError, SpecError
-from bench.core.record import Artefact, Measurement, Record
+from bench.core.record import BELOW_FLOOR, Artefact, Measurement, Record
 from bench.judge.compare import Compared, compare
 from bench.judge.pairing import METRICS, copies, halves
 from bench.judge.runs import runs_of
@@ -198,6 +198,15 @@ def test_failed_runs_are_no_regression_and_not_fine() -> None:
     assert compared(side("before", 0.9), [*side("now", 0.9, range(9)), *broken, *mended]).exit_code == 0
     as_before = [one.model_copy(update={"status": "failed"}) for one in side("before", 0.9, [9])]
     assert not compared([*side("before", 0.9, range(9)), *as_before], [*side("now", 0.9, range(9)), *broken]).failed
+
+
+def test_a_run_refused_for_its_teacher_counts_only_where_it_was_well_before() -> None:
+    reason = f"the fine-tuned teacher {BELOW_FLOOR}; found 0.5"
+    refused = [one.model_copy(update={"status": "failed", "reason": reason}) for one in side("now", 0.9, [9])]
+    new = compared(side("before", 0.9, range(9)), [*side("now", 0.9, range(9)), *refused])
+    assert not new.failed and new.exit_code == 0
+    lost = compared(side("before", 0.9, range(10)), [*side("now", 0.9, range(9)), *refused])
+    assert len(lost.failed) == 1 and lost.exit_code == 3
 
 
 def test_the_same_weights_are_judged_by_their_examples() -> None:
