@@ -23,7 +23,6 @@ from bench.core.errors import BenchError
 from bench.core.steering import steering
 from bench.data.tasks import TASKS
 
-DISTRIBUTION = "bench-compression"
 _GIB = 2**30
 _SMOKE_GIB, _DISK_GIB = 4, 5
 """What the main job on embedded data needs at most: torch alone is near 1 GiB of memory, the cache grows per run."""
@@ -71,7 +70,7 @@ def _python() -> Check:
 def requirements(extra: str = "") -> list[Requirement]:
     """What this package requires: its main requirements, or those of one extra. Empty when it is not installed."""
     try:
-        lines = importlib.metadata.requires(DISTRIBUTION) or []
+        lines = importlib.metadata.requires(environment.DISTRIBUTION) or []
     except importlib.metadata.PackageNotFoundError:
         return []
     found = [Requirement(line) for line in lines]
@@ -97,7 +96,7 @@ def wanting(needed: list[Requirement]) -> list[str]:
 def _packages() -> Check:
     needed = requirements()
     if not needed:
-        return _check("packages", False, f"{DISTRIBUTION} is not installed", "make install")
+        return _check("packages", False, f"{environment.DISTRIBUTION} is not installed", "make install")
     wrong = wanting(needed)
     return _check("packages", not wrong, "; ".join(wrong) or f"all {len(needed)} as required", "make install")
 

@@ -21,6 +21,9 @@ import psutil
 from bench.core.record import Code
 from bench.core.steering import honoured
 
+DISTRIBUTION = "bench-compression"
+"""The bench itself, as it is installed."""
+
 PACKAGES = (
     "accelerate", "ai-edge-litert", "datasets", "evaluate", "litert-torch", "numpy", "onnxruntime", "pandas", "pyarrow",
     "pytorch-optimizer", "safetensors", "scikit-learn", "scipy", "seqeval", "tokenizers", "torch", "torchao",
@@ -157,6 +160,15 @@ def code_state(root: Path | None = None) -> Code:
         return Code(commit="", dirty=True)
     changes = _git(Path(top.strip()), "status", "--porcelain", "--", *_SOURCES)
     return Code(commit=commit.strip(), dirty=changes is None or bool(changes.strip()))
+
+
+@cache
+def version() -> str:
+    """The version of the bench, as installed."""
+    try:
+        return importlib.metadata.version(DISTRIBUTION)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 @cache

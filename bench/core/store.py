@@ -54,10 +54,6 @@ class Store:
         """Write a record; see `write_record`."""
         return write_record(self.results, record)
 
-    def check_writable(self) -> None:
-        """Raises RecordError where no record could be written."""
-        check_writable(self.results)
-
     def _of(self, spec: Spec, hash_: str) -> Iterator[Record]:
         """The records of a job, the newest first: a record's file is named by its job's hash and seed."""
         folder = _folder(self.results, spec.scale, spec.paper, spec.variant, spec.task)

@@ -38,7 +38,7 @@ def explained(error: BaseException, where: object = "") -> MachineError | None:
         return explained(cause, where) if cause is not None and system_number(cause) in FULL else None
     names = {kind.__name__ for kind in type(error).__mro__}
     text = str(error)
-    if isinstance(error, MemoryError) or "OutOfMemoryError" in names or _says(error, _MEMORY):
+    if is_out_of_memory(error):
         return MachineError("the memory is full", where=where, found=text.partition("\n")[0][:200] or "MemoryError",
                             fix=_FIX[errno.ENOMEM])  # fmt: skip
     if isinstance(error, ConnectionError) or names & _PEER_CLASSES or _says(error, _PEER):
@@ -49,6 +49,12 @@ def explained(error: BaseException, where: object = "") -> MachineError | None:
         return None
     place = getattr(error, "filename", None) or where
     return MachineError("the system refused", where=place, found=os.strerror(number), fix=_FIX.get(number, _AGAIN))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was refused; on a CPU torch has no class of error for it."""
+    names = {kind.__name__ for kind in type(error).__mro__}
+    return isinstance(error, MemoryError) or "OutOfMemoryError" in names or _says(error, _MEMORY)
 
 
 def system_number(error: BaseException) -> int | None:

@@ -7,13 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
-from bench.data.corpus import check_corpus, corpus_sha256, corpus_texts
+from bench.data import synthetic
 from bench.data.folder import FolderSource
 from bench.data.hub import HubSource
 from bench.data.rows import Rows, check_labels, check_split, content_sha256
 from bench.data.tasks import Task
-
-__all__ = ["Rows", "Source", "SyntheticSource", "check_corpus", "corpus_sha256", "corpus_texts", "open_source"]
 
 
 class Source(Protocol):
@@ -37,8 +35,6 @@ class SyntheticSource:
 
     def rows(self, task: Task, split: str) -> Rows:
         """The rows of a split; how many is the language's choice, not the official number."""
-        from bench.data import synthetic  # only a run on made-up data pays for the language
-
         check_split(task, split)
         texts, found = synthetic.rows(task.name, split)
         labels = np.asarray(found, dtype=np.float32 if task.regression else np.int64)
@@ -55,8 +51,6 @@ class SyntheticSource:
 
     def identity(self) -> str:
         """The version of the language."""
-        from bench.data import synthetic
-
         return f"synthetic:{synthetic.VERSION}"
 
 

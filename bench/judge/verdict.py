@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 from statistics import median
-from typing import Any
 
 from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
@@ -60,27 +59,6 @@ def _with_misprint(ledger: Ledger, judged: Judged) -> Judged:
         return judged
     told = f" The printed {again.printed:g} is {again.recomputed:.2f} by its own cells: {judged.claim.misprint}"
     return replace(judged, why=judged.why + told)
-
-
-def as_json(judged: Iterable[Judged], ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
-    """One JSON-able row per claim with every field of claim and verdict, its band, and its recomputed average."""
-    owner = {claim.id: ledger for ledger in ledgers for claim in ledger.claims}
-    rows = []
-    for entry in judged:
-        claim, ledger = entry.claim, owner[entry.claim.id]
-        again = recompute(ledger, claim)
-        tolerance = None if claim.kind == "ordering" else ledger.tolerance(claim)
-        rows.append({
-            "paper": ledger.paper.name, **claim.model_dump(mode="json"),
-            "tolerance": tolerance and tolerance.model_dump(mode="json"),
-            "band": None if claim.kind == "ordering" else list(ledger.printed_band(claim)),
-            "recomputed": None if again is None else round(again.recomputed, 4),
-            "verdict": entry.verdict, "measured": entry.measured, "low": entry.low, "high": entry.high,
-            "p": entry.p, "p_corrected": entry.p_corrected,
-            "tier": entry.tier, "scale": entry.scale, "seeds_run": entry.seeds, "why": entry.why,
-            "records": list(entry.records),
-        })  # fmt: skip
-    return rows
 
 
 def _judge(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:

@@ -22,7 +22,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.collection import no_collection
 from bench.core.errors import BenchError, DeviceError, SpecError
+from bench.core.trouble import is_out_of_memory
 from bench.data import synthetic
 from bench.measure.backends import BACKENDS, Call, eager
 from bench.measure.latency import Timer, device_timer, timer
@@ -139,10 +141,9 @@ def _weighed(module: nn.Module) -> int:
 
 
 def _timed(once: Timer, calls: int) -> list[float]:
-    """Seconds of each of so many calls, Python's gc switched off."""
-    gc.disable()
-    seconds = once(calls)
-    gc.enable()
+    """Seconds of each of so many calls, Python's gc switched off; what they left behind is collected after."""
+    with no_collection():
+        seconds = once(calls)
     gc.collect(1)
     return seconds
 
@@ -168,21 +169,13 @@ def _refusal(error: Exception, order: dict[str, Any]) -> dict[str, Any]:
     """An error as an answer: the user's own, memory that was refused, or whatever a model or a library raised."""
     if isinstance(error, BenchError):
         return {"error": str(error), "kind": type(error).__name__}
-    if _too_big(error):
+    if is_out_of_memory(error):
         found = DeviceError("the model or batch does not fit in memory", found=order, fix="a smaller --batch")
     else:
         first = str(error).strip().partition("\n")[0]
         found = DeviceError("the model cannot be measured", found=f"{type(error).__name__}: {first}",
                             fix="leave it or this backend out")  # fmt: skip
     return {"error": str(found), "kind": "DeviceError"}
-
-
-def _too_big(error: Exception) -> bool:
-    """Whether memory was refused; on a processor, torch has no class of error for it."""
-    told = str(error)
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in told or "out of memory" in told)
-    )
 
 
 def serve(pipe: Connection) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,7 +17,7 @@ from bench.judge.rules import PLACES, VERDICTS, Judged, place
 from bench.judge.runs import Run, read_runs
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SHAPE, Series, SeriesIndex
-from bench.judge.verdict import as_json, judge
+from bench.judge.verdict import judge
 from bench.report.build import REAL, load_ledgers
 from bench.report.claims import p_value, printed, with_interval
 from bench.report.headlines import fine_print
@@ -68,10 +68,31 @@ def judged_rows(
     chosen = [entry for entry in judged if not papers or entry.claim.paper in papers]
     found = [
         row | {"printed": printed(entry.claim), "place": _place(row)}
-        for row, entry in zip(as_json(chosen, ledgers), chosen, strict=True)
+        for row, entry in zip(claim_rows(chosen, ledgers), chosen, strict=True)
     ]
     return [row for row in found if kind in (None, row["kind"]) and verdict in (None, row["verdict"], row["place"])
             and task in (None, row["task"])]  # fmt: skip
+
+
+def claim_rows(judged: Iterable[Judged], ledgers: Sequence[Ledger]) -> list[dict[str, Any]]:
+    """One JSON-able row per claim with every field of claim and verdict, its band, and its recomputed average."""
+    owner = {claim.id: ledger for ledger in ledgers for claim in ledger.claims}
+    rows = []
+    for entry in judged:
+        claim, ledger = entry.claim, owner[entry.claim.id]
+        again = recompute(ledger, claim)
+        tolerance = None if claim.kind == "ordering" else ledger.tolerance(claim)
+        rows.append({
+            "paper": ledger.paper.name, **claim.model_dump(mode="json"),
+            "tolerance": tolerance and tolerance.model_dump(mode="json"),
+            "band": None if claim.kind == "ordering" else list(ledger.printed_band(claim)),
+            "recomputed": None if again is None else round(again.recomputed, 4),
+            "verdict": entry.verdict, "measured": entry.measured, "low": entry.low, "high": entry.high,
+            "p": entry.p, "p_corrected": entry.p_corrected,
+            "tier": entry.tier, "scale": entry.scale, "seeds_run": entry.seeds, "why": entry.why,
+            "records": list(entry.records),
+        })  # fmt: skip
+    return rows
 
 
 def _place(row: Mapping[str, Any]) -> str | None:

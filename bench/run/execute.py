@@ -11,7 +11,7 @@ from accelerate import Accelerator
 
 from bench.core.errors import ModelError
 from bench.core.record import BELOW_FLOOR, Record
-from bench.core.store import Store
+from bench.core.store import Store, check_writable
 from bench.models import load
 from bench.run import measure
 from bench.run.cache import Cache
@@ -35,7 +35,7 @@ def run(plan: Plan, again: bool = False, deadline: Deadline | None = None) -> li
     refuse_given_teacher(plan)
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:
-        store.check_writable()
+        check_writable(store.results)
         plan.cache.check_writable(needed_stages(plan, store, again))
         Leases(store.results).refuse_another_bench()
     if deadline:

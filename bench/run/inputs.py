@@ -20,10 +20,10 @@ from bench.core.record import Answers
 from bench.core.spec import digest
 from bench.data import answers, budget, entities, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
-from bench.data.corpus import about_bytes, gathered
+from bench.data.corpus import about_bytes, check_corpus, corpus_sha256, corpus_texts, gathered
 from bench.data.each import Said, each_answer
-from bench.data.rows import UNLABELLED, Texts
-from bench.data.sources import Rows, check_corpus, corpus_sha256, corpus_texts, open_source
+from bench.data.rows import UNLABELLED, Rows, Texts
+from bench.data.sources import open_source
 from bench.data.tasks import Task, check_classes
 from bench.data.unlabelled import read_unlabelled
 from bench.models import load

@@ -8,7 +8,6 @@ costs a second run and never a second record: the store of a holder writes only 
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import logging
 import os
@@ -18,10 +17,10 @@ import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 
+from bench.core import environment
 from bench.core.errors import RecordError, SpecError
 from bench.core.files import NO_HARD_LINKS, OLD_S, create_atomic
 from bench.core.processes import host, runs
@@ -61,15 +60,6 @@ class _Found:
 
     holder: Holder | None
     mtime: float
-
-
-@cache
-def version() -> str:
-    """The version of the bench, as installed."""
-    try:
-        return importlib.metadata.version("bench-compression")
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"
 
 
 class Lease:
@@ -161,7 +151,7 @@ class Leases:
             if found is not None and (self._lives(found) or not self._clear(path, found)):
                 return None
             nonce = uuid.uuid4().hex
-            holder = Holder(nonce, host(), os.getpid(), version(), moment(datetime.now(UTC)))
+            holder = Holder(nonce, host(), os.getpid(), environment.version(), moment(datetime.now(UTC)))
             return Lease(path, nonce, self._renew_s) if _create(path, holder) else None
         except OSError as error:
             raise RecordError("the job cannot be claimed", where=self.folder, found=error.strerror or error,
@@ -186,10 +176,10 @@ class Leases:
         self._sweep()
         for path in sorted(self.folder.glob("*.json")):
             found = _read(path)
-            other = found is not None and found.holder is not None and found.holder.bench != version()
+            other = found is not None and found.holder is not None and found.holder.bench != environment.version()
             if found and found.holder and other and self._lives(found):
                 raise SpecError(f"a results folder in use by bench {found.holder.bench}", where=self.results,
-                                expected=f"bench {version()}",
+                                expected=f"bench {environment.version()}",
                                 fix="wait until it is done, or give another --results FOLDER")  # fmt: skip
 
     def _sweep(self) -> None:

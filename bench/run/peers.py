@@ -7,7 +7,6 @@ hangs up: what the others wait for fails at once, they find the reason there, an
 from __future__ import annotations
 
 import json
-import logging
 import os
 import signal
 import threading
@@ -26,8 +25,6 @@ from torch import distributed as dist
 from bench.core.errors import BenchError, MachineError, ProcessLost, Stopped, TrainError
 from bench.core.steering import steering
 from bench.core.trouble import explained
-
-log = logging.getLogger(__name__)
 
 PATIENCE = timedelta(days=1)
 """How long processes wait for one of them that measures, or waits for another bench. A dead one is noticed at once."""

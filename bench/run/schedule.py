@@ -30,7 +30,7 @@ class Scheduler:
     """The state of a plan's nodes while workers make them.
 
     Needs that are no node are taken as met. A node of which a need has failed is blocked, and so is all that needs it:
-    it is not handed out, and `blocked` names it.
+    it is not handed out.
     Raises ValueError for nodes that need each other in a circle.
     """
 
@@ -54,10 +54,6 @@ class Scheduler:
         self._blocked: dict[str, None] = {}
         for key in self._nodes:
             self._offer(key)
-
-    def ready(self) -> list[str]:
-        """What may be made now, in the order in which it is handed out."""
-        return [key for *_, key in sorted(self._queue)]
 
     def take(self) -> str | None:
         """The next node for a worker that is free, or None while there is nothing that it may make."""
@@ -93,11 +89,6 @@ class Scheduler:
                 after += self._dependents[one]
         self._blocked |= new
         return sorted(new, key=self._place.__getitem__)
-
-    @property
-    def blocked(self) -> list[str]:
-        """The nodes of which a need has failed."""
-        return list(self._blocked)
 
     @property
     def finished(self) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import torch
 import transformers
 
+from bench.core import environment
 from bench.core.errors import BenchError, Stopped
 from bench.core.record import Code, Record
 from bench.core.spec import Spec
@@ -28,7 +29,6 @@ from bench.run import plan as planning
 from bench.run.codehash import module_hash
 from bench.run.device import Device
 from bench.run.job import run_job
-from bench.run.leases import version
 from bench.run.plan import Plan
 from bench.run.request import Request
 from bench.run.worker import failure, identity, make_piece
@@ -61,7 +61,7 @@ class Carried(Store):
 
 def agreed(plan: Plan) -> dict[str, str]:
     """What the driver and every node must have alike, by name."""
-    return {"version": version(), "code": module_hash(__name__), "plan": identity(plan)}
+    return {"version": environment.version(), "code": module_hash(__name__), "plan": identity(plan)}
 
 
 def device() -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core import store
+from bench.core import environment, store
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Record
 from bench.core.store import Store
@@ -67,7 +67,7 @@ def put(folder: Path, job: str, age_s: float = 0.0, **changes: str | int) -> Pat
     """A lease as another process would have left it."""
     path = folder / leases.FOLDER / f"{job}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    holder = Holder("n" * 32, "another host", 1, leases.version(), "2026-01-01T00:00:00Z")
+    holder = Holder("n" * 32, "another host", 1, environment.version(), "2026-01-01T00:00:00Z")
     path.write_text(json.dumps({name: getattr(replace(holder, **changes), name) for name in Holder.__slots__}))
     os.utime(path, (time.time() - age_s,) * 2)
     return path
@@ -233,7 +233,7 @@ def test_without_hard_links_one_still_wins(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(os, "link", no_links)
     lease = Leases(tmp_path).take("a" * 64)
     assert lease and lease.held() and Leases(tmp_path).take("a" * 64) is None
-    other = Holder("n" * 32, "another host", 1, leases.version(), "2026-01-01T00:00:00Z")
+    other = Holder("n" * 32, "another host", 1, environment.version(), "2026-01-01T00:00:00Z")
     assert not leases._create(tmp_path / leases.FOLDER / f"{'a' * 64}.json", other) and lease.held()
 
 
@@ -253,7 +253,7 @@ def test_a_file_server_that_denies_what_it_made_is_not_believed(
 
 def test_a_bench_of_another_version_at_work_is_refused(tmp_path: Path) -> None:
     Leases(tmp_path).refuse_another_bench()  # there is no folder yet
-    put(tmp_path, "a" * 64, bench=leases.version())
+    put(tmp_path, "a" * 64, bench=environment.version())
     put(tmp_path, "b" * 64, bench="0.0.1", age_s=500)
     Leases(tmp_path).refuse_another_bench()
     put(tmp_path, "b" * 64, bench="0.0.1")

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import datasets
@@ -19,7 +17,9 @@ import pytest
 from datasets.exceptions import DatasetsError
 
 from bench.core.errors import BenchError, DataError, SpecError
-from bench.data.sources import Rows, corpus_sha256, corpus_texts, open_source
+from bench.data.corpus import corpus_sha256, corpus_texts
+from bench.data.rows import Rows
+from bench.data.sources import open_source
 from bench.data.tasks import Task, get_task
 
 SST2 = {"sentence": ["good", "bad", "fine"], "label": [1, 0, 1]}
@@ -317,11 +317,8 @@ def test_hub_reads_a_local_repository_through_datasets(tmp_path: Path, monkeypat
 
 
 def fake_language(monkeypatch: pytest.MonkeyPatch, labels: list[Any]) -> None:
-    module = ModuleType("bench.data.synthetic")
-    module.VERSION = "7"  # pyright: ignore[reportAttributeAccessIssue]
-    module.rows = lambda task, split: ((["a", "b"],), labels)  # pyright: ignore[reportAttributeAccessIssue]
-    monkeypatch.setitem(sys.modules, "bench.data.synthetic", module)
-    monkeypatch.setattr("bench.data.synthetic", module, raising=False)
+    monkeypatch.setattr("bench.data.synthetic.VERSION", "7")
+    monkeypatch.setattr("bench.data.synthetic.rows", lambda task, split: ((["a", "b"],), labels))
 
 
 def test_synthetic_rows_have_a_version_and_a_hash_of_their_content(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,8 @@ from bench.judge.rules import counts, holm
 from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
-from bench.judge.verdict import as_json, judge
+from bench.judge.verdict import judge
+from bench.report.listing import claim_rows
 
 # Absolute quality
 
@@ -333,7 +334,7 @@ def test_counts_and_rows() -> None:
     book = ledger(claim(), claim(id="toy.d", split="test-server"), ordering(id="toy.o"))
     judged = judge([book], runs_of(runs(0.90)))
     assert counts(judged) == {"reproduced": 1, "not comparable: split": 1, "not run": 1}
-    rows = as_json(judged, [book])
+    rows = claim_rows(judged, [book])
     assert [row["id"] for row in rows] == ["toy.c", "toy.d", "toy.o"]
     assert set(Claim.model_fields) <= rows[0].keys()
     assert rows[0]["band"] == pytest.approx([89, 91]) and rows[2]["band"] is None
@@ -345,7 +346,7 @@ def test_a_misprint_is_told() -> None:
     book = ledger(*cells, average_claim(id="toy.r.score", value=76.0, misprint="A digit is wrong."))
     judged = judge([book], runs_of([]))
     assert "76 is 75.00 by its own cells: A digit is wrong." in judged[2].why
-    assert as_json(judged, [book])[2]["recomputed"] == 75.0
+    assert claim_rows(judged, [book])[2]["recomputed"] == 75.0
 
 
 def test_order_of_records_does_not_matter() -> None:
