@@ -14,8 +14,9 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from bench.cli.output import complain, end_output, is_main_process, trains_together
+from bench.cli.output import complain, end_output
 from bench.core.errors import BenchError, Stopped
+from bench.core.processes import is_main_process, trains_together
 from bench.core.trouble import explained
 from bench.train.stopping import stoppable
 

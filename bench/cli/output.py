@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from bench.core.errors import MachineError
+from bench.core.processes import is_main_process
 
 
 @contextmanager
@@ -40,16 +41,6 @@ def say(text: str = "") -> None:
     """A line of the result, on stdout."""
     with _heard():
         sys.stdout.write(text + "\n")
-
-
-def is_main_process() -> bool:
-    """Whether this process speaks for all, where several train together."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def trains_together() -> bool:
-    """Whether this is one of several processes that train together."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def complain(text: str) -> None:

@@ -33,8 +33,9 @@ from bench.cli.options import (
     Workers,
     make_requests,
 )
-from bench.cli.output import complain, quiet_libraries, say_json, say_table, trains_together
+from bench.cli.output import complain, quiet_libraries, say_json, say_table
 from bench.core.errors import SpecError
+from bench.core.processes import trains_together
 
 
 def command(

@@ -16,6 +16,16 @@ from pathlib import Path
 import psutil
 
 
+def is_main_process() -> bool:
+    """Whether this process speaks for all, where several train together."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def trains_together() -> bool:
+    """Whether this is one of several processes that train together."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
 @cache
 def host() -> str:
     """A hash that two processes share where the pid of one means the same to the other.

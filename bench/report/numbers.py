@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from bench.core.stats import Estimate, mean_of, ratio_of  # for the sections that papers bring
 
-__all__ = ["DASH", "Estimate", "interval", "mean_of", "millions", "percent", "ratio_of", "show", "significant"]
+__all__ = [
+    "DASH",
+    "Estimate",
+    "interval",
+    "mean_of",
+    "millions",
+    "percent",
+    "percent_of",
+    "ratio_of",
+    "show",
+    "significant",
+]
 
 DASH = "–"
 
@@ -36,6 +48,11 @@ def percent(value: float | None) -> str:
 def millions(number: float | None) -> str:
     """A count shown in millions."""
     return show(number and number / 1e6, 2 if number and number < 1e7 else 1)
+
+
+def percent_of(values: Sequence[float]) -> str:
+    """The mean of fractions in percent, with its interval; a dash for none."""
+    return interval(mean_of(values), factor=100) if values else DASH
 
 
 def interval(entry: Estimate | None, digits: int = 1, unit: str = "", factor: float = 1.0) -> str:

@@ -21,6 +21,7 @@ from safetensors import SafetensorError
 from bench.core import sealed
 from bench.core.errors import MachineError, SpecError
 from bench.core.files import locked, remove_folder, staged_file, sweep_dead, whole_folder
+from bench.core.processes import trains_together
 from bench.core.record import StageEntry
 from bench.core.trouble import FULL, explained, system_number
 
@@ -192,7 +193,7 @@ class Cache:
             if number is None:
                 raise
             trouble = _troubled(error, number, self.root, self.holds())
-        if any(int(os.environ.get(name, "1")) > 1 for name in ("WORLD_SIZE", WORKERS)):  # others would not find it
+        if trains_together() or int(os.environ.get(WORKERS, "1")) > 1:  # others would not find it
             raise trouble
         try:
             with whole_folder(self._elsewhere() / key) as staging:

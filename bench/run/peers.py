@@ -23,6 +23,7 @@ from accelerate.utils import InitProcessGroupKwargs
 from torch import distributed as dist
 
 from bench.core.errors import BenchError, MachineError, ProcessLost, Stopped, TrainError
+from bench.core.processes import trains_together
 from bench.core.steering import steering
 from bench.core.trouble import explained
 
@@ -65,7 +66,7 @@ def start() -> None:
 
     Raises SpecError for variables that would change how they train.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2:
+    if not trains_together():
         return
     steering()
     Accelerator(kwargs_handlers=[InitProcessGroupKwargs(timeout=PATIENCE)])

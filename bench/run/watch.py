@@ -8,8 +8,9 @@ import time
 from types import TracebackType
 from typing import Protocol
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import TaskID
+
+from bench.train.progress import display
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +68,7 @@ class Screen:
     """A line per worker, and one of the jobs done, on the terminal that is stderr."""
 
     def __init__(self, jobs: int, done: int, workers: int):
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False))  # fmt: skip
-        self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._progress = display()
         self._all: TaskID = self._progress.add_task("jobs", total=jobs, completed=done, text="")
         self._lines = [self._progress.add_task(f"{i + 1} starts", total=None, text="") for i in range(workers)]
 

@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 Advance = Callable[[int, str], None]
 """(steps done now, short text) -> None"""
@@ -26,6 +30,17 @@ def silent(total: int, done: int) -> Iterator[Advance]:
     yield lambda steps, text: None
 
 
+def display() -> RichProgress:
+    """How all bars look: on stderr, with steps of steps, the time left and a text; gone at the end."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as RichProgress
+
+    return RichProgress(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                        TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False),
+                        console=Console(stderr=True), transient=True)  # fmt: skip
+
+
 def bar(label: str) -> Progress:
     """A rich progress bar on stderr, shown on a terminal only."""
     if not sys.stderr.isatty():
@@ -33,13 +48,7 @@ def bar(label: str) -> Progress:
 
     @contextmanager
     def shown(total: int, done: int) -> Iterator[Advance]:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-        from rich.progress import Progress as RichProgress
-
-        columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
-                   TimeRemainingColumn(), TextColumn("{task.fields[text]}", markup=False))  # fmt: skip
-        with RichProgress(*columns, console=Console(stderr=True), transient=True) as progress:
+        with display() as progress:
             task = progress.add_task(label, total=total, completed=done, text="")
             yield lambda steps, text: progress.update(task, advance=steps, text=text)
 

@@ -9,7 +9,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from bench.core.errors import RecordError
-from bench.report.numbers import DASH, interval, mean_of, percent, show
+from bench.report.numbers import DASH, percent, percent_of, show
 from bench.report.page import Block, Bullets, Cell, Figure, Link, Note, Outcome, Section, Table
 from bench.report.plots import COLOURS, STYLE
 from papers.adabert import drawing
@@ -192,7 +192,7 @@ def _found_row(group: Group, variant: str) -> dict[str, Cell]:
         "MFLOPs": _range(group.numbers(variant, "paper_flops", "batch1-length128"), 1e-6, 0),
         "undecided: operations": operations, "undecided: K": depth,
         "guarded": f"{sum(guarded):.0f} of {NODES * len(guarded)}" if guarded else DASH,
-        "score": _interval(list(group.scores(variant).values())),
+        "score": percent_of(list(group.scores(variant).values())),
     }  # fmt: skip
 
 
@@ -214,10 +214,6 @@ def _range(values: Sequence[float], factor: float = 1.0, digits: int = 2) -> str
         return DASH
     low, mean, high = (show(factor * value, digits) for value in (min(values), fmean(values), max(values)))
     return mean if low == high else f"{mean} ({low} to {high})"
-
-
-def _interval(scores: Sequence[float]) -> str:
-    return interval(mean_of(scores), factor=100) if scores else DASH
 
 
 def _spread(scores: Sequence[float]) -> str:
@@ -277,7 +273,7 @@ def _control_row(group: Group, variant: str) -> dict[str, Cell]:
     paired = [own[seed] - base[seed] for seed in own if seed in base and variant != SEARCHED]
     return {
         "scale": group.scale, "task": group.task, "variant": group.name(variant), "seeds": str(len(own)),
-        "score": _spread(list(own.values())), "difference": _interval(paired),
+        "score": _spread(list(own.values())), "difference": percent_of(paired),
         "pairs": str(len(paired)) if paired else DASH,
         "parameters, M": _range(group.numbers(variant, "paper_parameters", "found"), 1e-6),
     }  # fmt: skip

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
-import shutil
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.models.device import lacks_for_compile
 
 
 class _SoftTargets(torch.autograd.Function):
@@ -83,8 +83,7 @@ def _divergence_by_kernel(student: Tensor, teacher: Tensor, counts: Tensor | Non
 @functools.cache
 def _has_kernel(device: str) -> bool:
     """Whether Triton and the C compiler that it starts are there, for a GPU."""
-    compiler = any(map(shutil.which, ("gcc", "cc", "clang")))
-    return device == "cuda" and compiler and importlib.util.find_spec("triton") is not None
+    return device == "cuda" and lacks_for_compile(torch.device(device)) is None
 
 
 ALIGNED = 64

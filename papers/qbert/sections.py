@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.report.numbers import DASH, Estimate, interval, mean_of, percent, ratio_of, show
+from bench.report.numbers import DASH, Estimate, interval, mean_of, percent, percent_of, ratio_of, show
 from bench.report.page import Block, Cell, Figure, Note, Outcome, Section, Table
 from bench.report.plots import COLOURS, MARKERS, STYLE
 
@@ -103,15 +103,11 @@ def _score_row(every: Sequence[Outcome], task: str) -> dict[str, Cell]:
               if metric == "packed_difference" and number.value is not None]  # fmt: skip
     return {
         "scale": found[0].scale, "variant": found[0].label, "task": task, "seeds": str(len(found)),
-        "as trained": _percent(list(trained.values())), "on int8": _percent(list(kernel.values())),
-        "difference": _percent([kernel[seed] - trained[seed] for seed in both]),
+        "as trained": percent_of(list(trained.values())), "on int8": percent_of(list(kernel.values())),
+        "difference": percent_of([kernel[seed] - trained[seed] for seed in both]),
         "alike": f"{sum(map(_alike, found))} of {len(found)}",
         "largest logit": f"{max(logits):.1g}" if logits else DASH,
     }  # fmt: skip
-
-
-def _percent(values: Sequence[float]) -> str:
-    return interval(mean_of(values), factor=100) if values else DASH
 
 
 def _alike(one: Outcome) -> bool:
