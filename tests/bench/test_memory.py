@@ -1,6 +1,8 @@
 """The peak of a stage is its own, not that of what the process did before."""
 
+import multiprocessing
 import sys
+from multiprocessing.connection import Connection
 
 import pytest
 import torch
@@ -22,3 +24,18 @@ def test_a_peak_before_the_restart_does_not_count() -> None:
     assert peak_bytes(CPU) >= held  # still the peak, though the memory was given back
     restart_peak(CPU)
     assert peak_bytes(CPU) < held - 0.5 * BIG
+
+
+def child(tell: Connection) -> None:
+    restart_peak(CPU)
+    tell.send(peak_bytes(CPU))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count from the start of the process")
+def test_a_child_does_not_count_what_its_parent_held() -> None:
+    here, there = multiprocessing.Pipe()
+    held = torch.ones(BIG)  # 1 GiB
+    process = multiprocessing.get_context("spawn").Process(target=child, args=(there,))
+    process.start()
+    assert 0 < here.recv() < held.nbytes
+    process.join()
