@@ -21,7 +21,7 @@ from bench.data.rows import Texts, content_sha256
 from bench.data.tasks import Task
 from bench.models.load import Checkpoint
 from bench.run import logits
-from bench.run.codehash import code_hash
+from bench.run.codehash import code_hash, module_hash
 from bench.run.inputs import Reading
 from bench.run.plan import Job, StagePlan
 from bench.train.checkpoint import Checkpointer
@@ -115,7 +115,7 @@ class StageContext:
             content = [rows.sha256]
         if view is not None:
             content += [view.key, code_hash(view.of)]
-        key = digest([teacher.key, *content])
+        key = digest([teacher.key, module_hash("bench.train.predict"), *content])
 
         def make() -> np.ndarray:
             model, folder = self._ask("fine_tuned")

@@ -76,8 +76,10 @@ class Job:
 
     @cached_property
     def hash(self) -> str:
-        """spec + hyper + everything that shaped the stages."""
-        return digest([self.spec.as_dict(), self.hyper.model_dump(mode="json"), self.key])
+        """spec + hyper + all that shaped the stages, the model that it is compared with, and what scores both."""
+        other = self.reference.key if self.reference else ""
+        return digest([self.spec.as_dict(), self.hyper.model_dump(mode="json"), self.key, other,
+                       *map(module_hash, SCORERS)])  # fmt: skip
 
     @property
     def reference(self) -> Job | None:
@@ -113,6 +115,9 @@ class Job:
             self.tokenizer_folder, getattr(self.hyper, "max_length", 128), getattr(self.hyper, "windows", None)
         )
 
+
+SCORERS = ("bench.train.predict", "bench.data.metrics")
+"""What makes logits, and scores of them: no stage imports it, every run depends on it."""
 
 READERS = {"span": "bench.data.spans", "tags": "bench.data.tags"}
 """What turns rows of such tasks into examples, and logits into answers: no stage imports it, all depend on it."""
@@ -331,6 +336,8 @@ class Planner:
                 "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
                 "asked": [keys[asked] for asked in stage.asks],
             }  # fmt: skip
+            if "fine_tuned" in stage.asks:  # its teacher's logits are made by it
+                content["predict"] = module_hash("bench.train.predict")
             for name, checkpoint in (("checkpoint", encoder), ("released", released)):
                 content |= {name: checkpoint_identity(checkpoint.folder)} if checkpoint else {}
             corpus = stage.needs in ("corpus", "pairs") or (

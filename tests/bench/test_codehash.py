@@ -47,6 +47,14 @@ def test_relative_imports_are_followed(tmp_path: Path, monkeypatch: pytest.Monke
     assert codehash.closure("plugged.parts") == ("plugged.parts", "plugged.parts.words")
 
 
+def test_a_plug_in_follows_what_it_takes_from_a_paper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugged_in").mkdir()
+    (tmp_path / "plugged_in" / "__init__.py").write_text("")
+    (tmp_path / "plugged_in" / "recipe.py").write_text("from papers.tinybert import losses\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "papers.tinybert.losses" in codehash.closure("plugged_in.recipe")
+
+
 SOURCE = '''
 """What it is."""
 import json

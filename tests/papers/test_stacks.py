@@ -18,6 +18,7 @@ from bench.cli import main as cli
 from bench.core.errors import SpecError
 from bench.models import load
 from bench.models.shape import find_shape
+from bench.run.plan import Planner
 from bench.run.request import Request
 from bench.run.stack import chosen_stacks
 from papers.lowresource.student import BiLstmConfig, BiLstmForSequenceClassification
@@ -197,3 +198,15 @@ def test_a_named_variant_chooses_its_own_paper_alone() -> None:
     stacks, chosen = chosen_stacks(Request(variant=("tinybert-4",), paper=("bert", "tinybert")))
     assert [one.variant for stack in stacks for one in stack] == ["bert", "tinybert-4"]
     assert set(chosen) == {"bert", "tinybert"}
+
+
+def test_the_hash_of_a_run_holds_the_model_that_it_is_compared_with(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+
+    def made(**given: str) -> str:
+        asked = Request(variant=("bilstm-supervised",), task=("sst2",), set=given)
+        return next(job.hash for job in Planner(asked).build().jobs if job.spec.paper == "lowresource")
+
+    assert made() == made() != made(**{"fine_tune.lr": "1e-3"})  # which only its reference has
