@@ -66,10 +66,13 @@ class Cache:
         return True
 
     def whole(self, key: str) -> bool:
-        """Whether an entry is there, every byte as it was written; a damaged one is named, once."""
+        """Whether an entry is there, every byte as it was written; a damaged one is named, once.
+
+        Raises OSError for one that could not be read: that says nothing of it.
+        """
         try:
             self._content(key, sealed.checked)
-        except (sealed.Damaged, OSError) as damage:
+        except (sealed.Damaged, FileNotFoundError) as damage:
             if self.entry(key).exists() and key not in self._named:
                 self._named.add(key)
                 told = f"{MANIFEST} is missing" if isinstance(damage, FileNotFoundError) else damage
@@ -178,16 +181,17 @@ class Cache:
                 "earlier": [one.model_dump() for one in earlier],
             })  # fmt: skip
 
-        self._write(key, write)
-        shutil.rmtree(self.progress(key), ignore_errors=True)
+        if self._write(key, write):  # what is kept elsewhere is gone when this process ends: its checkpoints are not
+            shutil.rmtree(self.progress(key), ignore_errors=True)
 
-    def _write(self, key: str, write: Callable[[Path], None]) -> None:
+    def _write(self, key: str, write: Callable[[Path], None]) -> bool:
+        """Whether the entry lies in the cache; where that is full, this run's own folder has it."""
         place = self.entry(key)
         try:
             sweep_dead(place.parent)
             with whole_folder(place) as staging:
                 write(staging)
-            return
+            return True
         except (OSError, SafetensorError) as error:
             number = system_number(error)
             if number is None:
@@ -201,6 +205,7 @@ class Cache:
         except (OSError, SafetensorError):
             raise trouble from None
         log.warning("%s; until this run ends the stage is kept in %s", trouble, self._kept)
+        return False
 
     def _elsewhere(self) -> Path:
         """A folder that is there until this process ends."""

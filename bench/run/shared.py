@@ -70,8 +70,8 @@ class SharedCache(Cache):
             raise SpecError("the cache's URL cannot be written", where=f"BENCH_HOME {self._url}", found=error,
                             fix="give one that can be") from error  # fmt: skip
 
-    def _write(self, key: str, write: Callable[[Path], None]) -> None:
-        super()._write(key, write)
+    def _write(self, key: str, write: Callable[[Path], None]) -> bool:
+        kept = super()._write(key, write)
         place = self._place(key)
         part = f"{place}.{uuid.uuid4().hex}.writing"
         try:
@@ -83,6 +83,7 @@ class SharedCache(Cache):
             log.warning("a stage cannot be copied to %s (%s): other machines make it again", self._url, error)
             with suppress(Exception):
                 self._files.rm_file(part)
+        return kept
 
     def _place(self, key: str) -> str:
         return f"{self._base}/stages/{key[:2]}/{key}.zip"

@@ -57,14 +57,17 @@ class Checkpointer:
         self._last_s = now_s
 
     def newest(self, processes: int = 1) -> Path | None:
-        """The newest checkpoint that is whole and of so many processes, or None; others are named and removed."""
+        """The newest checkpoint that is whole and of so many processes, or None; others are named and removed.
+
+        Raises OSError for one that could not be read: that says nothing of it.
+        """
         for folder in sorted(self.folder.glob("step-*"), reverse=True):
             try:
                 found = sealed.checked(folder)
                 if found["processes"] == processes:
                     return folder
                 damage = f"it is of {found['processes']} processes, not {processes}"
-            except (sealed.Damaged, OSError, KeyError) as error:
+            except (sealed.Damaged, FileNotFoundError, KeyError) as error:
                 missing = isinstance(error, FileNotFoundError)
                 damage = f"{sealed.MANIFEST} is missing" if missing else f"it is damaged: {error}"
             log.warning("the checkpoint %s is not used: %s; training goes on from the one before, or from its start",
@@ -115,7 +118,7 @@ class Checkpointer:
             moments = {k.removeprefix(start): v.to(parameter.device) for k, v in flat.items() if k.startswith(start)}
             if moments:
                 optimizer.state[parameter] = moments
-        _set_random_states(load_file(folder / f"random-{accelerator.process_index}.safetensors"), accelerator.device)
+        set_random_states(load_file(folder / f"random-{accelerator.process_index}.safetensors"), accelerator.device)
         return Position(**json.loads((folder / PROGRESS).read_text()))
 
 
@@ -140,9 +143,7 @@ def _flat(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tenso
 
 def _random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
     """The state of each random generator, process by process."""
-    states = {"cpu": torch.get_rng_state()}
-    if accelerator.device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(accelerator.device)
+    states = random_states(accelerator.device)
     out: list[dict[str, Tensor]] = [{} for _ in range(accelerator.num_processes)]
     for name, state in states.items():
         gathered = accelerator.gather(state.to(accelerator.device)[None])
@@ -152,7 +153,16 @@ def _random_states(accelerator: Accelerator) -> list[dict[str, Tensor]]:
     return out
 
 
-def _set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+def random_states(device: torch.device) -> dict[str, Tensor]:
+    """The state of each random generator of this process."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_random_states(states: dict[str, Tensor], device: torch.device) -> None:
+    """Put back what `random_states` gave."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda":
         torch.cuda.set_rng_state(states["cuda"], device)

@@ -79,8 +79,12 @@ def records(name: Name, accelerator: Accelerator) -> bool:
 @contextmanager
 def started(name: Name, job: Job) -> Iterator[Engine]:
     """The engine of a training."""
-    if name == "compile":
-        compile_in_place(job.model)
+    with compiled_in_place(job.model) if name == "compile" else nullcontext(), _of_device(name, job) as engine:
+        yield engine
+
+
+@contextmanager
+def _of_device(name: Name, job: Job) -> Iterator[Engine]:
     device = job.accelerator.device
     alone = "compile" if name == "compile" else "eager"
     if not records(name, job.accelerator):
@@ -112,10 +116,17 @@ class Eager:
         return self._name
 
 
-def compile_in_place(model: nn.Module) -> None:
-    """The encoder too: a loss that calls a part of the model by itself runs compiled code as well."""
-    for module in dict.fromkeys((model, getattr(model, "base_model", model))):
+@contextmanager
+def compiled_in_place(model: nn.Module) -> Iterator[None]:
+    """Its calls run compiled code inside, and those of its encoder: a loss may call a part of the model by itself."""
+    modules = dict.fromkeys((model, getattr(model, "base_model", model)))
+    for module in modules:
         module.compile(dynamic=True)
+    try:
+        yield
+    finally:
+        for module in modules:
+            module._compiled_call_impl = None  # torch has no public way back
 
 
 @contextmanager

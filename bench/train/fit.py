@@ -19,10 +19,10 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 
-from bench.core.errors import Stopped, TrainError
+from bench.core.errors import Diverged, Stopped, TrainError
 from bench.data.batches import Batches
 from bench.train import engine, stopping, words
-from bench.train.checkpoint import Checkpointer, Position
+from bench.train.checkpoint import Checkpointer, Position, random_states, set_random_states
 from bench.train.engine import Engine
 from bench.train.feed import Fed, feed
 from bench.train.memory import peak_bytes, restart_peak
@@ -68,16 +68,23 @@ def fit(
     matches a parameter's name decides its rate, and a parameter that none matches has rate 1. What has rate 0 needs no
     gradient while this runs (buffers and dropout are as in training all the same).
 
-    Raises TrainError at the first non-finite loss, naming the step and the loss terms; for a group that decides no
-    parameter; and where nothing is left to train. Raises Stopped for a signal, inside `stopping.stoppable`: after the
-    optimiser step that runs, when a checkpoint of it is written, in all processes at the same step.
+    Raises Diverged at the first non-finite loss, naming the step and the loss terms: random numbers then go on as if it
+    had not been tried, since how many steps were made before anyone looked depends on the clock. Raises TrainError for
+    a group that decides no parameter, and where nothing is left to train. Raises Stopped for a signal, inside
+    `stopping.stoppable`: after the optimiser step that runs, when a checkpoint of it is written, in all processes at
+    the same step.
     """
     model.to(accelerator.device).train()
     on_cpu = accelerator.device.type == "cpu"
     with words.only_those_of(batches, model, training) if on_cpu else nullcontext() as table:
         of = _assigned(model, groups)
         with _frozen([parameter for parameter, group in of.items() if group.rate == 0]), stopping.held():
-            log = _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
+            before = random_states(accelerator.device)
+            try:
+                log = _fit(model, loss, batches, training, accelerator, of, checkpointer, progress)
+            except Diverged:
+                set_random_states(before, accelerator.device)
+                raise
         if table is not None:
             table.decay = words.decay(training, of.get(table.weight), log.steps)
     return log

@@ -93,7 +93,7 @@ class Graphs:
             names, values = self._one(job, part, one.batch, 1 / len(fed.parts))
             meter.kept(step, names, values)
             total += values[0]
-        job.update(keep=True)
+        job.update(keep=bool(self._recorded))  # replays add to gradients that stay in their place
         meter.ended(total)
 
     def _one(self, job: Job, runs: Runs, host: Batch, weight: float) -> Cost:
@@ -146,6 +146,8 @@ class Graphs:
         inputs, weight = moved(host, self.device), torch.ones((), device=self.device)
         graph = torch.cuda.CUDAGraph()
         held = len(job.optimizer.state)
+        if runs is part:
+            _given_gradients(job)
         try:
             # Other threads may use the device meanwhile: one pins the memory of the batches to come.
             with torch.cuda.graph(graph, pool=self._pool, stream=self.stream, capture_error_mode="thread_local"):  # pyright: ignore[reportArgumentType]
@@ -170,6 +172,13 @@ class Graphs:
     def _refuse(self, why: str) -> None:
         self.refused = why
         log.warning("engine=graph refused=%r", why)
+
+
+def _given_gradients(job: Job) -> None:
+    """Zeros for what has none yet and will get some: a recorded part adds to a gradient, it makes none."""
+    for parameter in job.parameters:
+        if parameter.grad is None and parameter in job.optimizer.state:
+            parameter.grad = torch.zeros_like(parameter)
 
 
 def whole(job: Job, batch: Batch, weight: float | Tensor) -> Cost:

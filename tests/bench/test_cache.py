@@ -114,7 +114,9 @@ def test_where_the_cache_is_full_a_stage_is_kept_elsewhere(
         return real(path)
 
     monkeypatch.setattr(cache_module, "whole_folder", full)
+    (cache.progress("aa2") / "fit-0").mkdir(parents=True)
     save(cache, "aa2", state, State(), None)
+    assert (cache.progress("aa2") / "fit-0").is_dir(), "the stage is gone with this process: its checkpoints are not"
     assert "the cache is full" in caplog.messages[0] and "free space in" in caplog.messages[0]
     assert "stages 0.0 MB" in caplog.messages[0], "it says what may be freed"
     assert cache.whole("aa2") and not Cache(tmp_path / "home").has("aa2")

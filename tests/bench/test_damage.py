@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -46,3 +48,18 @@ def test_of_a_checkpoint(tmp_path: Path) -> None:
     optimizer.step()
     assert Checkpointer(tmp_path).save(accelerator, model, optimizer, Position(step=3))
     assert damage.checkpoint(tmp_path / "step-000000003", PLACES) == PLACES
+
+
+def test_a_checkpoint_that_could_not_be_read_is_not_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = nn.Linear(2, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    saved = Checkpointer(tmp_path)
+    assert saved.save(Accelerator(cpu=True), model, optimizer, Position(step=3))
+
+    def busy(folder: Path) -> Any:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE), str(folder))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="open files"):
+        patch.setattr("bench.core.sealed.checked", busy)
+        saved.newest()
+    assert saved.newest() == tmp_path / "step-000000003"

@@ -50,7 +50,7 @@ def encoded(count: int = 60, longest: int = 21) -> Encoded:
     return Encoded.from_lists(rows, [[0] * len(row) for row in rows], rng.integers(0, 2, count))
 
 
-def bert(kind: Any = BertForSequenceClassification) -> nn.Module:
+def bert(kind: Any = BertForSequenceClassification, dropout: float = 0.0) -> nn.Module:
     torch.manual_seed(0)
     shape: dict[str, Any] = {
         "hidden_size": 16,
@@ -58,7 +58,7 @@ def bert(kind: Any = BertForSequenceClassification) -> nn.Module:
         "num_attention_heads": 2,
         "intermediate_size": 32,
     }
-    return kind(BertConfig(vocab_size=WORDS, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, **shape))
+    return kind(BertConfig(vocab_size=WORDS, hidden_dropout_prob=dropout, attention_probs_dropout_prob=0.0, **shape))
 
 
 MASKING = Masking(4, WORDS, frozenset({0, 2, 3}))
@@ -90,6 +90,26 @@ def test_a_late_look_names_the_step_and_nothing_after_it_is_kept(
                 checkpointer=saved)  # fmt: skip
     kept = sorted(path.name for path in tmp_path.glob("fit/*"))
     assert kept == (["step-000000004", "step-000000005"] if every == 4 else [])
+
+
+def test_after_a_loss_that_is_not_finite_random_numbers_are_those_of_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = []
+    for every in (1, 7):  # by when someone looks more steps were made, and more drawn by dropout
+        monkeypatch.setitem(meter.EVERY, "cpu", every)
+        torch.manual_seed(3)
+        with pytest.raises(Diverged):
+            fit.fit(bert(dropout=0.1), bad_after(5), Batches(encoded(), 8, 0), Training(epochs=3, batch_size=8),
+                    Accelerator())  # fmt: skip
+        drawn.append(float(torch.rand(())))
+    assert drawn[0] == drawn[1]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_compiled_code_ends_with_the_training() -> None:
+    model = bert()
+    with engine.compiled_in_place(model):
+        assert model._compiled_call_impl is not None and model.base_model._compiled_call_impl is not None
+    assert model._compiled_call_impl is None and model.base_model._compiled_call_impl is None
 
 
 def test_late_looks_change_no_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
