@@ -117,7 +117,15 @@ def memory_bytes() -> int:
 
 def free_bytes() -> int:
     """Main memory in bytes that is free, and that this process may use."""
-    return min(int(psutil.virtual_memory().available), memory_bytes())
+    free, limit = int(psutil.virtual_memory().available), _text("/sys/fs/cgroup/memory.max")
+    return min(free, max(0, int(limit) - _held_bytes())) if limit.isdigit() else free
+
+
+def _held_bytes() -> int:
+    """What a container holds of its memory, without files that the kernel would drop."""
+    held = _text("/sys/fs/cgroup/memory.current")
+    files = re.search(r"^inactive_file (\d+)$", _text("/sys/fs/cgroup/memory.stat"), re.MULTILINE)
+    return int(held) - (int(files[1]) if files else 0) if held.isdigit() else 0
 
 
 @cache

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from accelerate import Accelerator
 
+from bench.core import environment
 from bench.models.device import native_bf16
 
 
@@ -22,3 +24,8 @@ class Device:
         """What the user's variables leave this process to train on."""
         device = Accelerator().device
         return cls(device.type, native_bf16(device))
+
+
+def threads() -> int:
+    """Threads that torch works with: its own choice, but no more than the cores of a container, which it cannot see."""
+    return min(torch.get_num_threads(), environment.cores())

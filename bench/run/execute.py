@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator
 
 from bench.core.errors import ModelError
@@ -16,6 +17,7 @@ from bench.models import load
 from bench.run import measure
 from bench.run.cache import Cache
 from bench.run.deadline import Deadline
+from bench.run.device import threads
 from bench.run.exports import has_model
 from bench.run.job import lowest_score, run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
@@ -32,6 +34,7 @@ def run(plan: Plan, again: bool = False, deadline: Deadline | None = None) -> li
     With `again` a finished run whose model is gone from the cache is made once more: its newer record counts. With a
     deadline the runs for which there is no time are left, and those that need them.
     """
+    torch.set_num_threads(threads())
     refuse_given_teacher(plan)
     store = Store(Path(plan.request.results))
     if Accelerator().is_main_process:

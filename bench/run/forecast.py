@@ -18,6 +18,7 @@ from bench.core import environment
 from bench.run import pace, recorded
 from bench.run.answer import Costs
 from bench.run.costs import StageCosts
+from bench.run.device import threads
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.recorded import FINISH, Told
 from bench.train.precision import choose
@@ -54,7 +55,7 @@ class _Clock:
     def __init__(self, plan: Plan, known: StageCosts, device: torch.device):
         self._known, self._gpu = known, device.type == "cuda"
         self._often = 60 * plan.request.checkpoint_minutes
-        machine = environment.fingerprint()["machine"]
+        machine = environment.fingerprint(threads())["machine"]
         runs = recorded.read(recorded.folders(plan.request.results), device.type)
         # Runs of another scale correct the clock, too, but are no measure of how steps of this size compare.
         here = any(one.machine == machine and one.scale == plan.request.scale for one in runs)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from functools import cache as once
 from typing import Any, NoReturn
 
+import torch
 from accelerate import Accelerator
 
 from bench.core import environment
@@ -202,7 +203,7 @@ def _where() -> tuple[dict[str, Any], Code]:
     """What this process runs on, and the code that it was started from."""
     device = Accelerator().device
     precision = choose("auto", device)
-    facts = environment.fingerprint() | {
+    facts = environment.fingerprint(torch.get_num_threads()) | {
         "device": device.type, "processes": Accelerator().num_processes, "precision": precision.name,
         "precision_why": precision.why, "workers": int(os.environ.get(WORKERS, "1")),
     } | ({"tf32": deterministic.tf32()} if device.type == "cuda" else {})  # fmt: skip

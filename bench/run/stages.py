@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -75,10 +76,9 @@ def _build(
     job: Job, plan: StagePlan, cache: Cache, state: State, before: str | None, log: ChainLog, bars: Bars
 ) -> State:
     accelerator = Accelerator()
-    if accelerator.num_processes > 1:  # all processes train together: none of them may wait for a lock
-        return _execute(job, plan, cache, state, before, log, bars, accelerator)
-    with cache.lock(plan.key):
-        if cache.whole(plan.key):  # another bench made it while this one waited
+    # Of processes that train together one waits for the lock, and the others for what it says.
+    with cache.lock(plan.key) if accelerator.is_main_process else nullcontext():
+        if decided(accelerator, lambda: cache.whole(plan.key)):  # another bench made it meanwhile
             _remember(plan, cache, log)
             return cache.load(plan.key)
         return _execute(job, plan, cache, state, before, log, bars, accelerator)

@@ -105,6 +105,9 @@ def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert environment.cores() == 1 and environment.memory_bytes() == 2**30 >= environment.free_bytes()
     named(monkeypatch, {"/sys/fs/cgroup/cpu.max": "max 100000", "/sys/fs/cgroup/memory.max": "max"})
     assert environment.cores() >= 1 and environment.memory_bytes() > 2**30
+    named(monkeypatch, {"/sys/fs/cgroup/memory.max": str(2**30), "/sys/fs/cgroup/memory.current": str(2**29 + 2**28),
+                        "/sys/fs/cgroup/memory.stat": f"anon {2**29}\ninactive_file {2**28}\n"})  # fmt: skip
+    assert environment.free_bytes() == 2**29, "what it holds is not free, files that the kernel would drop are"
 
 
 def test_gpus_are_asked_of_the_driver(monkeypatch: pytest.MonkeyPatch) -> None:
