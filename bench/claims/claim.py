@@ -91,6 +91,8 @@ class Claim(Part):
     value: Number | None = None
     unit: str = ""
     source: Text
+    printed_by: str = ""
+    """Who printed it, where that is neither the paper nor its authors."""
     table: str = ""
     transcription: Literal["seen", "second-hand", "recalled", "ours"]
     """How surely the print is known; `ours` where nobody printed it: a control that the method's idea implies."""
@@ -129,6 +131,11 @@ class Claim(Part):
     def paper(self) -> str:
         """The paper in whose ledger it stands."""
         return self.id.partition(".")[0]
+
+    @property
+    def by_arithmetic(self) -> bool:
+        """Whether it is bytes that were computed from a number of bits, as ours of that name are: no file has them."""
+        return self.metric in ("size_bytes", "size_ratio") and self.split.startswith(("packed", "activations"))
 
     @property
     def is_printed(self) -> bool:
@@ -190,6 +197,8 @@ class System(Part):
     """The variant whose shape stands for its speed, where that is another paper's (`paper/variant`)."""
     scored_as: str = ""
     """The variant of this paper whose runs say what it keeps, where `variant` is a shape that nobody trains."""
+    stand_in: bool = False
+    """Whether its network was not published, so that ours is a guess at it."""
     needs: Text
     """What making it takes besides time: data, labels, teachers."""
 

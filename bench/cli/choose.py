@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from bench.cli.options import Json
-from bench.cli.output import say, say_json, say_table
+from bench.cli.output import complain, say, say_json, say_table
 
 
 def command(
@@ -32,10 +32,13 @@ def command(
 
     bounds = Bounds(max_mb, min_speedup, min_retention, machine)
     answer = choose([Path(folder) for folder in results or ["results"]], bounds)
+    if answer.printed_only:
+        complain("warning: there are no records, so that every number is a printed one; next: bench measure --quick")
     if as_json:
         nearest = answer.nearest.as_json() if answer.nearest else None
         fitting = [one.as_json() for one in answer.fitting]
-        return say_json({"fitting": fitting, "nearest": nearest})
+        left_out = [{"variant": one.view.key[1], "why": why} for one, why in answer.unknown]
+        return say_json({"fitting": fitting, "nearest": nearest, "left_out": left_out})
     if answer.fitting:
         say_table([row(one) for one in answer.fitting])
     elif answer.nearest:
@@ -48,7 +51,8 @@ def command(
         say(f"left out: {', '.join(f'{one.view.system.name} ({why})' for one, why in answer.unknown)}")
     machines = sorted({one.machine for one in (*answer.fitting, answer.nearest) if one and one.machine})
     if machines:
-        say(f"speed measured at batch 1, length 128, on {', '.join(machines)}; bench measure times this machine")
+        told = ", ".join(machines)
+        say(f"speed at batch 1, length 128, without tokenisation, on {told}; bench measure times this machine")
     say(
         "best first, by the score kept (averages before one task), then speed; printed: by the paper; by arithmetic: "
         "of a packed file, while its speed is of a larger form in 8 bits; stand-in, last: our guess at an unpublished "

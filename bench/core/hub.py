@@ -45,11 +45,19 @@ def patiently(fetch: Callable[[], Found]) -> Found:
             return fetch()
         except Exception as error:
             told = trouble(error, "", "")
-            if not told.passing:
+            if not told.passing or unresolved(error):
                 raise
             log.warning("hub='%s' again_in=%gs", told.found, wait)
             time.sleep(wait)
     return fetch()
+
+
+def unresolved(error: BaseException) -> bool:
+    """Whether the hub's name has no address: there is no network, and the libraries have tried often enough."""
+    chain = list(_chain(error))
+    names = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    text = " ".join(map(str, chain))
+    return "gaierror" in names or any(words in text for words in ("name resolution", "Name or service not known"))
 
 
 def trouble(error: BaseException, page: str, revision: str) -> Trouble:

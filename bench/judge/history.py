@@ -71,7 +71,7 @@ def _facts(run: Run) -> dict[str, str]:
 def _apart(name: str, facts: Mapping[str, str], alike: Sequence[Mapping[str, str]]) -> str:
     """The name of a line with what tells it from the others of that name."""
     differ = [key for key in sorted(facts) if any(other.get(key) != facts[key] for other in alike)]
-    told = ", ".join(dict.fromkeys(f"{key.rpartition('.')[2]}={facts[key]}" for key in differ))
+    told = ", ".join(f"{key}={facts[key]}" for key in differ)
     return f"{name} [{told}]" if told else name
 
 
@@ -81,7 +81,12 @@ def _lines(runs: Sequence[Run]) -> Iterable[Line]:
         where = f"{runs[0].environment.machine}, {runs[0].protocol}"
         for split in dict.fromkeys(split for run in runs for split in speeds(run)):
             timed = [run for run in runs if ("speedup", split) in run.measured]
-            yield _line("speed", f"speed-up at {split} on {where}", timed, lambda run, at=split: copies(run, at))
+            yield _line(
+                "speed",
+                f"speed-up over the reference and its twin at {split} on {where}",
+                timed,
+                lambda run, at=split: copies(run, at),
+            )
         return
     for metric, split in scores(runs[-1]):
         scored = [run for run in runs if (metric, split) in run.measured]

@@ -197,13 +197,14 @@ def advice(left: Open, claims: int) -> str:
 
 
 def measured(claim: Claim, estimate: Estimate) -> str:
-    """`Measured 89.9 [89.1, 90.7]`, in the unit as printed."""
+    """`Measured 89.9 [89.1, 90.7]`, or `Computed 63.3`, in the unit as printed."""
+    how = "Computed" if claim.by_arithmetic else "Measured"
     to_print = UNITS[claim.unit].to_print
     interval = estimate.interval()
     if interval is None or interval[0] == interval[1]:
-        return f"Measured {to_print(estimate.value):.4g}"
+        return f"{how} {to_print(estimate.value):.4g}"
     low, high = sorted(map(to_print, interval))
-    return f"Measured {to_print(estimate.value):.4g} [{low:.4g}, {high:.4g}]"
+    return f"{how} {to_print(estimate.value):.4g} [{low:.4g}, {high:.4g}]"
 
 
 def correct(judged: Sequence[Judged]) -> list[Judged]:

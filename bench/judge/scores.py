@@ -262,11 +262,14 @@ class ScoreBook:
     def shown(self, key: Key, tasks: Sequence[str], scale: str = "") -> Scores | None:
         """The telling scores of the best suite that has two of these tasks or more, or else of the best with one.
 
-        Two tasks at a large budget say more of a method than five at a small one; made-up data says least.
+        Two tasks at a large budget say more of a method than five at a small one; made-up data says least. Of one task
+        the series that answers its claims speaks.
         """
         found = [self.telling(suite, tasks) for suite in self.index.suites(key) if scale in ("", suite.scale)]
-        return max((one for one in found if one), default=None,
-                   key=lambda one: (not one.made_up, len(one.entries) > 1, one.suite.rank))  # fmt: skip
+        told = [one for one in found if one]
+        if len(tasks) == 1:
+            return max(told, default=None, key=lambda one: one.rank)
+        return max(told, default=None, key=lambda one: (not one.made_up, len(one.entries) > 1, one.suite.rank))
 
     def beside(self, scores: Scores, papers: Container[str]) -> Scores:
         """The same scores beside those of the runs of these papers that their teachers learnt from in the end."""

@@ -9,6 +9,7 @@ from typing import Any
 from bench.judge.rules import STRICT
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
+from bench.report.numbers import show
 from bench.report.systems import ARITHMETIC, SystemView, timings
 
 TOGETHER = "--max-mb and --min-speedup"
@@ -36,6 +37,8 @@ class Choice:
     megabytes_by: str
     speedup: float | None
     speedup_by: str
+    with_text: float | None
+    """The same where each reads the text first; known only of models with a tokeniser of their own."""
     machine: str
     """Where the speed-up was measured; empty where it was not."""
     retention: float | None
@@ -83,12 +86,38 @@ class Choice:
         return {
             "system": self.view.system.name, "paper": self.view.key[0], "variant": self.view.key[1],
             "megabytes": self.megabytes, "megabytes_by": self.megabytes_by,
-            "speedup": self.speedup, "speedup_by": self.speedup_by, "machine": self.machine,
+            "speedup": self.speedup, "speedup_by": self.speedup_by,
+            "speedup_with_tokenisation": self.with_text, "machine": self.machine,
             "retention_percent": self.retention, "retention_by": self.retention_by,
             "device_hours": self.view.device_hours, "needs": self.view.system.needs,
             "kernels": self.view.system.backend or "floats", "stand_in": self.view.guessed, "two_forms": self.two_forms,
-            "records": list(self.records),
+            "smaller_runs": self.smaller and self.smaller.as_json(), "records": list(self.records),
         }  # fmt: skip
+
+    @property
+    def smaller(self) -> Smaller | None:
+        """What runs below the paper's scale kept; None where there are none, or larger ones speak."""
+        view = self.view
+        if view.reference or view.scores is None or view.kept is None or view.scores.tier in STRICT:
+            return None
+        return Smaller(100 * view.kept.value, tuple(entry.task for entry in view.scores.entries), tuple(view.guesses))
+
+
+@dataclass(frozen=True, slots=True)
+class Smaller:
+    """The share of the reference's score that smaller runs kept."""
+
+    percent: float
+    tasks: tuple[str, ...]
+    guesses: tuple[str, ...]
+    """Tasks of the same runs on which the student or its teacher does no better than guessing."""
+
+    def as_json(self) -> dict[str, Any]:
+        return {"percent": self.percent, "tasks": list(self.tasks), "guesses_on": list(self.guesses)}
+
+    def __str__(self) -> str:
+        lost = f"; guesses on {', '.join(self.guesses)}" if self.guesses else ""
+        return f"{show(self.percent)}% on {', '.join(self.tasks)}{lost}"
 
 
 def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
@@ -98,6 +127,8 @@ def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
         timing = next((one for one in timings(view, index) if one.machine == machine), None)
     found = estimate(timing) if timing else None
     speed, by = (1.0, "by definition") if view.reference else (view.printed("speed"), "printed")
+    if machine and not view.reference:  # a printed speed is of another device than the one that is asked about
+        speed, by = None, ""
     records: tuple[str, ...] = ()
     if timing is not None and found is not None:
         # Low precision is timed on another model's weights: say whose speed it is.
@@ -114,8 +145,9 @@ def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
         share, share_by, of_one = 100 * kept.value, "measured", len(view.scores.entries) == 1
         records = (*records, *view.scores.records)
     size = view.bytes_
+    read = estimate(view.read) if view.read and timing and view.read.machine == timing.machine else None
     return Choice(
-        view, size.value / 1e6 if size else None, size.by if size else "", speed, by,
+        view, size.value / 1e6 if size else None, size.by if size else "", speed, by, read and read.value,
         timing.machine if found and timing else "", share, share_by, of_one,
         tuple(sorted({*records, *(size.records if size else ())})),
     )  # fmt: skip

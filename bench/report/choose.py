@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import SpecError
-from bench.judge.rules import STRICT
 from bench.report.choices import TOGETHER, Bounds, Choice, choice
 from bench.report.listing import read
 from bench.report.numbers import show
-from bench.report.systems import SystemView, systems, timings
+from bench.report.systems import systems, timings
 
 LACKS = {"--max-mb": "no size", "--min-speedup": "no speed", "--min-retention": "no score",
          TOGETHER: "small as a packed file, fast in a larger form"}  # fmt: skip
@@ -27,6 +26,8 @@ class Answer:
     nearest: Choice | None
     unknown: tuple[tuple[Choice, str], ...]
     """Systems that have no number for a bound, each with what is said of it."""
+    printed_only: bool
+    """Whether there is no record: then nothing was measured."""
 
 
 def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
@@ -50,14 +51,16 @@ def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
                         fix="leave it out, or bench measure on that machine")  # fmt: skip
     choices = [choice(view, index, bounds.machine) for view in views]
     fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=lambda one: one.goodness, reverse=True)
-    return Answer(tuple(fitting), _nearest(choices, bounds) if not fitting else None, tuple(_unknown(choices, bounds)))
+    nearest = _nearest(choices, bounds) if not fitting else None
+    return Answer(tuple(fitting), nearest, tuple(_unknown(choices, bounds)), not index.runs)
 
 
 def _unknown(choices: Sequence[Choice], bounds: Bounds) -> Iterator[tuple[Choice, str]]:
     for one in choices:
         lacks = [name for name, ratio in one.missed(bounds) if math.isinf(ratio)]
         if lacks and not any(math.isfinite(ratio) for _, ratio in one.missed(bounds)):
-            yield one, LACKS[lacks[0]]
+            untimed = lacks[0] == "--min-speedup" and bounds.machine
+            yield one, f"not timed on {bounds.machine}" if untimed else LACKS[lacks[0]]
 
 
 def _nearest(choices: Sequence[Choice], bounds: Bounds) -> Choice | None:
@@ -73,16 +76,10 @@ def row(one: Choice) -> dict[str, str]:
         "system": one.view.system.name + (" (stand-in)" if one.view.guessed else ""),
         "variant": one.view.system.variant,
         "MB": f"{show(one.megabytes)} {one.megabytes_by}" if one.megabytes else "unknown",
-        "speed-up": f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown",
+        "speed-up": (f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown")
+        + (f" ({show(one.with_text)}x with its tokeniser)" if one.with_text else ""),
         "score kept": f"{show(one.retention)}% {one.retention_by}" if one.retention else "unknown",
-        "kept by smaller runs": _smaller(one.view),
+        "kept by smaller runs": str(one.smaller or ""),
         "price": (f"{hours:,.0f} {device} hours; " if hours else "") + one.view.system.needs,
         "kernels": one.view.system.backend or "floats",
     }  # fmt: skip
-
-
-def _smaller(view: SystemView) -> str:
-    """What runs below the paper's scale kept of the reference's score, and on which tasks."""
-    if view.reference or view.scores is None or view.kept is None or view.scores.tier in STRICT:
-        return ""
-    return f"{show(100 * view.kept.value)}% on {', '.join(entry.task for entry in view.scores.entries)}"

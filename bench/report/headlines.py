@@ -72,8 +72,14 @@ def phrase(claim: Claim) -> str:
         return f"{value}x smaller" + ("" if claim.split == "teacher" else f" ({claim.split.removeprefix('packed-')})")
     if unit.startswith("%"):
         return f"{value}{unit}" + (f" {_WORDS[claim.metric]}" if "fewer" in unit else "")
-    word = _WORDS.get(claim.metric, "")
+    word = _WORDS.get(claim.metric, "") + _at(claim)
     return f"{value}{'' if unit == 'x' else ' '}{unit} {word}".rstrip()
+
+
+def _at(claim: Claim) -> str:
+    """` at batch 32`, where a speed is not judged as the tables' are, at batch 1."""
+    batch = re.match(r"batch(\d+)-", claim.split)
+    return f" at batch {batch[1]}" if batch and batch[1] != "1" else ""
 
 
 def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:

@@ -149,7 +149,7 @@ def _systems(
 
 def _system(one: Choice, row: tuple[Cell, ...]) -> dict[str, Any]:
     """One system: its cells as on the first screen, its weight, and the numbers that a reader can ask for."""
-    names = ("name", "price", "size", "weighs", "speed", "kept", "alone", "worst")
+    names = ("name", "price", "size", "weighs", "speed", "kept", "alone", "learnt", "worst")
     cells: dict[str, Any] = dict(zip(names, row, strict=True))
     return {
         **cells, **{name: _beside(cells[name]) for name in ("size", "speed", "kept")},

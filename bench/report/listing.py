@@ -145,17 +145,21 @@ def show(results: Path, name: str) -> list[tuple[str, str]]:
                               if (row.paper, row.suite.variant) == key], own)  # fmt: skip
     below = [entry for entry in judged if entry.claim.id.startswith(f"{name.rstrip('.')}.")]
     if below:
-        return [(entry.claim.id, _one_line(entry)) for entry in below]
+        return [(entry.claim.id, _one_line(entry, index)) for entry in below]
     names = [entry.claim.id for entry in judged] + list(index.by_id) + [key[1] for key in index.keys]
+    names += sorted({".".join(entry.claim.id.split(".")[:2]) for entry in judged})
     close = difflib.get_close_matches(name, names, 3, 0.5)
     raise SpecError("no claim, run or variant has this name", found=name,
                     expected=f"for example {', '.join(close)}" if close else "an id of bench claims, or a variant",
-                    fix="bench claims --paper PAPER --kind KIND lists ids, bench list variants")  # fmt: skip
+                    fix="bench list for variants, bench claims --paper PAPER --kind KIND for ids")  # fmt: skip
 
 
-def _one_line(entry: Judged) -> str:
-    """The verdict, what the claim says, and what was measured."""
-    measured = "" if entry.measured is None else f" Measured: {with_interval(entry)}."
+def _one_line(entry: Judged, index: SeriesIndex) -> str:
+    """The verdict, what the claim says, and what was measured; of a ranking, on which tasks."""
+    how = "Computed" if entry.claim.by_arithmetic else "Measured"
+    if entry.claim.kind == "ordering" and entry.records:
+        how += f" on {', '.join(sorted({index.by_id[name].task for name in entry.records}))}"
+    measured = "" if entry.measured is None else f" {how}: {with_interval(entry)}."
     return f"{entry.verdict}: {entry.claim.says}{measured}"
 
 
@@ -169,7 +173,8 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str,
     if claim.kind != "ordering":
         low, high = ledger.printed_band(claim)
         tolerance = ledger.tolerance(claim)
-        lines.append(("band", f"{low:.4g} to {high:.4g} {claim.unit} ({tolerance.why if tolerance else ''})"))
+        unit = "% of the teacher's" if claim.unit == "% of" else claim.unit
+        lines.append(("band", f"{low:.4g} to {high:.4g} {unit}" + (f": {tolerance.why}" if tolerance else "")))
     told = "" if entry.p is None else f", p {p_value(entry)}"
     _, settles = MEANINGS[entry.verdict]
     lines += [("measured", with_interval(entry)), ("verdict", entry.verdict + told), ("why", entry.why)]
@@ -185,7 +190,8 @@ def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:
     if claim.derived_from:
         parts = [ledger.by_id[name] for name in claim.derived_from]
         return [("made of", f"{part.id}: {printed(part)}, {part.source}") for part in parts]
-    told = [("source", f"{ledger.paper.title}, {claim.source} ({claim.transcription})")]
+    by = claim.printed_by or ledger.paper.title
+    told = [("printed by", by), ("source", f"{claim.source} ({claim.transcription})")]
     return told + [(name, text) for name, text in (("conditions", claim.conditions), ("device", claim.device)) if text]
 
 

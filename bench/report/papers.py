@@ -12,8 +12,9 @@ RULES = (
     "A claim is one printed number. Its band is the number with a tolerance that its ledger (papers/*/claims.toml) "
     "fixed, with a reason, before any run; the hash at the foot of every page is over all bands.",
     "Of several series the one closest to the paper answers: by its tier, its scale, two seeds or more, the recipe's "
-    "own method, and then the larger budget of text, rows and passes, whatever its score. The first screen shows the "
-    "first of those that ran two tasks or more.",
+    "own method, and then the larger budget of text, rows and passes, whatever its score. A share on one task is of "
+    "that series, too. An average takes tasks that ran under one budget (rows and passes may differ): of such sets the "
+    "first with two tasks or more on which neither student nor teacher guesses.",
     "Seeds that look degenerate (they answer with a constant) are left out of the interval. A trimmed mean over all "
     "seeds stands beside it; where its centre lies elsewhere, the verdict is inconclusive.",
     "Verdicts that set a number apart from what was printed, and rankings, use p values after Holm's correction over "

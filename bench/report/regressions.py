@@ -95,6 +95,11 @@ def _baseline(results: Path, given: str, scales: tuple[str, ...]) -> tuple[Itera
         if results.is_dir() and folder.resolve() == results.resolve():
             raise SpecError("the two sides are one folder", where=results, fix="give another --results")
         return store.each_record(folder, scales), f"the records of {given}", frozenset()
+    if given and not given.endswith(".json") and given not in baseline.names(results):
+        known = ", ".join(baseline.names(results)) or "none"
+        raise SpecError("there is no such baseline or folder", where="--baseline", found=given,
+                        expected=f"a folder of records, the file of a baseline, or a name in {results}: {known}",
+                        fix="give results/baselines/NAME.json, or the folder of the older records")  # fmt: skip
     root = folder.parent.parent if given.endswith(".json") else results
     found = baseline.read(folder) if given.endswith(".json") else baseline.load(results, given)
     records = (record for record in baseline.each(root, found) if record.spec.scale in scales)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from bench.claims.claim import Ledger
+from bench.claims.claim import Claim, Ledger
 from bench.claims.units import UNITS
 from bench.judge.rules import STRICT, VERDICTS, Judged, counts
 from bench.judge.series import SeriesIndex
@@ -42,9 +42,8 @@ def page(
 ) -> Page:  # fmt: skip
     """The page; `beside` are machines whose speed-ups stand beside those of the machine that speaks."""
     found = tradeoff.figure(views)
-    blocks: list[Block] = [
-        Lines((sentence(judged, views, index), _conditions(views, beside), *_launches(views, index, beside)))
-    ]
+    says = (sentence(judged, index), *details(judged, views), _conditions(views, beside))
+    blocks: list[Block] = [Lines((*says, *_launches(views, index, beside)))]
     task = common(views)
     rows = [_cells(view, index, beside, task) for view in views]
     blocks += [Table.of([_shown(cells, task) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
@@ -56,35 +55,50 @@ def page(
     return Page("README.md", "No free lunch", tuple(blocks), (Table.of(rows, name="no-free-lunch"),))
 
 
-def sentence(judged: Sequence[Judged], views: Sequence[SystemView], index: SeriesIndex) -> str:
-    """What holds, what does not, and what has not been tested at the paper's scale."""
+def sentence(judged: Sequence[Judged], index: SeriesIndex) -> str:
+    """How many claims are settled, and whether any score was tested at the paper's scale."""
     stated = [entry for entry in judged if entry.claim.is_printed]
     if not any(run.ok for run in index.runs):
         return f"Nothing was run yet: none of {len(stated):,} claims is judged from a measurement."
-    held = [entry for entry in stated if entry.verdict in ("reproduced", "exceeded")]
-    failed = [entry for entry in stated if entry.verdict == "not reproduced"]
+    held, failed = _settled(judged)
     scored = any(entry.tier in STRICT for entry in stated if entry.claim.kind in ("quality", "retention", "ordering"))
-    return (f"Of {len(stated):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled. "
-            f"{len(held)} hold{_known(held)}; {len(failed)} do not{_which(failed, views)}; "
+    return (f"Of {len(stated):,} printed numbers, ratios and rankings {len(held) + len(failed)} are settled: "
+            f"{len(held)} hold, {len(failed)} do not; "
             f"{'some scores were' if scored else 'no score was'} tested at the paper's scale.")  # fmt: skip
 
 
-def _known(held: Sequence[Judged]) -> str:
-    """` (111 size, 17 FLOPs; 65 different ones; 25 read at their source, 83 recalled)`"""
-    if not held:
-        return ""
-    claims = [entry.claim for entry in held]
-    kinds = Counter(KINDS[claim.kind] for claim in claims).most_common()
-    parts = [", ".join(f"{number} {kind}" for kind, number in kinds)]
+def details(judged: Sequence[Judged], views: Sequence[SystemView]) -> list[str]:
+    """What kind of numbers hold, how surely each is known, and which do not hold."""
+    held, failed = _settled(judged)
+    told = [f"Those that hold: {_known([entry.claim for entry in held])}."] if held else []
+    return told + ([f"Those that do not: {_which(failed, views)}."] if failed else [])
+
+
+def _settled(judged: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
+    """The printed claims that hold, and those that do not."""
+    stated = [entry for entry in judged if entry.claim.is_printed]
+    return ([entry for entry in stated if entry.verdict in ("reproduced", "exceeded")],
+            [entry for entry in stated if entry.verdict == "not reproduced"])  # fmt: skip
+
+
+def _known(claims: Sequence[Claim]) -> str:
+    """`111 size and 17 FLOPs, 65 of them different; 79 are computed from ...; 25 read at their source, 83 recalled`"""
+    told = " and ".join(f"{number} {kind}" for kind, number in Counter(KINDS[c.kind] for c in claims).most_common())
     different = {(claim.maker, claim.variant, claim.metric, claim.split, claim.unit, claim.value) for claim in claims}
-    parts += [f"{len(different)} different ones"] if len(different) < len(claims) else []
+    told += f", {len(different)} of them different" if len(different) < len(claims) else ""
+    computed = sum(claim.by_arithmetic for claim in claims)
+    parts = [f"{computed} are bytes computed from bits, theirs and ours: no file has them"] if computed else []
+    return "; ".join((told, *parts, _how_sure(claims)))
+
+
+def _how_sure(claims: Sequence[Claim]) -> str:
+    """`25 read at their source, 83 recalled`"""
     sure = Counter("read at their source" if claim.transcription == "seen" else claim.transcription for claim in claims)
-    parts += [", ".join(f"{number} {how}" for how, number in sure.most_common())] if len(sure) > 1 else []
-    return f" ({'; '.join(parts)})"
+    return ", ".join(f"{number} {how}" for how, number in sure.most_common())
 
 
 def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
-    """` (MobileBERT-tiny 15.1 M, here 15.5: printed by MobileBERT (3 times) and TinyBERT)`"""
+    """`MobileBERT-tiny 15.1 M, here 15.5: printed by MobileBERT (3 times) and TinyBERT; 5 second-hand`"""
     names = {view.key: view.system.name for view in views}
     papers = {view.ledger.paper.name: view.ledger.paper.label for view in views}
     by: dict[str, Counter[str]] = {}
@@ -92,11 +106,11 @@ def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
         claim = entry.claim
         here = f", here {significant(entry.measured)}" if entry.measured is not None else ""
         number = f"{names.get((claim.maker, claim.variant), claim.variant)} {printed(claim)}{here}"
-        by.setdefault(number, Counter())[papers.get(claim.paper, claim.paper)] += 1
+        by.setdefault(number, Counter())[claim.printed_by or papers.get(claim.paper, claim.paper)] += 1
     told = [f"{number}: printed by "
             + " and ".join(paper if times == 1 else f"{paper} ({times} times)" for paper, times in sorted(of.items()))
             for number, of in sorted(by.items())]  # fmt: skip
-    return f" ({'; '.join(told)})" if told else ""
+    return "; ".join((*told, _how_sure([entry.claim for entry in failed])))
 
 
 def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
@@ -105,7 +119,10 @@ def _conditions(views: Sequence[SystemView], beside: Sequence[str]) -> str:
         return f"Printed → measured; speed was not measured. {LEGEND}."
     main = machines.most_common(1)[0][0]
     others = f", in brackets on {', '.join(beside)}" if beside else ""
-    return f"Printed → measured; speed at batch 1 on {main}{_session(views, main)}{others}. {LEGEND}."
+    return (
+        f"Printed → measured; speed at batch 1, without tokenisation, on {main}"
+        f"{_session(views, main)}{others}. {LEGEND}."
+    )
 
 
 def _launches(views: Sequence[SystemView], index: SeriesIndex, beside: Sequence[str]) -> list[str]:
@@ -130,7 +147,8 @@ def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str], task: st
     return {
         "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
         "weighs": _weight(view.bytes_), "speed-up": _speed(view, index, beside), "score kept, %": _kept(view),
-        f"on {task or ONE_TASK}, %": _alone(view, task), "lost most": _lost(view),
+        f"on {task or ONE_TASK}, %": _alone(view, task), f"rows of {task or ONE_TASK}": _learnt(view, task),
+        "lost most": _lost(view),
     }  # fmt: skip
 
 
@@ -138,8 +156,12 @@ def _shown(cells: Mapping[str, Cell], task: str) -> dict[str, Cell]:
     """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, one task alone
     and what is lost most beside what is kept."""
     task = task or ONE_TASK
-    alone, kept = cells[f"on {task}, %"], cells["score kept, %"]
-    alone = (*_parts(alone), f" on {task}") if alone not in (DASH, kept) and f"({task})" not in plain(kept) else DASH
+    alone, kept, rows = cells[f"on {task}, %"], cells["score kept, %"], plain(cells[f"rows of {task}"])
+    if alone not in (DASH, kept):
+        kept = DASH if plain(kept) == f"{plain(alone)} ({task})" else kept
+        alone = (*_parts(alone), f" on {task}", f" after {rows} rows" if rows != DASH else "")
+    else:
+        alone = DASH
     return {
         "system and what it needs": (Strong(plain(cells["system"])), f" {plain(cells['price'])}"),
         "size": _joined(", ", cells["size"], cells["weighs"]), "speed-up": cells["speed-up"],
@@ -186,6 +208,8 @@ def _speed(view: SystemView, index: SeriesIndex, beside: Sequence[str]) -> Cell:
     told: tuple[Text, ...] = (Printed(show(number, 1)), " → ") if number else ()
     told += (f"{show(found, 1 if found < 1000 else 0)}x", *_mark(judged)) if found else (DASH,)
     kernels = f" ({view.system.backend})" if view.system.backend and found else ""
+    read = estimate(view.read) if view.read else None
+    kernels += f" ({show(read.value, 1)}x with its tokeniser)" if read else ""
     return tuple(part for part in (*told, kernels, *(_elsewhere(view, index, machine) for machine in beside)) if part)
 
 
@@ -217,6 +241,7 @@ def _kept(view: SystemView) -> Cell:
     if view.scores.tier in STRICT:
         return tuple(part for part in (*told, found, *mark, signs) if part)
     tasks = ", ".join(entry.task for entry in view.scores.entries)
+    tasks += f"; guesses on {', '.join(view.guesses)}" if view.guesses else ""
     return (*told, Weak(f"{found}{plain(mark)}{signs} ({tasks})"))
 
 
@@ -230,6 +255,14 @@ def _alone(view: SystemView, task: str) -> Cell:
         return DASH
     share = show(100 * kept.value, 1)
     return share if scores.tier in STRICT else Weak(share)
+
+
+def _learnt(view: SystemView, task: str) -> str:
+    """`4,000`: the rows of the task that it learnt from."""
+    scores = view.tasks.get(task)
+    data = scores.series[0].newest.data if scores else None
+    rows = data.rows.get("train") if data else None
+    return f"{rows:,}" if rows and not view.reference else DASH
 
 
 def _lost(view: SystemView) -> Cell:
@@ -267,7 +300,7 @@ def _footnote(views: Sequence[SystemView], task: str) -> list[Block]:
                        if (data := one.newest.data)})  # fmt: skip
         size = f"{_span(sizes, 1)} M" if sizes else "unknown size"
         told = f"smaller runs, on the tasks in brackets: a teacher of {size}, {_span(rows, 0)} rows a task"
-        told += f". Compare scores on the same tasks only, as on {task}" if task else ""
+        told += ". Compare scores on the same task after about as many rows: after few, a teacher has little to lose"
         parts += [Weak(f"Italics: {told}"), ". "]
     alone: dict[str, dict[str, None]] = {}
     for view in views:
@@ -339,7 +372,7 @@ def summary(
         found, name, machine = max(timed)
         speed = f"On {machine} the fastest is {name}: {show(found, 1)} times as fast as {_reference(views)}."
     return [
-        sentence(judged, views, index),
+        sentence(judged, index),
         speed,
         f"Open index.html beside {where}, which says the same as text; every paper has a page of its own.",
         f"Next: bench choose --max-mb 100, bench show {views[-1].system.variant}, or bench run --help for real data."

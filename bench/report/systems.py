@@ -52,6 +52,8 @@ class SystemView:
     """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
     timing: Timing | None
     """Its speed-up over the reference at batch 1, on the kernels that it takes, of the machine that speaks."""
+    read: Timing | None
+    """The same where each reads the text first, if its tokeniser is its own: a fast model waits for it."""
     scores: Scores | None
     """Its scores on the GLUE tasks of its best suite of runs, those left out on which it or its teacher guesses, beside
     those of the reference from which it, or its own teacher, learnt."""
@@ -63,7 +65,7 @@ class SystemView:
     faulty: bool
     """Whether a run behind its scores has a caveat."""
     tasks: Mapping[str, Scores]
-    """GLUE task -> its scores there, of its best suite on that task alone, beside those of the reference."""
+    """GLUE task -> its scores there, of the series that answers the claims, beside those of the reference."""
 
     @property
     def key(self) -> Key:
@@ -99,6 +101,14 @@ class SystemView:
         """What was printed of a field (`size`, `speed`, `retention`, `cost`), in the unit of records."""
         entry: Judged | None = getattr(self, field)
         return None if entry is None else UNITS[entry.claim.unit].to_record(entry.claim.number())
+
+    @property
+    def guesses(self) -> list[str]:
+        """The tasks of the runs behind its average on which student or teacher does no better than guessing."""
+        if self.scores is None:
+            return []
+        told = {entry.task for entry in self.scores.entries}
+        return [task for task in GLUE if task in self.scores.suite.series and task not in told]
 
     @property
     def device_hours(self) -> float | None:
@@ -150,18 +160,20 @@ def _view(
     speeds = _paper_sized(book.index, timed, split)
     size = verdicts.get(system.size)
     sized = _sized(book, key, "parameters", "all")
-    guessed = bool(sized and sized.guessed)
+    guessed = system.stand_in or bool(sized and sized.guessed)
     scored = system.scored_as or system.variant
     scores, of_own = _scored(book, (ledger.paper.name, scored), GLUE, references)
     alone = {task: _scored(book, (ledger.paper.name, scored), (task,), references)[0] for task in GLUE}
     speed = verdicts.get(system.speed)
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
+    read = next((one for one in _paper_sized(book.index, timed, f"{split}-text")
+                 if speeds and one.machine == speeds[0].machine), None)  # fmt: skip
     here = not speeds or machines <= {speeds[0].machine}
     return SystemView(
         ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference),
         _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
-        speeds[0] if speeds else None, scores, _worst_printed(ledger, scored), guessed, of_own,
+        speeds[0] if speeds else None, read, scores, _worst_printed(ledger, scored), guessed, of_own,
         bool(scores and first_caveat(ledger, scores.records, book.index)),
         {task: one for task, one in alone.items() if one is not None},
     )  # fmt: skip

@@ -36,7 +36,7 @@ FINE_PRINT = (
     "paper's page. Where a model rounds its weights to few bits, the first speed-up is of that rounding as it is "
     "simulated in floats, which nobody deploys.",
     "Runs under other budgets, other --set changes, another teacher or another size of model stand in rows of their "
-    "own, the one that speaks first on top. Limits on rows alone may differ from task to task within a row.",
+    "own, the largest budget on top. Limits on rows and passes may differ from task to task within a row.",
     "‡ marks an architecture that its paper does not give: size, FLOPs and speed are of our stand-in, and no claim is "
     "judged by them.",
     "Scale small is of smaller models or data than the paper's: no small row is a model to deploy. Scale shape has the "

@@ -162,3 +162,16 @@ def test_pickled_weights_are_named_and_not_fetched(hub: Hub) -> None:
 def test_a_model_is_found_by_its_name_whatever_its_kind(hub: Hub) -> None:
     folder = checkpoint.find(MOBILEBERT)
     assert {path.name for path in folder.iterdir()} >= {"config.json", "model.safetensors", "vocab.txt"}
+
+
+def test_without_a_network_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(troubles, "WAITS_S", (0.0, 0.0))
+    asked: list[int] = []
+
+    def fetch() -> None:
+        asked.append(1)
+        raise ConnectionError("[Errno -3] Temporary failure in name resolution")
+
+    with pytest.raises(ConnectionError):
+        troubles.patiently(fetch)
+    assert len(asked) == 1

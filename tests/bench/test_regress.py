@@ -187,6 +187,11 @@ def test_changed_code_is_shown_and_compared_where_asked() -> None:
     assert verdicts(both) == ["fine"]
 
 
+def test_a_baseline_that_is_neither_a_name_nor_a_folder_says_what_could_be_meant(tmp_path: Path) -> None:
+    with pytest.raises(SpecError, match="no such baseline or folder; in --baseline; found before; expected a folder"):
+        regressions.read(tmp_path, "before")
+
+
 def test_failed_runs_are_no_regression_and_not_fine() -> None:
     broken = [one.model_copy(update={"status": "failed", "reason": "loss"}) for one in side("now", 0.9, [9])]
     found = compared(side("before", 0.9), [*side("now", 0.9, range(9)), *broken])

@@ -6,13 +6,15 @@ import csv
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from rendered import column, ledgers, made, pages, row
 from worked_records import ledger, ordering, runs
 
 from bench.core.record import TeacherLink
-from bench.judge.rules import VERDICTS, Judged
+from bench.core.stats import counted
+from bench.judge.rules import VERDICTS, Judged, measured
 from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
@@ -88,21 +90,27 @@ def test_the_first_screen_says_how_surely_what_holds_is_known_and_counts_a_numbe
     claim = ledgers()[1].claims[0]
     held = [Judged(claim.model_copy(update={"transcription": known}), "reproduced")
             for known in ("seen", "seen", "second-hand", "recalled")]  # fmt: skip
-    index = SeriesIndex(runs_of(made.study()))
-    told = screen.sentence(held, (), index)
-    assert "4 hold" in told and "1 different ones; 2 read at their source, 1 second-hand, 1 recalled)" in told
-    assert "different" not in screen.sentence(held[:1], (), index) and "source" not in screen.sentence(
-        held[:1], (), index
-    )
+    assert "4 hold" in screen.sentence(held, SeriesIndex(runs_of(made.study())))
+    [told] = screen.details(held, ())
+    assert ", 1 of them different; 2 read at their source, 1 second-hand, 1 recalled." in told
+    assert "different" not in screen.details(held[:1], ())[0]
+
+
+def test_the_first_screen_says_what_is_computed_on_both_sides() -> None:
+    claim = ledgers()[1].claims[0].model_copy(update={"metric": "size_bytes", "split": "packed-encoder"})
+    [told] = screen.details([Judged(claim, "reproduced")], ())
+    assert "; 1 are bytes computed from bits, theirs and ours: no file has them; " in told
+    assert measured(claim, counted(415.4e6)).startswith("Computed ")
 
 
 def test_the_first_screen_names_each_number_that_does_not_hold_once_with_its_ledgers() -> None:
     claim = ledgers()[1].claims[0]
     failed = [Judged(claim.model_copy(update={"value": value}), "not reproduced", measured=67.0)
               for value in (62.2, 62.2, 65.0)]  # fmt: skip
-    told = screen.sentence(failed, (), SeriesIndex(runs_of(made.study())))
+    quoted = replace(failed[2], claim=failed[2].claim.model_copy(update={"printed_by": "a survey"}))
+    [told] = screen.details([*failed[:2], quoted], ())
     first, second = (f"{claim.variant} {printed(entry.claim)}, here 67.0" for entry in (failed[0], failed[2]))
-    assert f"3 do not ({first}: printed by {claim.paper} (2 times); {second}: printed by {claim.paper})" in told
+    assert f"{first}: printed by {claim.paper} (2 times); {second}: printed by a survey; 3 " in told
 
 
 def test_what_a_student_of_its_papers_own_teacher_keeps_is_told_of_the_reference() -> None:

@@ -13,7 +13,8 @@ from test_cli import bench
 from bench.core.errors import SpecError
 from bench.judge.rules import VERDICTS
 from bench.report.choose import Answer, Bounds, Choice, choose, row
-from bench.report.listing import judged_rows, show, tally
+from bench.report.listing import judged_rows, read, show, tally
+from bench.report.systems import systems
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -94,6 +95,42 @@ def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() 
     assert len(names) == len(set(names)) > 5 and names[0] == "BERT-base"
 
 
+def test_of_a_machine_only_what_was_timed_on_it_has_a_speed() -> None:
+    timed = {one.machine for one in choose([RESULTS], Bounds()).fitting if one.machine}
+    for machine in timed:
+        answer = choose([RESULTS], Bounds(machine=machine))
+        assert {one.machine for one in answer.fitting if one.speedup and not one.view.reference} == {machine}
+        bound = choose([RESULTS], Bounds(machine=machine, min_speedup=1.01))
+        left = {one.view.key for one, why in bound.unknown if why == f"not timed on {machine}"}
+        assert left == {one.view.key for one in answer.fitting if one.speedup is None}
+
+
+def test_a_fast_model_waits_for_its_own_tokeniser() -> None:
+    fitting = choose([RESULTS], Bounds()).fitting
+    words = next(one for one in fitting if one.view.system.variant == "cbow-ffn")
+    assert words.speedup and words.with_text and words.with_text < 0.5 * words.speedup
+    assert row(words)["speed-up"].endswith(f" ({words.with_text:,.1f}x with its tokeniser)")
+    assert all(one.with_text is None for one in fitting if one.view.ledger.paper.name == "tinybert")
+
+
+def test_a_stand_in_is_one_without_any_record(tmp_path: Path) -> None:
+    assert choose([tmp_path], Bounds()).printed_only and not choose([RESULTS], Bounds()).printed_only
+    for empty in (choose([tmp_path], Bounds()), choose([RESULTS], Bounds())):
+        assert {one.view.system.variant for one in empty.fitting if one.view.guessed} == {
+            "adabert-largest", "bilstm", "cbow-ffn", "bilstm+qbert-w8"}  # fmt: skip
+
+
+def test_each_share_on_one_task_is_that_of_its_claim() -> None:
+    ledgers, book, judged = read(RESULTS)
+    shares = {entry.claim.task: entry.measured for entry in judged
+              if entry.claim.id.startswith("distilbert.t1.distilbert.") and entry.claim.kind == "retention"}  # fmt: skip
+    view = next(one for one in systems(ledgers, judged, book) if one.system.variant == "distilbert")
+    compared = [task for task in ("sst2", "cola", "stsb") if task in view.tasks]
+    assert len(compared) >= 3
+    for task in compared:
+        assert 100 * view.tasks[task].kept().value == pytest.approx(shares[task])
+
+
 def test_no_system_is_as_small_as_one_form_of_it_and_as_fast_as_another() -> None:
     both, small = choose([RESULTS], Bounds(max_mb=64, min_speedup=3)), choose([RESULTS], Bounds(max_mb=64))
     packed = {one.view.system.name for one in small.fitting if one.two_forms}
@@ -106,6 +143,7 @@ def test_what_a_bound_leaves_out_is_told_and_smaller_runs_stand_beside() -> None
     answer = choose([RESULTS], Bounds(min_retention=95))
     assert ("BiLSTM", "no score") in {(one.view.system.name, what) for one, what in answer.unknown}
     tiny = next(one for one in answer.fitting if one.view.system.variant == "tinybert-4")
+    assert tiny.smaller and tiny.as_json()["smaller_runs"]["tasks"] == list(tiny.smaller.tasks)
     assert row(tiny)["variant"] == "tinybert-4" and re.fullmatch(r"\d+\.\d% on .+", row(tiny)["kept by smaller runs"])
     with pytest.raises(SpecError, match="in percent"):
         choose([RESULTS], Bounds(min_retention=0.95))
