@@ -1,7 +1,7 @@
 """The checks of `bench doctor`: what this machine can run, what is missing, and the command that mends it.
 
 Each check looks and touches nothing: no download, and no file of the user's is written. torch is imported only where it
-is not remembered which recipes are whole (`bench.cli.listing`).
+is not remembered which recipes are whole (`bench.cli.catalogue`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TypedDict
 
 from packaging.requirements import Requirement
 
-from bench.core import environment, hub, places, registry
+from bench.core import environment, hub, paths, registry
 from bench.core.compilers import compiler
 from bench.core.errors import BenchError
 from bench.core.steering import steering
@@ -114,7 +114,7 @@ def _papers() -> Check:
     try:
         papers, broken = registry.find()
         if all(map(importlib.util.find_spec, ("torch", "transformers"))):
-            from bench.cli.listing import listing
+            from bench.cli.catalogue import listing
 
             found = listing()
             papers, broken = found["papers"], found["broken"]
@@ -173,7 +173,7 @@ def _memory() -> Check:
 
 
 def _cache_folder() -> Check:
-    folder = places.home()
+    folder = paths.home()
     there = folder.absolute()
     while not os.path.lexists(there):
         there = there.parent
@@ -184,7 +184,7 @@ def _cache_folder() -> Check:
 
 
 def _data_sets() -> Check:
-    home = Path(os.environ.get("HF_HOME") or places.user_cache() / "huggingface")
+    home = Path(os.environ.get("HF_HOME") or paths.user_cache() / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     names = sorted({task.hub[0] for task in TASKS.values() if task.hub[0]})
     have = [name for name in names if (cache / f"datasets--{name.replace('/', '--')}").is_dir()]

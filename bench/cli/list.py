@@ -11,7 +11,7 @@ from bench.cli.output import say, say_json
 
 def command(as_json: Json = False) -> None:
     """Papers, variants, stacks, tasks, scales; what is broken."""
-    from bench.cli.listing import listing
+    from bench.cli.catalogue import listing
 
     found = listing()
     if as_json:

@@ -48,7 +48,7 @@ def command(
     if jobs is not None:
         return _write_scripts(requests, jobs, Path(out or "jobs"), as_json)
     from bench.cli.planned import costs
-    from bench.run.answer import answer, joined, warn
+    from bench.run.plan_summary import answer, joined, warn
 
     found = [costs(request) for request in requests]
     rows, total = answer(joined([cost for cost, _ in found]), found[0][1])

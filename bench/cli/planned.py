@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.cli import remembered
+from bench.cli import memo
 from bench.cli.output import quiet_libraries
 from bench.core import environment, registry
 from bench.core.steering import steering
-from bench.run.answer import Costs, marked
+from bench.run.plan_summary import Costs, marked
 from bench.run.recorded import folders, stamp
 from bench.run.shared import opened
 
@@ -38,11 +38,11 @@ def costs(request: Request) -> tuple[Costs, Callable[[str], bool]]:
     places = [[paper.name, str(paper.folder)] for paper in papers.values()]
     asked, runs = request.model_dump(mode="json", exclude={"results"}), stamp(folders(request.results))
     key = [asked, machine, places, sorted(broken), runs]
-    kept = remembered.recall("plan", key)
+    kept = memo.recall("plan", key)
     if kept is None:
         with _heard() as said:
             kept = {"costs": _made(request), "said": said}
-        remembered.remember("plan", key, kept)
+        memo.remember("plan", key, kept)
     else:
         for name, level, text in kept["said"]:
             logging.getLogger(name).log(level, "%s", text)

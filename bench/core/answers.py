@@ -16,9 +16,9 @@ from typing import Literal
 
 import numpy as np
 
-from bench.core.beside import FIX, packed_bytes
 from bench.core.errors import RecordError
 from bench.core.record import WIDTHS, Answers, Packed, Record
+from bench.core.sidecar import FIX, packed_bytes
 from bench.core.store import folder_of
 
 LARGEST = 65_504.0

@@ -18,9 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from bench.core import environment, files, meaning, store
 from bench.core import names as naming
-from bench.core.beside import read_file
 from bench.core.errors import RecordError, SpecError
 from bench.core.record import Record, moment
+from bench.core.sidecar import read_file
 from bench.core.spec import RECORD_SCALES, record_scales
 
 FOLDER = "baselines"

@@ -18,10 +18,10 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from bench.core import files, meaning, names
-from bench.core.beside import FIX, answers_name, read_file, take_out
 from bench.core.collection import no_collection
 from bench.core.errors import RecordError, UnwritableError
 from bench.core.record import FORMATS, Code, Record
+from bench.core.sidecar import FIX, answers_name, read_file, take_out
 from bench.core.spec import RECORD_SCALES, Spec
 from bench.core.trouble import FULL
 

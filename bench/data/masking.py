@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from bench.data.batches import Batch
-from bench.data.places import flat
+from bench.data.positions import flat
 
 IGNORED = -100
 """The label of a position that carries no masked-LM loss (torch's default ignore index)."""
@@ -18,7 +18,7 @@ IGNORED = -100
 class Masking:
     """Corrupts a batch for masked-LM training and adds `labels` [B, L], the true ids at chosen positions.
 
-    Where those are says `masked_at`, see `bench.data.places`.
+    Where those are says `masked_at`, see `bench.data.positions`.
 
     With `weights` [V], of how often each word is drawn, ceil(probability * real tokens) positions are drawn over the
     whole batch without replacement, as DistilBERT does; without, each non-special position is drawn on its own (BERT).

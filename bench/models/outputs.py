@@ -36,7 +36,7 @@ class Moved(dict[str, Tensor]):
 
 
 BY_SDPA = ("sdpa", "watched_sdpa")
-"""The attention functions that take a mask of four dimensions as it is; the second one is `bench.models.scores`'."""
+"""The attention functions that take a mask of four dimensions as it is; the second one is `bench.models.attention`'."""
 
 
 @functools.cache

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.claims.averages import recompute
 from bench.claims.claim import Claim, Ledger
-from bench.core.plain import target
+from bench.core.markup import target
 from bench.judge.rules import VERDICTS, Judged
 from bench.judge.runs import Run
 from bench.judge.series import SeriesIndex

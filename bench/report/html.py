@@ -24,7 +24,7 @@ from typing import Any
 from markupsafe import Markup
 
 from bench.claims.claim import Ledger
-from bench.core.plain import target
+from bench.core.markup import target
 from bench.judge.rules import Judged
 from bench.judge.series import SeriesIndex
 from bench.judge.standing import SCALE_ORDER

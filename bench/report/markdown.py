@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from bench.core.plain import block as starting
-from bench.core.plain import escape, target
+from bench.core.markup import block as starting
+from bench.core.markup import escape, target
 from bench.report.page import (
     Block,
     Bullets,

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from bench.core.errors import SpecError
-from bench.core.places import home
+from bench.core.paths import home
 from bench.core.spec import digest
 from bench.data.batches import Batches, Encoded, Transform, Vocabulary, encode
 from bench.data.rows import Texts, content_sha256

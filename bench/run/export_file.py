@@ -13,10 +13,10 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from bench.core import plain
+from bench.core import markup
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import whole_folder
-from bench.core.places import home
+from bench.core.paths import home
 from bench.core.record import Measurement, Record
 from bench.data.batches import Encoded, encode, pad
 from bench.data.metrics import compute
@@ -136,15 +136,16 @@ def _median_s(file: nn.Module, model: nn.Module, rows: Encoded, length: int | No
 
 
 def _card(record: Record, file: str, task: Task, found: Exported) -> str:
-    score = f"{plain.escape(task.primary)} {found.score:.4f} on {found.rows:,} dev rows"
+    score = f"{markup.escape(task.primary)} {found.score:.4f} on {found.rows:,} dev rows"
     # The scores of the file itself, which is what lies beside the card.
     scored = Measurement(metric=task.primary, split=task.scored[0], value=found.score, unit="fraction", n=found.rows)
     lines = [
         *front_matter(record, [scored]),
-        f"# {plain.escape(record.spec.variant)} on {plain.escape(record.spec.task)}, as {file}", "",
+        f"# {markup.escape(record.spec.variant)} on {markup.escape(record.spec.task)}, as {file}", "",
         f"Scored from this very file: {score} (its run: {found.recorded:.4f}).",
         f"A row{found.padded} takes {1000 * found.latency_s:.2f} ms on one thread, and "
         f"{1000 * found.eager_s:.2f} ms in PyTorch.", "",
-        f"labels.json names the outputs in order. Run {plain.code(record.id)} of {plain.code(record.spec.paper)}.", "",
+        f"labels.json names the outputs in order. Run {markup.code(record.id)} of "
+        f"{markup.code(record.spec.paper)}.", "",
     ]  # fmt: skip
     return "\n".join(lines)

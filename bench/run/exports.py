@@ -12,10 +12,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from bench.core import plain, registry, sealed, store
+from bench.core import markup, registry, sealed, store
 from bench.core.errors import RecordError
 from bench.core.files import file_sha256
-from bench.core.places import home
+from bench.core.paths import home
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
 from bench.data.tasks import get_task
@@ -112,14 +112,14 @@ def card(record: Record, folder: Path, further: list[Path]) -> str:
     """A model card: the score, also as the hub reads it, how to load the folder, and where it comes from."""
     spec, task = record.spec, get_task(record.spec.task)
     scores = [m for m in record.measurements if m.metric == task.primary and m.split in task.scored]
-    made = f"Made by the recipe {plain.code(spec.paper)} at scale {plain.code(spec.scale)}, seed {spec.seed}"
-    commit = plain.code(record.code.commit or "unknown")
-    where = f"run {plain.code(record.id)}, commit {commit}, tier {plain.code(record.tier)}"
-    shown = plain.escape
+    made = f"Made by the recipe {markup.code(spec.paper)} at scale {markup.code(spec.scale)}, seed {spec.seed}"
+    commit = markup.code(record.code.commit or "unknown")
+    where = f"run {markup.code(record.id)}, commit {commit}, tier {markup.code(record.tier)}"
+    shown = markup.escape
     lines = [*front_matter(record), f"# {shown(spec.variant)} on {shown(spec.task)}", ""]
     lines += [f"Scored: {shown(m.metric)} {m.value:.4f} on {m.n:,} rows of {shown(m.split)}."
               for m in scores if m.value is not None]  # fmt: skip
-    lines += ["", *plain.fenced(_loading(record, folder, further), "python"), "", f"{made}; {where}.", ""]
+    lines += ["", *markup.fenced(_loading(record, folder, further), "python"), "", f"{made}; {where}.", ""]
     lines += ["| metric | split | value | rows |", "| --- | --- | --- | --- |"]
     lines += [f"| {shown(m.metric)} | {shown(m.split)} | {m.value:.4f} | {m.n} |" for m in record.measurements
               if m.unit == "fraction" and m.value is not None]  # fmt: skip

@@ -16,10 +16,10 @@ from accelerate import Accelerator
 
 from bench.core import environment
 from bench.run import pace, recorded
-from bench.run.answer import Costs
 from bench.run.costs import StageCosts
 from bench.run.device import threads
 from bench.run.plan import Job, Plan, StagePlan
+from bench.run.plan_summary import Costs
 from bench.run.recorded import FINISH, Told
 from bench.train.precision import choose
 

@@ -15,13 +15,13 @@ from transformers import PreTrainedTokenizerBase
 from bench.core import sealed
 from bench.core.errors import DataError, ModelError, SpecError
 from bench.core.files import file_sha256, remove_folder, whole_folder
-from bench.core.places import home
+from bench.core.paths import home
 from bench.core.record import Answers
 from bench.core.spec import digest
-from bench.data import answers, budget, entities, spans, synthetic, tags
+from bench.data import answers, entities, sequences, spans, synthetic, tags
 from bench.data.batches import Encoded, Vocabulary, encode
 from bench.data.corpus import about_bytes, check_corpus, corpus_sha256, corpus_texts, gathered
-from bench.data.each import Said, each_answer
+from bench.data.row_answers import Said, each_answer
 from bench.data.rows import UNLABELLED, Rows, Texts
 from bench.data.sources import open_source
 from bench.data.tasks import Task, check_classes
@@ -248,33 +248,33 @@ class Inputs:
                             expected="2 or more",
                             fix="separate documents by blank lines, or give a larger corpus")  # fmt: skip
         tokenizer = self.tokenizer(tokenizer_folder)
-        if budget.usable(budget.lines_of(self._documents()), tokenizer, max_length, min_length):
+        if sequences.usable(sequences.lines_of(self._documents()), tokenizer, max_length, min_length):
             return True
-        if min_length <= SHORTEST or not budget.usable(self._together(), tokenizer, max_length, min_length):
-            raise budget.no_usable_text(self.request.corpus, min_length)
+        if min_length <= SHORTEST or not sequences.usable(self._together(), tokenizer, max_length, min_length):
+            raise sequences.no_usable_text(self.request.corpus, min_length)
         log.info("corpus=together reason='no line has %d tokens, the least that is taken'", min_length)
         return False
 
     def _together(self) -> Iterable[str]:
         """The corpus as if it were one text: of short lines, as many as are a long one."""
-        return gathered(budget.lines_of(self._documents()), " ")
+        return gathered(sequences.lines_of(self._documents()), " ")
 
     def _documents(self) -> Iterable[str]:
         return corpus_texts(Path(self.request.corpus)) if self.request.corpus else synthetic.corpus(SYNTHETIC_SENTENCES)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def corpus(self, tokenizer_folder: Path, max_tokens: int, max_length: int, min_length: int) -> Encoded:
-        """Lines of the corpus as sequences, until `max_tokens` are gathered; see `budget.sequences`."""
+        """Lines of the corpus as sequences, until `max_tokens` are gathered; see `bench.data.sequences`."""
         apart = self.check_corpus(tokenizer_folder, max_length, min_length)
-        lines = budget.Packed(budget.lines_of(self._documents()) if apart else self._together())
-        return _told(budget.sequences(lines, self.tokenizer(tokenizer_folder), max_tokens, max_length, min_length,
+        lines = sequences.Packed(sequences.lines_of(self._documents()) if apart else self._together())
+        return _told(sequences.sequences(lines, self.tokenizer(tokenizer_folder), max_tokens, max_length, min_length,
                                       self.request.corpus), max_tokens)  # fmt: skip
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above
     def sentence_pairs(self, tokenizer_folder: Path, max_tokens: int, max_length: int, short: float) -> Encoded:
-        """Pairs of sentence runs from documents, until `max_tokens` are gathered; see `budget.pairs`."""
+        """Pairs of sentence runs from documents, until `max_tokens` are gathered; see `bench.data.sequences`."""
         tokenizer = self.tokenizer(tokenizer_folder)
-        found = budget.pairs(budget.Packed(self._documents()), tokenizer, max_tokens, max_length, short)
+        found = sequences.pairs(sequences.Packed(self._documents()), tokenizer, max_tokens, max_length, short)
         return _told(found, max_tokens)
 
     @functools.lru_cache(maxsize=8)  # noqa: B019 - as above

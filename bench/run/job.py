@@ -16,7 +16,6 @@ from accelerate import Accelerator
 from bench.core import environment
 from bench.core.errors import BenchError, ModelError, Stopped, TrainError
 from bench.core.meaning import wrong_measurement
-from bench.core.private import cleaned, cleaned_settings
 from bench.core.record import (
     BELOW_FLOOR,
     Code,
@@ -30,6 +29,7 @@ from bench.core.record import (
     moment,
     record_id,
 )
+from bench.core.redact import cleaned, cleaned_settings
 from bench.core.store import Store
 from bench.data.tasks import floor
 from bench.models import load

@@ -12,7 +12,7 @@ from accelerate import Accelerator
 
 from bench.core import sealed
 from bench.core.files import locked, remove_folder, sweep_dead, whole_folder
-from bench.core.places import home
+from bench.core.paths import home
 from bench.train.processes import decided
 
 log = logging.getLogger(__name__)

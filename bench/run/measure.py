@@ -16,7 +16,7 @@ from torch import nn
 from bench.core.files import file_sha256
 from bench.core.record import Artefact, Measurement, StageEntry
 from bench.core.steering import deterministic
-from bench.data.each import Said
+from bench.data.row_answers import Said
 from bench.measure import within
 from bench.measure.within import LENGTH
 from bench.models.flops import count

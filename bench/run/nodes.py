@@ -21,7 +21,7 @@ from typing import Any, Protocol
 from bench.core import environment
 from bench.core.errors import SpecError
 from bench.core.hub import OFFLINE
-from bench.core.places import home, shared_url
+from bench.core.paths import home, shared_url
 from bench.core.steering import honoured
 from bench.run.cache import WORKERS
 from bench.run.device import Device

@@ -367,7 +367,8 @@ class Planner:
             if hasattr(settings, "corpus_tokens"):
                 self.inputs.check_corpus(folder, settings.max_length, getattr(settings, "min_length", 1),
                                          stage.needs == "pairs")  # fmt: skip
-        return digest([self.inputs.corpus_identity, module_hash("bench.data.budget"), module_hash("bench.data.corpus")])
+        readers = map(module_hash, ("bench.data.sequences", "bench.data.corpus"))
+        return digest([self.inputs.corpus_identity, *readers])
 
 
 def _keys(base: Job | None, teachers: tuple[Job, ...], lender: Job | None) -> dict[Asked, str]:

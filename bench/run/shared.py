@@ -20,7 +20,7 @@ from typing import Any
 from bench.core import sealed
 from bench.core.errors import SpecError
 from bench.core.files import whole_folder
-from bench.core.places import made_home, shared_url
+from bench.core.paths import made_home, shared_url
 from bench.run.cache import Cache
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from torch import Tensor
 
 from bench.data.batches import Batch, Batches
-from bench.data.places import filled, of_rows
+from bench.data.positions import filled, of_rows
 from bench.models.outputs import Moved
 from bench.train.checkpoint import Position
 from bench.train.settings import Training

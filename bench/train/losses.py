@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.data.batches import Batch
 from bench.data.masking import IGNORED
-from bench.data.places import places
+from bench.data.positions import positions
 from bench.data.tasks import Kind
 from bench.models.outputs import forward
 from bench.train.processes import mean_over
@@ -86,7 +86,7 @@ def masked_lm(hidden: Tensor, batch: Batch, head: Callable[[Tensor], Tensor]) ->
     Shapes: `hidden` [B, L, H]; `labels` of the batch [B, L] with the ignore index where nothing is predicted.
     A batch without a masked position costs 0.
     """
-    masked = places(batch, "masked", batch["labels"] != IGNORED)
+    masked = positions(batch, "masked", batch["labels"] != IGNORED)
     logits, labels = head(masked.of(hidden)).float(), masked.of(batch["labels"])
     each = F.cross_entropy(logits, labels, ignore_index=IGNORED, reduction="none")
     return mean_over(masked.mean(each), masked.count)

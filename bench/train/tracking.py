@@ -24,7 +24,7 @@ from filelock import FileLock
 from torch import nn
 
 from bench.core.errors import SpecError
-from bench.core.private import cleaned, cleaned_settings
+from bench.core.redact import cleaned, cleaned_settings
 from bench.train.checkpoint import Checkpointer, Position
 from bench.train.progress import Advance, Progress
 from bench.train.settings import Settings

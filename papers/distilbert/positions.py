@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from bench.data.batches import Encoded
-from bench.data.places import flat
+from bench.data.positions import flat
 
 
 def smoothed(encoded: Encoded, vocabulary: int, special: Collection[int], exponent: float = 0.7) -> np.ndarray:
@@ -27,9 +27,9 @@ def smoothed(encoded: Encoded, vocabulary: int, special: Collection[int], expone
 
 @dataclass(frozen=True, slots=True)
 class Attended:
-    """Adds to a batch the places of its tokens, `attended_at`, and a share of them drawn at random, `drawn_at`.
+    """Adds to a batch the positions of its tokens, `attended_at`, and a share of them drawn at random, `drawn_at`.
 
-    With `masked` those are drawn from the places of `masked_at`. A share of 1 draws nothing: there is no `drawn_at`.
+    With `masked` those are drawn from the positions of `masked_at`. A share of 1 draws nothing: there is no `drawn_at`.
     """
 
     share: float = 1.0

@@ -27,7 +27,7 @@ from transformers import (
 from bench.core.errors import SpecError
 from bench.data.batches import Batch, InTurn
 from bench.data.masking import Masking
-from bench.data.places import places
+from bench.data.positions import positions
 from bench.data.tasks import GLUE
 from bench.models import load
 from bench.models.lm import parts
@@ -209,7 +209,7 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:
         lm = parts(model)
         hidden = lm.hidden(batch)
-        attended = places(batch, "attended", batch["attention_mask"])
+        attended = positions(batch, "attended", batch["attention_mask"])
         terms: dict[str, Tensor] = {}
         if settings.weight_mlm:
             terms["mlm"] = settings.weight_mlm * masked_lm(hidden, batch, lm.logits)
@@ -219,8 +219,8 @@ def triple_loss(teacher: nn.Module, settings: Distillation):
             teacher_hidden = lm_teacher.hidden(batch)
         if settings.weight_ce:
             # Only the P chosen positions, as [P, H]: the loss projects them on the vocabulary chunk by chunk.
-            chosen = places(batch, "masked", batch["labels"] >= 0) if settings.positions == "masked" else attended
-            chosen = chosen if settings.ce_share == 1.0 else places(batch, "drawn")
+            chosen = positions(batch, "masked", batch["labels"] >= 0) if settings.positions == "masked" else attended
+            chosen = chosen if settings.ce_share == 1.0 else positions(batch, "drawn")
             with torch.no_grad():
                 prepared = lm_teacher.transform(chosen.of(teacher_hidden))
             ce = soft_targets(lm.transform(chosen.of(hidden)), prepared, lm.projection, lm_teacher.projection,

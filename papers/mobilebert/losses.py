@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from bench.data.places import Places
+from bench.data.positions import Positions
 
 
 def feature_map(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def attention(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     return _mean(apart.mean(1), mask)
 
 
-def words(student: Tensor, teacher: Tensor, labels: Tensor, at: Places, hard: float) -> tuple[Tensor, Tensor]:
+def words(student: Tensor, teacher: Tensor, labels: Tensor, at: Positions, hard: float) -> tuple[Tensor, Tensor]:
     """Cross-entropy at masked places: `hard` of it against the word that stood there, the rest against the teacher.
 
     Shapes: logits [P, V], `labels` [P]. The teacher's part is a KL, which has the same gradient (equation 3).

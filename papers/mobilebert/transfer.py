@@ -17,7 +17,7 @@ from torch.nn import functional
 from bench.core.errors import DataError
 from bench.data.batches import Batch, Encoded
 from bench.data.masking import IGNORED
-from bench.data.places import places
+from bench.data.positions import positions
 from bench.train.losses import masked_lm
 from bench.train.processes import mean_over
 from bench.train.settings import Group
@@ -98,7 +98,7 @@ def word_loss(teacher: MobileBertForPreTraining | None, hard: float, beside: Tra
         if teacher is None or hard == 1:
             return terms | text_loss(student, hidden, batch)
         assert of_teacher is not None
-        at = places(batch, "masked", batch["labels"] != IGNORED)
+        at = positions(batch, "masked", batch["labels"] != IGNORED)
         with torch.no_grad():
             said = teacher.words(at.of(of_teacher))
         of_words = losses.words(student.words(at.of(hidden)), said, at.of(batch["labels"]), at, hard)

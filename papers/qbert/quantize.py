@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from bench.core.errors import ModelError, SpecError
-from bench.models.scores import layers_of
+from bench.models.attention import layers_of
 from papers.qbert.rounding import MovingRange, Rounding, rounded
 from papers.qbert.scheme import FLOAT_BITS, TABLES, Scheme
 

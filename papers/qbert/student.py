@@ -8,8 +8,8 @@ from torch import nn
 
 from bench.core.errors import ModelError
 from bench.models import load
+from bench.models.attention import layers_of
 from bench.models.outputs import reads
-from bench.models.scores import layers_of
 from papers.qbert.quantize import RANGES, quantize
 from papers.qbert.scheme import Scheme
 

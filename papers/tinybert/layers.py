@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bench.core.errors import SpecError
 from bench.data.batches import Batch
-from bench.models.scores import Attended, trace, watch
+from bench.models.attention import Attended, trace, watch
 from papers.tinybert import losses
 from papers.tinybert.settings import Layers
 from papers.tinybert.student import TinyBertForDistillation

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.models.scores import Attended
+from bench.models.attention import Attended
 from bench.train.losses import soft_cross_entropy, task_loss
 
 CHUNK = {"cpu": 2**20, "cuda": 2**26}

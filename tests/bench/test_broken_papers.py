@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import listing, remembered
+from bench.cli import catalogue, memo
 from bench.core import registry
 from bench.core.record import Record
 from bench.models.shape import all_shapes
@@ -87,7 +87,7 @@ def test_each_way_is_listed_and_the_others_run(install, capfd: pytest.CaptureFix
     assert "fine" in chosen and not set(chosen) & set(WAYS) and len(stacks) >= 6
     with pytest.raises(registry.BrokenPaper, match="the paper is broken; in w_exits"):
         chosen_stacks(Request(paper=("w_exits",)))
-    assert set(listing.listing()["broken"]) == set(WAYS)
+    assert set(catalogue.listing()["broken"]) == set(WAYS)
 
 
 def test_a_model_is_exported_beside_a_broken_paper(install, make_record: Callable[..., Record], tmp_path: Path) -> None:
@@ -112,7 +112,7 @@ def test_broken_ledgers_sections_and_shapes_cost_their_own_page_alone(install) -
     assert ("bert", "bert") in all_shapes() and not {"shapes", "names"} & {paper for paper, _ in all_shapes()}
     found, unread = build._more({"shapes": [], "names": []})
     assert found == {"shapes": (), "names": ()} and list(unread) == ["shapes"] and "of mine" in unread["shapes"]
-    assert set(broken) <= set(listing.listing()["broken"])
+    assert set(broken) <= set(catalogue.listing()["broken"])
     assert "No free lunch" in pages([])["README.md"]
 
 
@@ -120,20 +120,20 @@ def test_what_is_remembered_counts_until_a_file_changes(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     read = tmp_path / "claims.toml"
     read.write_text("a")
-    assert remembered.recall("list", "key") is None
-    remembered.remember("list", "key", {"answer": 1}, [read])
-    assert remembered.recall("list", "key") == {"answer": 1} and remembered.recall("list", "other") is None
+    assert memo.recall("list", "key") is None
+    memo.remember("list", "key", {"answer": 1}, [read])
+    assert memo.recall("list", "key") == {"answer": 1} and memo.recall("list", "other") is None
     os.utime(read, ns=(1, 1))
-    assert remembered.recall("list", "key") is None
-    remembered.remember("list", "key", {"answer": 1}, [read])
+    assert memo.recall("list", "key") is None
+    memo.remember("list", "key", {"answer": 1}, [read])
     read.unlink()
-    assert remembered.recall("list", "key") is None
+    assert memo.recall("list", "key") is None
     next((tmp_path / "cache").rglob("list-*.json")).write_text("{")
-    assert remembered.recall("list", "key") is None
+    assert memo.recall("list", "key") is None
     monkeypatch.setenv("XDG_CACHE_HOME", str(read / "nowhere"))
     read.write_text("a file, no folder")
-    remembered.remember("list", "key", 1)
-    assert remembered.recall("list", "key") is None
+    memo.remember("list", "key", 1)
+    assert memo.recall("list", "key") is None
 
 
 def test_a_variant_borrows_from_a_run_of_its_paper(install) -> None:

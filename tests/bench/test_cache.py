@@ -12,7 +12,7 @@ import torch
 from transformers import BertConfig, BertModel
 
 from bench.core.errors import MachineError, SpecError
-from bench.core.places import made_home
+from bench.core.paths import made_home
 from bench.core.processes import host
 from bench.core.record import StageEntry
 from bench.run import cache as cache_module

@@ -26,7 +26,7 @@ from transformers import (
 from bench.core.errors import DeviceError, Diverged, TrainError
 from bench.data.batches import Batch, Batches, Encoded
 from bench.data.masking import IGNORED, Masking
-from bench.data.places import filled, of_rows
+from bench.data.positions import filled, of_rows
 from bench.models.outputs import Moved, forward, inputs
 from bench.train import engine, fit, meter
 from bench.train.checkpoint import Checkpointer, Position

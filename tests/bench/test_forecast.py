@@ -13,9 +13,9 @@ from bench.core.record import Record
 from bench.data.corpus import about_bytes
 from bench.measure.within import LENGTH
 from bench.run import forecast, recorded
-from bench.run.answer import answer, marked, warn
 from bench.run.costs import ENCODED, SAVED, StageCosts
 from bench.run.plan import Plan, make
+from bench.run.plan_summary import answer, marked, warn
 from bench.run.request import Request
 from bench.train.settings import Training
 
@@ -143,7 +143,7 @@ def test_the_totals_are_of_this_device(plan: Plan, tmp_path: Path, monkeypatch: 
 
 
 def test_what_does_not_fit_is_said_with_what_to_do(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.WARNING, logger="bench.run.answer"):
+    with caplog.at_level(logging.WARNING, logger="bench.run.plan_summary"):
         warn({"memory_mb": 9000, "memory_free_mb": 8000, "disk_mb": 1, "disk_free_mb": 2})
     (record,) = caplog.records
     assert "about 9000 MB of memory; found 8000 MB free; next: a smaller batch_size" in record.getMessage()

@@ -14,7 +14,7 @@ from bench.claims.ledger import load
 from bench.core import baseline, store
 from bench.core.errors import BenchError, ClaimError, ModelError, RecordError, SpecError
 from bench.core.names import stays_in_folder
-from bench.core.private import cleaned
+from bench.core.redact import cleaned
 from bench.models.checkpoint import read_weights
 from bench.models.config import read_config
 from bench.run import leases

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core import plain
+from bench.core import markup
 from bench.report import formats, markdown, numbers, paper
 from bench.report.page import Bullets, Lines, Link, Note, Page, Section, Strong, Table, Weak
 
@@ -70,5 +70,5 @@ def test_no_text_starts_a_block_or_becomes_a_link() -> None:
 
 
 def test_code_holds_whatever_backticks_it_has() -> None:
-    assert plain.code("a") == "`a`" and plain.code("a`b\nc") == "`` a`b c ``"
-    assert plain.fenced(["x", "````"], "python") == ["`````python", "x", "````", "`````"]
+    assert markup.code("a") == "`a`" and markup.code("a`b\nc") == "`` a`b c ``"
+    assert markup.fenced(["x", "````"], "python") == ["`````python", "x", "````", "`````"]

@@ -15,7 +15,7 @@ from bench.cli import planned
 from bench.core import sealed, store
 from bench.core.errors import SpecError
 from bench.core.record import Record
-from bench.run.answer import answer, joined, marked
+from bench.run.plan_summary import answer, joined, marked
 from bench.run.request import Request
 
 KEY = "ab" + "0" * 62
@@ -135,7 +135,7 @@ def test_what_reads_a_file_is_never_remembered(made: list[Request], given: dict)
 
 
 def test_what_is_remembered_is_told_without_torch() -> None:
-    modules = "bench.cli.plan, bench.cli.planned, bench.run.answer, bench.run.request"
+    modules = "bench.cli.plan, bench.cli.planned, bench.run.plan_summary, bench.run.request"
     code = f"import sys, {modules}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"

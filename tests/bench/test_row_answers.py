@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.core import answers, store
-from bench.core.beside import answers_name
 from bench.core.errors import RecordError
 from bench.core.record import WIDTHS, Answers, Record
+from bench.core.sidecar import answers_name
 
 ROWS = "0123456789abcdef" * 4
 

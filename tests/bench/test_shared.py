@@ -12,7 +12,7 @@ import commands
 import pytest
 import words
 
-from bench.core import places
+from bench.core import paths
 from bench.core.errors import SpecError
 from bench.core.record import Record
 from bench.run import execute, plan
@@ -86,7 +86,7 @@ def test_what_is_damaged_there_is_named_and_made_again(
 
 def plan_key(records: list[Record]) -> str:
     """The key of the last stage of the last record, as its cache names it."""
-    url = Path(places.shared_url().removeprefix("file://"))
+    url = Path(paths.shared_url().removeprefix("file://"))
     order = sorted((url / "stages").glob("*/*.zip"), key=lambda path: path.stat().st_mtime_ns)
     return order[-1].stem
 

@@ -31,7 +31,7 @@ from transformers import (
     DistilBertForSequenceClassification,
 )
 
-from bench.data import budget
+from bench.data import sequences
 from bench.data.batches import Batches, Encoded, InTurn, Vocabulary, encode
 from bench.data.corpus import corpus_texts
 from bench.data.masking import Masking
@@ -63,10 +63,12 @@ class Bench:
         rows = source.rows(self.task, self.task.train)
         self.train = encode(rows.take(given.rows) if given.rows else rows, self.tokenizer, 128)
         self.dev = encode(source.rows(self.task, self.task.scored[0]), self.tokenizer, 128)
-        self.lines = list(budget.lines_of(corpus_texts(Path(given.corpus))))
+        self.lines = list(sequences.lines_of(corpus_texts(Path(given.corpus))))
 
     def corpus(self, tokens: int, length: int, least: int = 1) -> Encoded:
-        return budget.sequences(budget.Packed(self.lines), self.tokenizer, tokens, length, least, self.given.corpus)
+        return sequences.sequences(
+            sequences.Packed(self.lines), self.tokenizer, tokens, length, least, self.given.corpus
+        )
 
     def batches(self, rows: Encoded, training: Training, transform: Any = None) -> Batches:
         return Batches(rows, training.batch_size, 0, tokens=training.batch_tokens, transform=transform)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.places import Places
+from bench.data.positions import Positions
 from papers.mobilebert import losses
 
 STUDENT = [[1.0, 3.0, 5.0, 3.0], [0.0, 2.0, 0.0, 2.0], [9.0, 0.0, 1.0, 7.0]]
@@ -88,16 +88,16 @@ def test_words_by_hand() -> None:
     picked = [-math.log(row[label]) for row, label in zip(ours, labels, strict=True)]
     apart = [sum(t * math.log(t / s) for s, t in zip(*rows, strict=True)) for rows in zip(ours, theirs, strict=True)]
     given = torch.tensor(student), torch.tensor(teacher), torch.tensor(labels)
-    hard, soft = losses.words(*given, Places(torch.tensor([0, 1])), 0.25)
+    hard, soft = losses.words(*given, Positions(torch.tensor([0, 1])), 0.25)
     assert hard.item() == pytest.approx(0.25 * sum(picked) / 2) and soft.item() == pytest.approx(0.75 * sum(apart) / 2)
-    filled = Places(torch.tensor([0, 1]), torch.tensor([1.0, 0.0]))  # the second place only fills up
+    filled = Positions(torch.tensor([0, 1]), torch.tensor([1.0, 0.0]))  # the second place only fills up
     hard, soft = losses.words(*given[:2], torch.tensor([2, -100]), filled, 0.25)
     assert hard.item() == pytest.approx(0.25 * picked[0]) and soft.item() == pytest.approx(0.75 * apart[0])
 
 
 def test_words_without_a_masked_place_cost_nothing() -> None:
     none = torch.zeros(0, dtype=torch.int64)
-    hard, soft = losses.words(torch.zeros(0, 3), torch.zeros(0, 3), none, Places(none), 0.5)
+    hard, soft = losses.words(torch.zeros(0, 3), torch.zeros(0, 3), none, Positions(none), 0.5)
     assert hard.item() == soft.item() == 0.0
 
 
@@ -113,7 +113,7 @@ def test_equal_models_have_nothing_to_learn() -> None:
     found = (losses.feature_map(state, state, mask), *losses.statistics(state, state, mask),
              losses.attention(attended, attended, mask))  # fmt: skip
     assert [value.item() for value in found] == [0.0] * 4
-    logits, at = random(4, 7), Places(torch.arange(4))
+    logits, at = random(4, 7), Positions(torch.arange(4))
     assert losses.words(logits, logits, torch.zeros(4, dtype=torch.int64), at, 0.5)[1].item() == 0.0
 
 
@@ -152,7 +152,7 @@ def test_words_have_the_gradient_of_one_mixed_cross_entropy() -> None:
     """Half of it against the word that stood there, half against the teacher: the released code's mixed target."""
     student, teacher = random(6, 11).double().requires_grad_(), random(6, 11, seed=1).double()
     labels = torch.arange(6)
-    sum(losses.words(student, teacher, labels, Places(torch.arange(6)), 0.5)).backward()  # pyright: ignore
+    sum(losses.words(student, teacher, labels, Positions(torch.arange(6)), 0.5)).backward()  # pyright: ignore
     mixed = 0.5 * torch.nn.functional.one_hot(labels, 11) + 0.5 * teacher.softmax(-1)
     (wanted,) = torch.autograd.grad(-(mixed * student.log_softmax(-1)).sum(-1).mean(), student)
     torch.testing.assert_close(student.grad, wanted, rtol=1e-5, atol=1e-7)

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from transformers import BertConfig, BertForSequenceClassification, BertModel
 
 from bench.core.errors import SpecError
+from bench.models.attention import Attended, trace
 from bench.models.outputs import frozen
-from bench.models.scores import Attended, trace
 from papers.tinybert import losses
 from papers.tinybert.layers import layer_loss
 from papers.tinybert.settings import Layers

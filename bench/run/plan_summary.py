@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core import environment
-from bench.core.places import home
+from bench.core.paths import home
 from bench.core.spec import Spec
 from bench.core.store import Store
 

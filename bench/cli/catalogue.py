@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bench.cli import remembered
+from bench.cli import memo
 from bench.cli.output import quiet_libraries
 from bench.core import registry
 from bench.core.spec import SCALES
@@ -20,11 +20,11 @@ def listing() -> dict[str, Any]:
     """
     papers, broken = registry.find()
     key = [[paper.name, paper.module, str(paper.folder)] for paper in papers.values()] + sorted(broken.items())
-    found = remembered.recall("list", key)
+    found = memo.recall("list", key)
     if found is None:
         found = _read(papers)
         if not found["broken"]:  # the reason may have gone without any file having changed
-            remembered.remember("list", key, found, [file for paper in papers.values()
+            memo.remember("list", key, found, [file for paper in papers.values()
                                                      for file in (paper.folder, *paper.folder.glob("*"))])  # fmt: skip
     return found
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.core.private import cleaned, cleaned_settings
+from bench.core.redact import cleaned, cleaned_settings
 
 
 @pytest.fixture(autouse=True)

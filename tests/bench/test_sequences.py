@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerFast
 
 from bench.core.errors import DataError
 from bench.data import corpus
-from bench.data.budget import Packed, lines_of, pairs, sequences, usable
 from bench.data.corpus import LONGEST, check_corpus, corpus_texts, gathered
+from bench.data.sequences import Packed, lines_of, pairs, sequences, usable
 from bench.run.inputs import Inputs
 from bench.run.request import Request
 

@@ -11,8 +11,8 @@ import pytest
 from bench.core.answers import unpack
 from bench.core.record import Answers
 from bench.data import answers as span_scores
-from bench.data.each import each_answer, entities_f1, rows_sha256
 from bench.data.entities import NO_WORD
+from bench.data.row_answers import each_answer, entities_f1, rows_sha256
 from bench.data.rows import Rows
 from bench.data.tasks import TASKS, get_task
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel, MobileBertConfig, MobileBertModel
 
 from bench.core.errors import ModelError
-from bench.models.scores import NAME, layers_of, trace, watch
+from bench.models.attention import NAME, layers_of, trace, watch
 
 
 def encoders() -> dict[str, nn.Module]:
@@ -83,7 +83,7 @@ def test_a_model_without_known_layers_and_a_layer_too_many_are_refused() -> None
 
 def test_attention_that_does_not_report_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     model: Any = encoders()["bert"]
-    monkeypatch.setattr("bench.models.scores.NAME", "sdpa")
+    monkeypatch.setattr("bench.models.attention.NAME", "sdpa")
     with pytest.raises(AssertionError, match="another attention function"):
         trace(model, batch(), (1,))
     assert not layers_of(model)[0]._forward_hooks, "no hook is left behind"

@@ -19,7 +19,7 @@ from typing import Any
 
 from bench.core.errors import SpecError
 from bench.core.files import write_atomic
-from bench.core.places import user_cache
+from bench.core.paths import user_cache
 
 Stamp = list[int]
 """Size and time of a file, or of a folder: [bytes, nanoseconds]"""
