@@ -156,7 +156,7 @@ def gpu_free_bytes() -> int:
 
 
 def code_state(root: Path | None = None) -> Code:
-    """The commit of the code that runs, and whether bench/ or papers/ differ from it.
+    """The commit of the code that runs, and whether what makes results (`_SOURCES`) differs from it.
 
     `root` is a folder of the checkout, by default the one this package lies in. Outside git the commit is empty and
     the code counts as changed: nobody could get it back.

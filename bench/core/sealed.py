@@ -53,7 +53,10 @@ def sums(folder: Path, below: str = "") -> dict[str, str]:
 
 
 def checked(folder: Path) -> dict[str, Any]:
-    """As `content`, after reading every byte: once, as long as the file system says that nothing has changed."""
+    """As `content`, after reading every byte: once, as long as the file system says that nothing has changed.
+
+    Raises Damaged where a byte is not as it was written, and FileNotFoundError where there is no manifest.
+    """
     found = _read(folder)
     signature = _signature(folder)
     if _checked.get(folder) != signature:

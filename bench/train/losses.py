@@ -1,4 +1,4 @@
-"""Losses that two papers or more share. Every function takes (student, teacher, ...) or (logits, labels)."""
+"""Losses that two papers or more share, in fp32; those that return a `Loss` are ready for `fit`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bench.train.processes import mean_over
 
 
 def task_loss(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
-    """Cross-entropy of [B, C] logits, or mean squared error of [B, 1] scores, in fp32."""
+    """Mean cross-entropy of logits [B, C], or mean squared error of scores [B, 1]; labels [B], a scalar out."""
     if regression:
         return F.mse_loss(logits.float().squeeze(-1), labels.float())
     return F.cross_entropy(logits.float(), labels)

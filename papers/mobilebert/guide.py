@@ -39,10 +39,12 @@ def start_words(model: MobileBertForPreTraining, encoder: PreTrainedModel) -> No
 
 
 def guided_loss(encoder: nn.Module, weight: float) -> Loss:
-    """The squared difference of the mapped states to the encoder's, over their variance; masked words and pairs.
+    """Three terms as a loss for `fit`: states that follow a frozen encoder's, masked words, and pairs of texts.
 
-    The encoder, a frozen one, reads what the model reads, masks among it; padding is left out. Words and pairs teach
-    their heads alone: as few as there are, they would pull the states back to word frequencies.
+    The first is the mean squared difference of the model's last states [B, L, H], mapped to the encoder's width, to the
+    encoder's, divided by the variance of those; the encoder reads what the model reads, masks among it, and padding is
+    left out. Words and pairs teach their heads alone: as few as there are, they would pull the states back to word
+    frequencies.
     """
 
     def loss(guided: nn.Module, batch: Batch) -> Terms:

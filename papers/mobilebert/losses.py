@@ -1,7 +1,7 @@
 """What MobileBERT learns from its teacher, layer by layer and word by word.
 
 Shapes: states [B, L, H] of student and teacher, log-probabilities of attention [B, A, L, L], `mask` [B, L], 1 where a
-token is. Every mean is over the positions of `mask`; the released code counts padding, too (D5).
+token is; every loss is a scalar, a mean over the positions of `mask`. The released code counts padding, too (D5).
 Source: Sun et al. 2020, arXiv 2004.02984v2, section 3.5, and the released code, `run_pretraining.py`.
 """
 
@@ -42,9 +42,11 @@ def attention(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
 
 
 def words(student: Tensor, teacher: Tensor, labels: Tensor, at: Positions, hard: float) -> tuple[Tensor, Tensor]:
-    """Cross-entropy at masked places: `hard` of it against the word that stood there, the rest against the teacher.
+    """Cross-entropy at masked positions: a share `hard` (0 to 1) against the word that stood there, the rest against
+    the teacher.
 
-    Shapes: logits [P, V], `labels` [P]. The teacher's part is a KL, which has the same gradient (equation 3).
+    Shapes: logits [P, V], `labels` [P]; two scalars out, the hard part and the soft one.
+    The teacher's part is a KL, which has the same gradient (equation 3).
     """
     of_student = student.float().log_softmax(-1)
     of_teacher = teacher.float().log_softmax(-1)

@@ -68,9 +68,10 @@ def phases(settings: Transfer, layers: int, rows: Encoded) -> Iterator[Phase]:
 
 
 def layer_loss(teacher: MobileBertForPreTraining, settings: Transfer, layers: Collection[int]) -> Loss:
-    """The transfer of some layers as a loss for `fit`; of both models no layer runs after the last of them.
+    """The transfer of some layers (from 1) as a loss for `fit`: feature maps, statistics and attention of each.
 
-    But for `statistics_of=all_layers`, which asks for all of the teacher's.
+    No layer of either model runs after the last of them, unless `statistics_of=all_layers` asks for all of the
+    teacher's. Source: arXiv 2004.02984v2, section 3.5.
     """
 
     def loss(model: nn.Module, batch: Batch) -> Terms:
