@@ -15,8 +15,8 @@ from bench.core.errors import DataError
 from bench.data.rows import Rows, Texts
 
 Batch = dict[str, Tensor]
-"""`input_ids, attention_mask, token_type_ids` [B, L] int64; `example_id` [B]; `labels` [B], of spans [B, 2], of tags and
-masked words [B, L]. A recipe adds `teacher_logits` [B, C], and `NAME_at` [P] for positions (`bench.data.positions`)."""
+"""`input_ids, attention_mask, token_type_ids` [B, L] int64; `example_id` [B]; `labels` [B], of spans [B, 2], of tags
+and masked words [B, L]. A recipe adds `teacher_logits` [B, C], and `NAME_at` [P], see `bench.data.positions`."""
 
 BUCKET = 4
 """Width of a length bin in tokens (DistilBERT's grouped sampler uses the same step)."""

@@ -31,6 +31,9 @@ DEATHS = 2
 """A piece at which so many makers died is not tried again: memory, most likely."""
 BUSY_S = 2.0
 """How long a job that another bench makes is left alone before it is asked for again."""
+TEXT_COST = 3.0
+"""How many times as long a token of the corpus takes as one of a task's rows, roughly: two models read it, and some
+project it to a vocabulary. `tests/benchmarks/text_cost.py` takes it from committed records."""
 TOKENS_PER_S = 5_000.0
 """Of training, roughly: only the proportions of the costs matter."""
 
@@ -200,5 +203,6 @@ def cost_s(job: Job, stage: StagePlan | None) -> float:
         training = setting if isinstance(setting, Training) else getattr(setting, "training", None)
         if isinstance(training, Training):
             rows = len(job.inputs.used(job.task, job.task.train))
-            tokens += (getattr(setting, "corpus_tokens", None) or ROW_TOKENS * rows) * training.epochs
+            text = getattr(setting, "corpus_tokens", None)
+            tokens += (TEXT_COST * text if text else ROW_TOKENS * rows) * training.epochs
     return 0.1 + tokens / TOKENS_PER_S
