@@ -41,10 +41,10 @@ def page(
     broken: Mapping[str, str], beside: Sequence[str] = (), tolerances: str = "",
 ) -> Page:  # fmt: skip
     """The page; `beside` are machines whose speed-ups stand beside those of the machine that speaks."""
-    found = tradeoff.figure(views)
     says = (sentence(judged, index), *details(judged, views), _conditions(views, beside))
     blocks: list[Block] = [Lines((*says, *_launches(views, index, beside)))]
     task = common(views)
+    found = tradeoff.figure(views, task)
     rows = [_cells(view, index, beside, task) for view in views]
     blocks += [Table.of([_shown(cells, task) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
     told = headlines.lines(ledgers, judged)

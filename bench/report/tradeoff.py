@@ -22,13 +22,15 @@ FONT = 11.5 * 72 / DPI
 """Points that are at least 11 pixels at this width."""
 
 
-def figure(views: Sequence[SystemView]) -> Figure | None:
-    """Every system that was timed and has a retention, printed or measured; None without any."""
-    points = _side_by_side([point for view in views if (point := _point(view))])
+def figure(views: Sequence[SystemView], task: str) -> Figure | None:
+    """Every system that was timed and has a retention, printed or measured on one task; None without any."""
+    points = _side_by_side([point for view in views if (point := _point(view, task))])
     if not points:
         return None
-    says = "Share of the reference's score kept, printed and measured, against the speed-up measured here"
-    return Figure("tradeoff.svg", says, f"{__name__}:draw", {"points": points})
+    says = "Share of the reference's score kept, as printed over the paper's tasks"
+    says += f" and as measured on {task}" if task else ""
+    return Figure("tradeoff.svg", f"{says}, against the speed-up measured here", f"{__name__}:draw",
+                  {"points": points, "task": task})  # fmt: skip
 
 
 def _side_by_side(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -39,10 +41,11 @@ def _side_by_side(points: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return points
 
 
-def _point(view: SystemView) -> dict[str, Any] | None:
+def _point(view: SystemView, task: str) -> dict[str, Any] | None:
     speedup = 1.0 if view.reference else view.speedup.value if view.speedup else None
     # A point is one model: a score of other networks than those that were timed has no place beside their speed.
-    printed, kept = view.printed("retention"), None if view.system.scored_as else view.kept
+    printed, scores = view.printed("retention"), None if view.system.scored_as else view.tasks.get(task)
+    kept = scores.kept() if scores else None
     if speedup is None or (printed is None and kept is None and not view.reference):
         return None
     return {
@@ -72,7 +75,8 @@ def draw(data: Mapping[str, Any]) -> Drawing:
         log_axis(axes, "x", 0.85, 1.6 * max(point["x"] for point in points))
         margin = 0.12 * (max(heights) - min(heights)) + 2
         axes.set_ylim(min(heights) - margin, max(heights) + margin)
-        axes.set_xlabel("times as fast as the reference here, batch 1 (log); hollow: printed, solid: measured")
+        solid = f"; solid: measured on {data['task']}" if data["task"] else ""
+        axes.set_xlabel(f"times as fast as the reference here, batch 1 (log); hollow: printed{solid}")
         axes.set_ylabel("% of the reference's score")
         for point in points:
             _mark(axes, point, *look[point["paper"]])

@@ -215,7 +215,7 @@ def test_figure_is_well_formed_and_says_what_it_shows() -> None:
     assert "tradeoff.svg" in found and "](tradeoff.svg)" in found["README.md"]
     text = found["tradeoff.svg"]
     assert ET.fromstring(text).tag.endswith("svg")
-    for words in ("hollow: printed, solid: measured", "BERT-base"):
+    for words in ("hollow: printed; solid: measured on ", "BERT-base"):
         assert words in text
     assert "<dc:date>" not in text
 
