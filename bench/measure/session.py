@@ -205,7 +205,13 @@ def _session(
     def one(copy: int) -> dict[int, Rounds]:
         say(f"processes {copy + 1}: {len(chosen) + 1} load and warm")
         told.append(_Told())
-        return _copies(group, copy, told[-1])
+        began = time.monotonic()
+        rounds = _copies(group, copy, told[-1])
+        took = time.monotonic() - began
+        if copy == 0 and effort.copies > 1:
+            left = took * (effort.copies - 1) / 60
+            say(f"these took {took:.0f} s; {effort.copies - 1} more sets take about {left:.0f} minutes")
+        return rounds
 
     found = repeat(one, "0", effort, len(batches))
     say(f"{len(found)} times {effort.rounds} rounds at batch {', '.join(map(str, batches))}, length {length}")
