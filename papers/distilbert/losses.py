@@ -8,8 +8,6 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from papers.distilbert.soft_targets import kd_loss
-
 
 def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     """1 - cos(student, teacher) of each position: directions of the hidden states, not their lengths. [P]
@@ -18,6 +16,17 @@ def cosine(student: Tensor, teacher: Tensor) -> Tensor:
     Source: Sanh et al. 2019, arXiv 1910.01108v4, section 3 (L_cos).
     """
     return 1.0 - F.cosine_similarity(student.float(), teacher.float(), dim=-1)
+
+
+def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 * KL(softmax(teacher / T) || softmax(student / T)) of whole logits, in fp32: a mean over P, a scalar.
+
+    Shapes: both [P, C], of a few classes or of words; `soft_targets` gives the same of words without their logits.
+    Source: Hinton et al. 2015, arXiv 1503.02531v1, section 2.
+    """
+    log_s = F.log_softmax(student.float() / temperature, -1)
+    log_t = F.log_softmax(teacher.float() / temperature, -1)
+    return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean") * temperature**2
 
 
 def soft_spans(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -133,10 +133,3 @@ def soft_targets(
         student, head.weight, head.bias, teacher, teacher_head.weight, teacher_head.bias, temperature,
         chunk or chunk_of(student.device, len(head.weight)), counts,
     )  # fmt: skip
-
-
-def kd_loss(student: Tensor, teacher: Tensor, temperature: float) -> Tensor:
-    """The same value from whole logits, of a few classes or of words. Shapes: both [P, C]."""
-    log_s = F.log_softmax(student.float() / temperature, -1)
-    log_t = F.log_softmax(teacher.float() / temperature, -1)
-    return F.kl_div(log_s, log_t, log_target=True, reduction="batchmean") * temperature**2

@@ -40,8 +40,8 @@ from papers.mobilebert.heads import (
     MobileBertForSpans,
 )
 from papers.mobilebert.quantize import quantised
-from papers.mobilebert.settings import NO_OPT, Corpus, FineTuning, Hyper, Transfer, check_pair
-from papers.mobilebert.student import PAPER
+from papers.mobilebert.settings import Body, Corpus, FineTuning, Hyper, Transfer, check_pair
+from papers.mobilebert.student import NO_OPT, PAPER, TINY, Architecture
 from papers.mobilebert.transfer import follows, layer_loss, phases, word_loss
 
 
@@ -271,7 +271,13 @@ def _taught(says: str, *changes: Mapping[str, Any], stages: tuple[Stage, ...] = 
     return Variant(says, stages, {name: value for part in changes for name, value in part.items()}, taught_by=IB_BERT)
 
 
-_TINY = {"student.attention_input": "bottleneck", "student.num_feedforward_networks": 2}
+def _student(architecture: Architecture) -> dict[str, Any]:
+    """The changes that make MobileBERT another of the paper's students."""
+    return {f"student.{name}": getattr(architecture, name) for name in Body.model_fields
+            if getattr(architecture, name) != getattr(PAPER, name)}  # fmt: skip
+
+
+_TINY, _NO_OPT = _student(TINY), _student(NO_OPT)
 _NO_TRANSFER = {"transfer.schedule": "none"}
 _ALONE = {"transfer.schedule": "none", "distillation.hard": 1.0, "start": "random"}
 
@@ -280,15 +286,15 @@ RECIPE = Recipe(
     variants={
         "mobilebert": _taught("progressive transfer, then distillation of words, then fine-tuning"),
         "mobilebert-tiny": _taught("two feed-forward networks a layer, attention inside the bottleneck", _TINY),
-        "mobilebert-no-opt": _taught("with LayerNorm and GELU (Table 4; all losses of Table 9)", NO_OPT),
+        "mobilebert-no-opt": _taught("with LayerNorm and GELU (Table 4; all losses of Table 9)", _NO_OPT),
         "mobilebert-auxiliary": _taught(
             "all layers copied beside the words (Table 8)", {"transfer.schedule": "auxiliary"}),
         "mobilebert-joint": _taught(
             "all layers copied at once, before the words (Table 8)", {"transfer.schedule": "joint"}),
-        "mobilebert-no-opt-bare": _taught("no teacher: pre-trained like BERT (Table 9)", NO_OPT, _ALONE),
-        "mobilebert-no-opt-pd": _taught("distillation of words alone (Table 9)", NO_OPT, _NO_TRANSFER),
+        "mobilebert-no-opt-bare": _taught("no teacher: pre-trained like BERT (Table 9)", _NO_OPT, _ALONE),
+        "mobilebert-no-opt-pd": _taught("distillation of words alone (Table 9)", _NO_OPT, _NO_TRANSFER),
         "mobilebert-no-opt-pd-fmt": _taught(
-            "feature maps and words, no attention (Table 9)", NO_OPT, {"transfer.weight_attention": 0.0}),
+            "feature maps and words, no attention (Table 9)", _NO_OPT, {"transfer.weight_attention": 0.0}),
         "mobilebert-quant": _taught("mobilebert with weights in 8 bits, after training", stages=(*STAGES, _QUANTISE)),
         "mobilebert-tiny-quant": _taught(
             "mobilebert-tiny with weights in 8 bits, after training", _TINY, stages=(*STAGES, _QUANTISE)),

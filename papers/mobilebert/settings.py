@@ -17,34 +17,34 @@ from papers.mobilebert.student import PAPER, TEACHER, Architecture
 class Stream(Settings):
     """What teacher and student share: the stream between layers, and what feeds it (Table 1)."""
 
-    hidden_size: int = Field(default=512, ge=2)
+    hidden_size: int = Field(default=PAPER.hidden_size, ge=2)
     """Width of the stream."""
-    embedding_size: int = Field(default=128, ge=1)
+    embedding_size: int = Field(default=PAPER.embedding_size, ge=1)
     """Width of the word table."""
-    max_position_embeddings: int = Field(default=512, ge=128, le=512)
+    max_position_embeddings: int = Field(default=PAPER.max_position_embeddings, ge=128, le=512)
     """The longest input in tokens."""
-    initializer_range: float = Field(default=0.02, gt=0)
+    initializer_range: float = Field(default=PAPER.initializer_range, gt=0)
     """Standard deviation of new weights: larger in a narrow model, so that what a layer adds does not vanish (D2)."""
 
 
 class Body(Settings):
     """The layers of a model; the defaults are the student's (Table 1)."""
 
-    num_hidden_layers: int = Field(default=24, ge=1)
+    num_hidden_layers: int = Field(default=PAPER.num_hidden_layers, ge=1)
     """K."""
-    num_attention_heads: int = Field(default=4, ge=1)
+    num_attention_heads: int = Field(default=PAPER.num_attention_heads, ge=1)
     """A."""
-    intra_bottleneck_size: int = Field(default=128, ge=1)
+    intra_bottleneck_size: int = Field(default=PAPER.intra_bottleneck_size, ge=1)
     """Width inside a layer."""
-    num_feedforward_networks: int = Field(default=4, ge=1)
+    num_feedforward_networks: int = Field(default=PAPER.num_feedforward_networks, ge=1)
     """Feed-forward networks in a layer."""
-    intermediate_size: int = Field(default=512, ge=1)
+    intermediate_size: int = Field(default=PAPER.intermediate_size, ge=1)
     """Width inside each of them."""
-    attention_input: Literal["stream", "shared", "bottleneck"] = "stream"
+    attention_input: Literal["stream", "shared", "bottleneck"] = PAPER.attention_input
     """What attention reads; `shared` is the released model (D1)."""
-    normalization: Literal["none", "layer"] = "none"
+    normalization: Literal["none", "layer"] = PAPER.normalization
     """NoNorm or LayerNorm (section 3.3)."""
-    hidden_act: Literal["relu", "gelu", "gelu_tanh"] = "relu"
+    hidden_act: Literal["relu", "gelu", "gelu_tanh"] = PAPER.hidden_act
     """ReLU or GELU (section 3.3); `gelu_tanh` is the released code's (D6)."""
 
     def architecture(self, stream: Stream, vocabulary: int, pad: int, like: Architecture) -> Architecture:
@@ -135,8 +135,7 @@ class Hyper(Settings):
 
     stream: Stream = Stream()
     """What teacher and student share."""
-    teacher: Body = Body(intra_bottleneck_size=1024, num_feedforward_networks=1, intermediate_size=4096,
-                         normalization="layer", hidden_act="gelu")  # fmt: skip
+    teacher: Body = Body(**{name: getattr(TEACHER, name) for name in Body.model_fields})
     """IB-BERT-large."""
     student: Body = Body()
     """MobileBERT."""
@@ -161,10 +160,6 @@ class Hyper(Settings):
     """Set for SQuAD."""
     fine_tune: FineTuning = FineTuning()
     """Fine-tuning on the task."""
-
-
-NO_OPT = {"student.normalization": "layer", "student.hidden_act": "gelu"}
-"""Without the operational optimisations."""
 
 
 def hyper(variant: Variant, task: str, scale: str, encoder: EncoderFacts | None) -> Hyper:

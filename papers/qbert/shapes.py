@@ -11,8 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import nn
 
-from bench.core.errors import SpecError
 from bench.models.shape import Shape
+from papers.qbert.bits import mixed as mixed_bits
 from papers.qbert.quantize import layers
 from papers.qbert.scheme import TABLES, Scheme
 from papers.qbert.sizes import (
@@ -82,14 +82,12 @@ def packed(variant: str, model: nn.Module) -> Mapping[str, int]:
     """What another model would weigh as a variant of Q-BERT, by the split of the claims: for stacks at paper size.
 
     The model may lie on the meta device. Of a mixture the first half of its layers, rounded down, gets more bits.
-    Raises: KeyError for a variant without a shape; ModelError for a model without layers.
+    Raises: KeyError for a variant without a shape; ModelError for a model without layers; SpecError for a
+    mixture of one layer.
     """
     bits, count = BITS[variant], len(layers(model))
-    if len(set(bits.layers)) > 1 and count == 1:
-        raise SpecError("a mixture takes two layers or more", where=variant, found="1 layer",
-                        fix="choose a variant of one number of bits")  # fmt: skip
-    more = count // 2
-    of_layers = (bits.layers[0],) * more + (bits.layers[-1],) * (count - more)
+    several = len(set(bits.layers)) > 1
+    of_layers = mixed_bits([0.0] * count, bits.layers[0], bits.layers[-1]) if several else bits.layers[:1] * count
     tables = dict.fromkeys(TABLES, bits.embeddings)
     return {"packed": module_bytes(model, Scheme(layers=of_layers, **tables))}
 

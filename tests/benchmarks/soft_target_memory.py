@@ -16,7 +16,8 @@ import time
 import torch
 from torch import nn
 
-from papers.distilbert.soft_targets import kd_loss, soft_targets
+from papers.distilbert.losses import kd_loss
+from papers.distilbert.soft_targets import soft_targets
 
 POSITIONS, HIDDEN, VOCABULARY = 2048, 384, 30522
 ROUNDS = 3

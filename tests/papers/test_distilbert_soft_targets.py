@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from papers.distilbert import soft_targets as module
-from papers.distilbert.soft_targets import kd_loss, soft_targets
+from papers.distilbert.losses import kd_loss
+from papers.distilbert.soft_targets import soft_targets
 
 
 def heads(hidden: int = 6, vocabulary: int = 11, seed: int = 0) -> tuple[nn.Linear, nn.Linear]:

@@ -24,9 +24,10 @@ from bench.train.meter import Meter
 from bench.train.progress import Advance
 from bench.train.settings import Training
 from bench.train.step import Loss
+from papers.distilbert.losses import kd_loss
 from papers.distilbert.positions import Attended
 from papers.distilbert.recipe import Distillation, triple_loss
-from papers.distilbert.soft_targets import kd_loss, soft_targets
+from papers.distilbert.soft_targets import soft_targets
 from papers.distilbert.student import DistilBertForMaskedLM, config
 
 
