@@ -48,7 +48,13 @@ def test_each_command_and_option_exists(steps: list[dict[str, Any]]) -> None:
 
 @pytest.mark.parametrize(
     ("code", "ends", "says"),
-    [(0, 0, ""), (1, 1, "::error::something is worse"), (2, 2, ""), (3, 3, "::error::nothing"), (4, 0, "::warning::")],
+    [
+        (0, 0, ""),
+        (1, 1, "::error::something is worse"),
+        (2, 2, "::error::there is no folder"),
+        (3, 3, "::error::nothing"),
+        (4, 0, "::warning::"),
+    ],
 )
 def test_what_becomes_of_each_exit_code(
     steps: list[dict[str, Any]], tmp_path: Path, code: int, ends: int, says: str
