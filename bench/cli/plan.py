@@ -48,16 +48,22 @@ def command(
     if jobs is not None:
         return _write_scripts(requests, jobs, Path(out or "jobs"), as_json)
     from bench.cli.planned import costs
-    from bench.run.plan_summary import answer, joined, warn
+    from bench.run.plan_summary import answer, duration, joined, sentence, warn
 
     found = [costs(request) for request in requests]
     rows, total = answer(joined([cost for cost, _ in found]), found[0][1])
     warn(total)
     if as_json:
         return say_json({"jobs": rows, "total": total})
-    say_table([{**row, "stages": ", ".join(f"{s['name']}{' (cached)' if s['cached'] else ''}" for s in row["stages"])}
-               for row in rows])  # fmt: skip
-    say("  ".join(f"{name}: {value}" for name, value in total.items()))
+    say_table([_row(row, duration(row["expected_s"])) for row in rows])
+    say(sentence(total))
+
+
+def _row(row: dict[str, Any], expected: str) -> dict[str, Any]:
+    """A row of the table: what is cached is said beside its stage, the time as people say it."""
+    stages = ", ".join(f"{s['name']}{' (cached)' if s['cached'] else ''}" for s in row["stages"])
+    return {("expected" if name == "expected_s" else name): value
+            for name, value in {**row, "stages": stages, "expected_s": expected}.items()}  # fmt: skip
 
 
 def _write_scripts(requests: tuple[Any, ...], kind: str, folder: Path, as_json: bool) -> None:

@@ -28,6 +28,9 @@ FIXES = {
 }
 """What of a machine a plan needs -> what to do where there is too little."""
 
+ROOMS = {"memory": "memory", "host": "main memory", "disk": "disk"}
+"""The same -> what people call it."""
+
 
 def marked(costs: Costs, results: Path) -> Costs:
     """The same, with what of it is `done`: the runs that have their record."""
@@ -106,6 +109,22 @@ def _room(costs: Costs, stages: list[dict[str, Any]]) -> dict[str, int]:
     found["disk"] = disk, shutil.disk_usage(_existing(home())).free
     return {name: round(size / 1e6) for what, sizes in found.items()
             for name, size in zip((f"{what}_mb", f"{what}_free_mb"), sizes, strict=True)}  # fmt: skip
+
+
+def sentence(total: dict[str, Any]) -> str:
+    """The totals for people: `2 jobs on a chip, fp32: about 1 h 05 min, 2.0 GB of memory (23.9 free), ...`"""
+    jobs = f"{total['jobs']} job{'s' if total['jobs'] != 1 else ''} on {total['device']}"
+    room = [f"{total[f'{name}_mb'] / 1000:.1f} GB of {says} ({total[f'{name}_free_mb'] / 1000:.1f} free)"
+            for name, says in ROOMS.items() if f"{name}_mb" in total]  # fmt: skip
+    return f"{jobs}: about {', '.join((duration(total['expected_s']), *room))}. From: {total['from']}."
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `1 h 05 min`"""
+    if seconds < 60:
+        return f"{round(seconds)} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min"
 
 
 def warn(total: dict[str, Any]) -> None:

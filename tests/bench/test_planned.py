@@ -15,7 +15,7 @@ from bench.cli import planned
 from bench.core import sealed, store
 from bench.core.errors import SpecError
 from bench.core.record import Record
-from bench.run.plan_summary import answer, joined, marked
+from bench.run.plan_summary import answer, duration, joined, marked, sentence
 from bench.run.request import Request
 
 KEY = "ab" + "0" * 62
@@ -70,6 +70,31 @@ def test_what_is_cached_is_looked_up_each_time(made: list[Request], tmp_path: Pa
     rows, total = answer(*planned.costs(Request()))
     assert total["expected_s"] == 3 and total["disk_mb"] == 5 and len(made) == 1, "what is left, and the scoring"
     assert [stage["cached"] for stage in rows[0]["stages"]] == [True, False]
+
+
+def test_the_totals_as_a_sentence() -> None:
+    total = {"jobs": 2, "device": "a chip, fp32", "expected_s": 3900, "device_hours": 1.08, "memory_mb": 2040,
+             "memory_free_mb": 23882, "disk_mb": 90, "disk_free_mb": 80_000, "from": "this run"}  # fmt: skip
+    told = "2 jobs on a chip, fp32: about 1 h 05 min, 2.0 GB of memory (23.9 free), 0.1 GB of disk (80.0 free)."
+    assert sentence(total) == f"{told} From: this run."
+    gpu = sentence(total | {"jobs": 1, "host_mb": 500, "host_free_mb": 1000})
+    assert gpu.startswith("1 job on") and "0.5 GB of main memory (1.0 free)" in gpu
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (0, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "60 s"),
+        (60, "1 min"),
+        (3540, "59 min"),
+        (3599, "1 h 00 min"),
+        (7260, "2 h 01 min"),
+    ],
+)
+def test_a_duration_in_the_unit_people_use(seconds: float, said: str) -> None:
+    assert duration(seconds) == said
 
 
 def stage(key: str, seconds: float) -> dict[str, Any]:
