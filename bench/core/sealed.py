@@ -28,6 +28,11 @@ class Damaged(Exception):
     """A folder is not what was sealed; the text says how."""
 
 
+LOST = (Damaged, FileNotFoundError, NotADirectoryError)
+"""What says that a folder is not as it was sealed. Any other OSError (too many open files, a file server that is away)
+says nothing of it: what may be whole is never removed."""
+
+
 def seal(folder: Path, content: dict[str, Any]) -> None:
     """Write the manifest of a folder whose files are all there: `content`, and what every file is."""
     sums = {name: {"bytes": (folder / name).stat().st_size, "sha256": file_sha256(folder / name)}
@@ -61,10 +66,18 @@ def checked(folder: Path) -> dict[str, Any]:
     signature = _signature(folder)
     if _checked.get(folder) != signature:
         for name, wanted in found["files"].items():
-            if file_sha256(folder / name) != wanted["sha256"]:
+            if _sha256(folder / name) != wanted["sha256"]:
                 raise Damaged(f"the content of {name} has changed")
         _checked[folder] = signature
     return found["content"]
+
+
+def _sha256(path: Path) -> str:
+    """Raises OSError with the file's name, which a read that fails does not tell."""
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -72,10 +72,10 @@ class Cache:
         """
         try:
             self._content(key, sealed.checked)
-        except (sealed.Damaged, FileNotFoundError) as damage:
+        except sealed.LOST as damage:
             if self.entry(key).exists() and key not in self._named:
                 self._named.add(key)
-                told = f"{MANIFEST} is missing" if isinstance(damage, FileNotFoundError) else damage
+                told = damage if isinstance(damage, sealed.Damaged) else f"{MANIFEST} is missing"
                 log.warning("the cache entry %s is damaged: %s; it is made again", self.entry(key), told)
             return False
         return True
@@ -112,7 +112,7 @@ class Cache:
             try:
                 read(self.entry(other))
                 same = sealed.sums(self.entry(other), f"models/{name}") == found["seen"][name]
-            except (sealed.Damaged, FileNotFoundError) as damage:
+            except sealed.LOST as damage:
                 raise sealed.Damaged(f"its model {name} lies in {self.entry(other)}: {damage}") from damage
             if not same:
                 raise sealed.Damaged(f"its model {name} is another one in {self.entry(other)}")

@@ -291,7 +291,7 @@ class Inputs:
         try:
             sealed.checked(folder)
             return folder
-        except (sealed.Damaged, OSError) as damage:
+        except sealed.LOST as damage:
             if folder.exists():
                 log.warning("the tokenizer in %s is damaged: %s; it is made again", folder, damage)
                 remove_folder(folder)

@@ -53,17 +53,18 @@ def kept(
 
 
 def _whole(folder: Path, rows: int, tell: bool = True) -> bool:
-    """Whether they are there, every byte as it was written; a damaged entry is named."""
+    """Whether they are there, every byte as it was written; a damaged entry is named.
+
+    Raises OSError for one that could not be read: that says nothing of it.
+    """
     try:
         if sealed.checked(folder) == {"rows": rows}:
             return True
         damage = "they are of other rows"
-    except FileNotFoundError:
+    except sealed.LOST as error:
         if not folder.exists():
             return False
-        damage = f"{sealed.MANIFEST} is missing"
-    except (sealed.Damaged, OSError) as error:
-        damage = str(error)
+        damage = str(error) if isinstance(error, sealed.Damaged) else f"{sealed.MANIFEST} is missing"
     if tell:
         log.warning("the teacher's logits in %s are damaged: %s; they are made again", folder, damage)
     return False

@@ -54,7 +54,8 @@ class SharedCache(Cache):
         return super().whole(key) or (self._fetch(key) and super().whole(key))
 
     def check(self, key: str) -> dict[str, Any]:
-        self.whole(key)
+        with suppress(OSError):  # what cannot be read is told below, with its entry
+            self.whole(key)
         return super().check(key)
 
     def manifest(self, key: str) -> dict[str, Any]:
@@ -79,6 +80,7 @@ class SharedCache(Cache):
                 self._files.makedirs(place.rpartition("/")[0], exist_ok=True)
                 self._files.put_file(str(file), part)
                 self._files.mv(part, place)
+            return True
         except Exception as error:
             log.warning("a stage cannot be copied to %s (%s): other machines make it again", self._url, error)
             with suppress(Exception):

@@ -67,8 +67,8 @@ class Checkpointer:
                 if found["processes"] == processes:
                     return folder
                 damage = f"it is of {found['processes']} processes, not {processes}"
-            except (sealed.Damaged, FileNotFoundError, KeyError) as error:
-                missing = isinstance(error, FileNotFoundError)
+            except (*sealed.LOST, KeyError) as error:
+                missing = isinstance(error, OSError)
                 damage = f"{sealed.MANIFEST} is missing" if missing else f"it is damaged: {error}"
             log.warning("the checkpoint %s is not used: %s; training goes on from the one before, or from its start",
                         folder, damage)  # fmt: skip

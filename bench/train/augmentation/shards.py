@@ -184,7 +184,7 @@ def _whole_shards(staging: Path) -> list[tuple[int, str]]:
     """Rows and sha256 of the shards that an earlier run has finished, up to the first that is not as it was written."""
     try:
         told = [(int(rows), str(sha256)) for rows, sha256 in json.loads((staging / PARTS).read_text())]
-    except (OSError, ValueError, TypeError):
+    except (FileNotFoundError, ValueError, TypeError):
         return []
     for number, (_, sha256) in enumerate(told):
         path = _path(staging, number)
@@ -195,10 +195,13 @@ def _whole_shards(staging: Path) -> list[tuple[int, str]]:
 
 
 def _whole(entry: Path) -> dict[str, Any] | None:
-    """What an entry says of itself; None, and a warning, where it is not as it was written."""
+    """What an entry says of itself; None, and a warning, where it is not as it was written.
+
+    Raises OSError for one that could not be read: that says nothing of it.
+    """
     try:
         return sealed.checked(entry)
-    except (sealed.Damaged, OSError) as damage:
+    except sealed.LOST as damage:
         if entry.exists():
             logger.warning("the augmented rows in %s are damaged: %s; they are made again", entry, damage)
         return None
