@@ -110,6 +110,7 @@ def _fit(
     ):
         _train(job, run, fed, at, checkpointer, advance)
         ran = run.says()
+    optimizer.zero_grad()  # graphs leave zeros: the next training would take them for gradients, and decay by them
     assert at.step == steps, f"{at.step} optimiser steps were made, {steps} were planned"
     assert at.first_loss is not None and at.last_loss is not None
     return FitLog(steps, at.examples, at.seconds, at.first_loss, at.last_loss, peak_bytes(device), job.precision.name,

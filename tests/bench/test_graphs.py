@@ -190,6 +190,41 @@ def test_a_step_of_several_batches_replays_each(recordings: list[Recording], mon
             torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
 
 
+class Three(nn.Module):
+    """Layers, of which a batch reaches one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.short, self.long, self.never = nn.Linear(4, 2), nn.Linear(4, 2), nn.Linear(4, 2)
+
+    def reached(self, batch: Any, length: int) -> dict[str, Tensor]:
+        layer = self.short if batch["input_ids"].shape[1] <= length else self.long
+        return {"one": layer(batch["input_ids"][:, :4].float() / WORDS).square().mean()}
+
+
+@pytest.mark.parametrize(("warm", "length"), [(graphs.WARM, 1000), (10**9, 8)])
+def test_what_a_step_does_not_reach_is_left_alone_as_in_eager_mode(
+    warm: int, length: int, recordings: list[Recording], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graphs, "WARM", warm)
+    found = []
+    for engine_name in ("graph", "eager"):
+        training = TRAINING.model_copy(update={"accumulation": 2, "engine": engine_name, "weight_decay": 0.5})
+        torch.manual_seed(0)
+        model = Three()
+        found.append(
+            trained(
+                model,
+                lambda model, batch: model.reached(batch, length),
+                Batches(encoded(), 4, 0).of_few_shapes(),
+                training,
+            )[1]
+        )
+        assert all(parameter.grad is None for parameter in model.parameters()), "a fit leaves no gradients"
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7)
+
+
 def test_compiled_steps_are_recorded_too(recordings: list[Recording], monkeypatch: pytest.MonkeyPatch) -> None:
     compiled: list[nn.Module] = []
     monkeypatch.setattr(engine, "compiled_in_place", lambda model: nullcontext(compiled.append(model)))
