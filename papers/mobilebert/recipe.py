@@ -200,7 +200,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
         try:
             fine_tune_on_task(model, rows, training, ctx)
         except Diverged as error:  # a rate of the grid that this model does not bear
-            failures.append(error)
+            failures.append(error.with_traceback(None))  # whose frames hold the model
             continue
         score = ctx.dev_score(model) if len(tried) > 1 else 0.0
         if best is None or score > best[0] or math.isnan(best[0]):
