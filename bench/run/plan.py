@@ -336,8 +336,6 @@ class Planner:
                 "input": plans[-1].key if plans else "", "tokenizer": _tokenizer_identity(folder),
                 "asked": [keys[asked] for asked in stage.asks],
             }  # fmt: skip
-            if "fine_tuned" in stage.asks:  # its teacher's logits are made by it
-                content["predict"] = module_hash("bench.train.predict")
             for name, checkpoint in (("checkpoint", encoder), ("released", released)):
                 content |= {name: checkpoint_identity(checkpoint.folder)} if checkpoint else {}
             corpus = stage.needs in ("corpus", "pairs") or (
@@ -345,7 +343,9 @@ class Planner:
             )
             content |= {"corpus": self._corpus(spec, stage, hyper, folder)} if corpus else {}
             if not stage.task_free:
-                content |= {"task": task.name, "data": self.inputs.data_identity(task)}
+                # What it learns from, what its teacher says of that, and by which score it chooses.
+                content |= {"task": task.name, "data": self.inputs.data_identity(task),
+                            "scorers": [*map(module_hash, SCORERS)]}  # fmt: skip
                 if task.kind in READERS:
                     content["reader"] = module_hash(READERS[task.kind])
             plans.append(StagePlan(stage, digest(content), code, seed, corpus))
