@@ -40,10 +40,10 @@ def _teacher(claim: Claim, claims: Sequence[Claim], teacher: str) -> Claim | Non
 
 def _retention(claim: Claim, teacher: Claim) -> Claim:
     share = 100 * claim.number() / teacher.number()
-    what = f"{claim.metric} on {claim.task}" if claim.task else "average"
+    what = f"{claim.metric} on {claim.task}" if claim.task else "average score"
     return claim.model_copy(update={
         "id": f"{claim.id}.retention",
-        "says": f"{claim.variant} keeps {share:.1f}% of the {what} of {teacher.variant}.",
+        "says": f"{claim.variant} keeps {share:.1f}% of {teacher.variant}'s {what}.",
         "kind": "retention", "derive": "percent_of", "reference": teacher.id, "value": share, "unit": "% of",
         "source": f"{claim.id} over {teacher.id}", "derived_from": (claim.id, teacher.id),
         "transcription": max(claim.transcription, teacher.transcription, key=_SURENESS.index),

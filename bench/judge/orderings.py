@@ -264,5 +264,13 @@ def _seeds(number: int) -> str:
 
 
 def _told(found: Sequence[Step]) -> str:
-    return "; ".join(f"{step.better} over {step.worse} by {step.points.value:.2f} points [{low:.2f}, {high:.2f}]"
-                     for step in found for low, high in [step.points.interval() or (0.0, 0.0)])  # fmt: skip
+    """`tinybert-4 above tinybert-4-no-td by 3.89 points [2.56, 5.22]`; `below` where it is the other way round."""
+    return "; ".join(map(_one, found))
+
+
+def _one(step: Step) -> str:
+    low, high = step.points.interval() or (0.0, 0.0)
+    points, where = step.points.value, "above"
+    if points < 0:
+        points, where, low, high = -points, "below", -high, -low
+    return f"{step.better} {where} {step.worse} by {points:.2f} points [{low:.2f}, {high:.2f}]"

@@ -153,14 +153,15 @@ def _verdict(claim: Claim, estimate: Estimate, band: tuple[float, float], strict
     interval = estimate.interval()
     assert interval is not None, "asked only of what has an interval"
     side = place(*interval, band)
+    what = "it" if interval[0] == interval[1] else "the interval"
     if side == "across":
-        return "inconclusive", "the interval crosses an edge of the band"
+        return "inconclusive", f"{what} crosses an edge of the band"
     if side == "inside":
-        return ("reproduced" if strict else "consistent"), "the interval lies inside the band"
+        return ("reproduced" if strict else "consistent"), f"{what} lies inside the band"
     if side == {"higher": "above", "lower": "below", "match": ""}[claim.direction]:
-        return ("exceeded" if strict else "better"), "the interval is better than the band"
+        return ("exceeded" if strict else "better"), f"{what} is better than the band"
     printed = _as_printed(claim, side)
-    return ("not reproduced" if strict else "not seen"), f"the interval lies {printed} the band"
+    return ("not reproduced" if strict else "not seen"), f"{what} lies {printed} the band"
 
 
 def _as_printed(claim: Claim, side: str) -> str:
@@ -197,14 +198,17 @@ def advice(left: Open, claims: int) -> str:
 
 
 def measured(claim: Claim, estimate: Estimate) -> str:
-    """`Measured 89.9 [89.1, 90.7]`, or `Computed 63.3`, in the unit as printed."""
-    how = "Computed" if claim.by_arithmetic else "Measured"
+    """`Measured 89.9 [89.1, 90.7]`, `Counted 67.0` or `Computed 63.3`, in the unit as printed."""
     to_print = UNITS[claim.unit].to_print
-    interval = estimate.interval()
-    if interval is None or interval[0] == interval[1]:
-        return f"{how} {to_print(estimate.value):.4g}"
+    value, interval = f"{to_print(estimate.value):.4g}", estimate.interval()
+    if claim.by_arithmetic:
+        return f"Computed {value}"
+    if interval is None:
+        return f"Measured {value}"
+    if interval[0] == interval[1]:
+        return f"Counted {value}"
     low, high = sorted(map(to_print, interval))
-    return f"{how} {to_print(estimate.value):.4g} [{low:.4g}, {high:.4g}]"
+    return f"Measured {value} [{low:.4g}, {high:.4g}]"
 
 
 def correct(judged: Sequence[Judged]) -> list[Judged]:
@@ -243,9 +247,10 @@ def _apart(entry: Judged) -> bool:
 def _corrected(entry: Judged, p: float, claims: int) -> Judged:
     if p <= SIGNIFICANT:
         return replace(entry, p_corrected=p)
-    why = f"{entry.why} But of {claims} claims of this kind some would look so by luck: p {entry.p:.2g}, after Holm's "
+    luck = f"of {claims} claims of this kind some look so by luck: after Holm's correction p is {p:.2g}."
+    why = f"{entry.why} Alone that would settle it (p {entry.p:.2g}). But {luck}"
     more = f" {advice(entry.open, claims)}" if entry.open is not None else ""
-    return replace(entry, verdict="inconclusive", p_corrected=p, why=f"{why}correction {p:.2g}.{more}")
+    return replace(entry, verdict="inconclusive", p_corrected=p, why=f"{why}{more}")
 
 
 def holm(values: dict[int, float]) -> dict[int, float]:

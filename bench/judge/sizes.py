@@ -100,7 +100,7 @@ def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
     why = f"{judged.why} On machine {best.machine}, {session}, over {found.n} {what}."
     if found.slack:
         why += (
-            f" The interval is {math.expm1(found.slack):.1%} wider each way: so far apart were two copies of a model."
+            f" The interval is {math.expm1(found.slack):.1%} wider each way: so much did two copies of a model differ."
         )
     if guessed:
         why += f" The architecture is a stand-in: {guessed}."

@@ -42,11 +42,11 @@ def printed(claim: Claim) -> str:
 
 
 def measured(entry: Judged) -> str:
-    """The measured value in the printed unit; of an ordering, its smallest step."""
+    """The measured value in the printed unit; of an ordering, its smallest gap."""
     if entry.measured is None:
         return DASH
     if entry.claim.kind == "ordering":
-        return f"smallest step {significant(entry.measured)} points"
+        return f"smallest gap {significant(entry.measured)} points"
     return f"{significant(entry.measured)} {entry.claim.unit.removesuffix(' of')}"
 
 

@@ -105,7 +105,10 @@ def _place(row: Mapping[str, Any]) -> str | None:
 
 def _known(option: str, found: str | None, names: tuple[str, ...]) -> None:
     if found is not None and found not in names:
-        raise SpecError(f"unknown {option}", found=found, expected=f"one of {', '.join(names)}",
+        expected = f"one of {', '.join(name for name in names if name not in PLACES)}"
+        if set(PLACES) <= {*names}:
+            expected += f"; or where the measurement lies beside the band: {', '.join(PLACES)}"
+        raise SpecError(f"unknown {option}", found=found, expected=expected,
                         fix="bench claims counts what there is")  # fmt: skip
 
 
@@ -176,14 +179,22 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str,
         unit = "% of the teacher's" if claim.unit == "% of" else claim.unit
         lines.append(("band", f"{low:.4g} to {high:.4g} {unit}" + (f": {tolerance.why}" if tolerance else "")))
     told = "" if entry.p is None else f", p {p_value(entry)}"
-    _, settles = MEANINGS[entry.verdict]
+    settles = _settles(entry)
     lines += [("measured", with_interval(entry)), ("verdict", entry.verdict + told), ("why", entry.why)]
     lines += [("what would change it", settles)] if settles != NOTHING else []
     if claim.fine_print:
         lines.append(("fine print", fine_print(ledger, claim)))
     runs = [index.by_id[name] for name in entry.records if name in index.by_id]
-    return lines + [("run", _short(run)) for run in runs[:20]] + (
+    return lines + [("run", _short(run, claim)) for run in runs[:20]] + (
         [("", f"and {len(runs) - 20} more")] if len(runs) > 20 else [])  # fmt: skip
+
+
+def _settles(entry: Judged) -> str:
+    """What would change its verdict."""
+    if entry.verdict != "inconclusive":
+        return MEANINGS[entry.verdict][1]
+    recalled = entry.open is None and entry.claim.transcription == "recalled"
+    return "a copy of the paper" if recalled else "more seeds, as said above"
 
 
 def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:
@@ -195,12 +206,16 @@ def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:
     return told + [(name, text) for name, text in (("conditions", claim.conditions), ("device", claim.device)) if text]
 
 
-def _short(run: Run) -> str:
-    scores = [f"{metric} {entry.value:.4f} on {split}" for (metric, split), entry in run.measured.items()
-              if entry.value is not None and metric in QUALITY]  # fmt: skip
-    speed = run.value("speedup", ONE)
-    scores += [f"speed-up {speed:.2f} at batch 1"] if speed and not scores else []
-    return f"{run.id} ({run.scale}, {run.variant}, {run.task}, seed {run.seed}): {', '.join(scores) or 'sizes'}"
+def _short(run: Run, claim: Claim | None = None) -> str:
+    """A run with the number that a claim is about; else with its scores, or its speed."""
+    if claim and claim.metric not in QUALITY and (own := run.value(claim.metric, claim.split)) is not None:
+        told = [f"{claim.metric} {_with_unit(claim.metric, own)}"]
+    else:
+        told = [f"{metric} {entry.value:.4f} on {split}" for (metric, split), entry in run.measured.items()
+                if entry.value is not None and metric in QUALITY]  # fmt: skip
+        speed = run.value("speedup", ONE)
+        told += [f"speed-up {speed:.2f} at batch 1"] if speed and not told else []
+    return f"{run.id} ({run.scale}, {run.variant}, {run.task}, seed {run.seed}): {', '.join(told) or 'sizes'}"
 
 
 def _run(run: Run, judged: Sequence[Judged]) -> list[tuple[str, str]]:

@@ -58,9 +58,9 @@ WORDS = (
     "stand-in: our guess at an architecture that its paper does not give; it judges no size, and a speed only by proxy",
     "budget: the rows, texts, passes and settings that a run was allowed; runs of another budget are another series",
     "at chance: no better than always answering with the most frequent class, or than answering at random",
-    "ranking (ordering): what a paper says of which variant is better; its number is the smallest step between two "
-    "neighbours, in points, positive where it goes the paper's way; one that averages over tasks is judged on those of "
-    "them that both sides ran, which its row names, unless the paper's own numbers have another order on these",
+    "ranking (ordering): what a paper says of which variant is better; its number is the smallest gap between two "
+    "neighbours, in points, negative where they stand the other way round; one that averages over tasks is judged on "
+    "those of them that both sides ran, which its row names, unless the paper's own numbers have another order there",
     "headline: an abstract's number, the ranking of an ablation, or what a summary of the paper quotes; the fine print "
     "beside it says what goes unsaid there",
     "seen, second-hand, recalled: whether a number was read at the source that is named beside it, in another "

@@ -85,7 +85,9 @@ def test_what_holms_correction_turns_says_how_many_seeds_would_stand() -> None:
     records = [*runs(0.90, 0.0017), *runs(0.90, variant="other")]
     assert one(far, records).verdict == "exceeded"
     entry = next(entry for entry in judge([ledger(far, *others)], runs_of(records)) if entry.claim == far)
-    assert entry.verdict == "inconclusive" and re.search(r"Holm's correction [\d.]+\. About \d+ more seeds", entry.why)
+    assert entry.verdict == "inconclusive" and re.search(
+        r"Holm's correction p is [\d.]+\. About \d+ more seeds", entry.why
+    )
 
 
 def test_too_few_seeds_at_a_strict_tier() -> None:
@@ -175,7 +177,7 @@ def test_among_many_claims_luck_is_corrected_for() -> None:
     judged = judge([ledger(*found)], runs_of([*others, *apart]))
     assert [entry.verdict for entry in judged] == ["reproduced"] * 9 + ["inconclusive"]
     assert judged[9].p == alone.p and judged[9].p_corrected == pytest.approx(10 * (alone.p or 0))
-    assert "p 0.02, after Holm's correction 0.2" in judged[9].why
+    assert "(p 0.02)" in judged[9].why and "after Holm's correction p is 0.2." in judged[9].why
     assert all(entry.p_corrected is None for entry in judged[:9])
 
 

@@ -26,7 +26,7 @@ def test_an_ordering_is_seen_pair_by_pair() -> None:
 def test_an_ordering_the_other_way_round() -> None:
     bad = {"toy-random": 0.60, "toy-cut": 0.65, "toy": 0.62}
     judged = one(ordering(), field_day(bad, tier="reduced", scale="small"))
-    assert judged.verdict == "not seen" and "toy over toy-cut by -3.00" in judged.why
+    assert judged.verdict == "not seen" and "toy below toy-cut by 3.00" in judged.why
     assert one(ordering(), field_day(bad)).verdict == "not reproduced"
     assert one(ordering(transcription="recalled"), field_day(bad)).verdict == "inconclusive"
 
