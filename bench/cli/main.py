@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from bench.cli.output import complain, end_output
+from bench.cli.output import complain, end_output, say
 from bench.core.errors import BenchError, Stopped
 from bench.core.processes import is_main_process, trains_together
 from bench.core.trouble import explained
@@ -42,14 +42,15 @@ class Commands(TyperGroup):
 
 
 app = typer.Typer(
-    name="bench", cls=Commands, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    name="bench", cls=Commands, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
 )  # fmt: skip
 
 
-@app.callback()
-def bench() -> None:
+@app.callback(invoke_without_command=True)
+def bench(context: typer.Context) -> None:
     """Re-runs the papers that compressed BERT and says of every printed number whether it holds."""
+    if context.invoked_subcommand is None:
+        say(context.get_help())
 
 
 def _usage(error: Any) -> str:

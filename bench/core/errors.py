@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import signal
+from collections.abc import Collection
+
+FEW = 20
+"""So many names fit one line of an error; of more, those that come close are named."""
 
 LONGEST, LONGEST_LIST = 600, 2000
 """Letters of a place and of what was found there, and of the names it could have been: a whole table in the place of a
@@ -18,6 +23,17 @@ def printable(text: str) -> str:
 
 def _short(text: str, longest: int = LONGEST) -> str:
     return text if len(text) <= longest else f"{text[:longest]} ..."
+
+
+def one_of(name: str, known: Collection[str]) -> str:
+    """What a name could have been: all that is known where it is little, else what comes close."""
+    close = difflib.get_close_matches(name, known, 4, 0.5)
+    return f"for example {', '.join(close)}" if close and len(known) > FEW else f"one of {', '.join(sorted(known))}"
+
+
+def wanted(told: str) -> str:
+    """What pydantic says of a value that does not fit, as what was expected: `a valid integer`."""
+    return told.removeprefix("Value error, ").removeprefix("Input should be ").partition(", unable to")[0]
 
 
 class BenchError(Exception):

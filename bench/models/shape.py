@@ -12,7 +12,7 @@ from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core import registry
-from bench.core.errors import BenchError, SpecError
+from bench.core.errors import BenchError, SpecError, one_of
 from bench.models.flops import encoder_formula
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,9 @@ def find_shape(name: str) -> tuple[Key, Shape]:
     first, *above = name.split("+")
     unknown = sorted({part for part in (first, *above) if part not in keys})
     if unknown:
-        raise SpecError("unknown variant", found=", ".join(unknown), expected=f"one of {', '.join(sorted(keys))}")
+        raise SpecError(
+            "unknown variant", found=", ".join(unknown), expected=one_of(unknown[0], keys), fix="bench list"
+        )
     key, shape = keys[first], known[keys[first]]
     for part in above:
         paper, stacked = keys[part][0], registry.load_stacking(keys[part][0])

@@ -104,7 +104,7 @@ def _baseline(results: Path, given: str, scales: tuple[str, ...]) -> tuple[Itera
     found = baseline.read(folder) if given.endswith(".json") else baseline.load(results, given)
     records = (record for record in baseline.each(root, found) if record.spec.scale in scales)
     told = f" of {found.commit[:12]}" if found.commit else ""
-    about = f"the baseline {found.name}{told}, set {found.date[:10]}: {found.why}"
+    about = f"the baseline {found.name}{told} (set {found.date[:10]}: {found.why})"
     same = root.resolve() == results.resolve()
     return records, about, frozenset(named.path.replace("/", os.sep) for named in found.records if same)
 
@@ -187,10 +187,14 @@ def summary(result: Result) -> str:
     left = Counter(one.reason.partition(":")[0] for one in compared.left)
     out = [f"{number} {reason}" for reason, number in sorted(left.items())]
     number = len(compared.findings)
-    text = f"{number} comparison{'s' * (number != 1)} with {result.about}: {', '.join(told) or 'nothing to compare'}"
+    text = f"nothing to compare with {result.about}"
+    if number:
+        text = f"{number} comparison{'s' * (number != 1)} with {result.about}: {', '.join(told)}"
     text += f"; series not compared: {', '.join(out)}" if out else ""
     if any(one.reason.startswith("the code changed") for one in compared.left):
         text += " (--across-code compares them)"
+    if not number:
+        text += "; next: make the runs of the baseline again into another folder, and name it with --results"
     return text
 
 

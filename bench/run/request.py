@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from bench.core.errors import SpecError
+from bench.core.errors import SpecError, wanted
 from bench.core.spec import SCALES
 
 SEEDS = {"smoke": 1, "small": 3, "full": 5}
@@ -173,7 +173,7 @@ def _does_not_fit(error: ValidationError, where: str) -> SpecError:
         close = difflib.get_close_matches(key, names, 1)
         return SpecError("the request does not fit", where=f"{where}: {key}", found=f"{first.get('input')!r:.80}",
                          expected=f"one of {', '.join(names)}", fix=f"write {close[0]}" if close else "")  # fmt: skip
-    told = first["msg"].removeprefix("Value error, ")
+    told = wanted(first["msg"])
     told += ', for example ["wnli"]' if first["type"] == "tuple_type" else ""
     return SpecError("the request does not fit", where=f"{where}: {key}", found=f"{first.get('input')!r:.80}",
                      expected=told)  # fmt: skip

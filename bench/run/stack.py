@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from bench.core import registry
-from bench.core.errors import SpecError
+from bench.core.errors import SpecError, one_of
 from bench.run import recipes
 from bench.run.request import Request
 from bench.train.recipe import Recipe
@@ -77,7 +77,7 @@ def _stack(name: str, known: dict[str, Recipe]) -> Stack:
     parts = name.split(JOINT)
     for part in parts:
         if part not in known:
-            raise SpecError("unknown variant", found=part or name, expected=f"one of {', '.join(sorted(known))}")
+            raise SpecError("unknown variant", found=part or name, expected=one_of(part, known), fix="bench list")
     papers = [known[part].name for part in parts]
     for place in range(1, len(parts)):
         reason = why_not(known[parts[place - 1]], known[parts[place]])

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import PydanticCustomError
 
-from bench.core.errors import SpecError
+from bench.core.errors import FEW, SpecError, wanted
 
 
 class Budget:
@@ -126,12 +126,8 @@ class Settings(BaseModel):
             first = error.errors()[0]
             raise SpecError(
                 f"a value in {origin} does not fit its field", where=".".join(map(str, first["loc"])),
-                found=first.get("input"), expected=first["msg"],
+                found=first.get("input"), expected=wanted(first["msg"]),
             ) from error  # fmt: skip
-
-
-FEW = 20
-"""So many names fit one line of an error; of more, those that come close are named."""
 
 
 def unknown_field(path: str, names: Collection[str], origin: str = "--set") -> SpecError:
