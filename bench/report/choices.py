@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from bench.judge.rules import STRICT
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import estimate
 from bench.report.numbers import show
-from bench.report.systems import ARITHMETIC, SystemView, timings
+from bench.report.systems import ARITHMETIC, SystemView, timings, with_text
 
 TOGETHER = "--max-mb and --min-speedup"
 """A bound on what one form of a system is."""
@@ -81,8 +81,10 @@ class Choice:
             ratios.append((TOGETHER, math.inf))
         return [(name, ratio) for name, ratio in ratios if ratio > 1]
 
-    def as_json(self) -> dict[str, Any]:
-        """Every number with where it is from, the price, and the records behind what was measured."""
+    def as_json(self, task: str) -> dict[str, Any]:
+        """Every number with where it is from, the price, and the records behind what was measured; smaller runs on one
+        task, so that systems can be compared."""
+        smaller = self.smaller(task)
         return {
             "system": self.view.system.name, "paper": self.view.key[0], "variant": self.view.key[1],
             "megabytes": self.megabytes, "megabytes_by": self.megabytes_by,
@@ -91,33 +93,29 @@ class Choice:
             "retention_percent": self.retention, "retention_by": self.retention_by,
             "device_hours": self.view.device_hours, "needs": self.view.system.needs,
             "kernels": self.view.system.backend or "floats", "stand_in": self.view.guessed, "two_forms": self.two_forms,
-            "smaller_runs": self.smaller and self.smaller.as_json(), "records": list(self.records),
+            "smaller_runs": smaller and asdict(smaller), "records": list(self.records),
         }  # fmt: skip
 
-    @property
-    def smaller(self) -> Smaller | None:
-        """What runs below the paper's scale kept; None where there are none, or larger ones speak."""
-        view = self.view
-        if view.reference or view.scores is None or view.kept is None or view.scores.tier in STRICT:
+    def smaller(self, task: str) -> Smaller | None:
+        """What runs below the paper's scale kept on one task; None where there are none, or larger ones speak."""
+        scores = self.view.tasks.get(task)
+        kept = scores.kept() if scores else None
+        if self.view.reference or scores is None or kept is None or scores.tier in STRICT:
             return None
-        return Smaller(100 * view.kept.value, tuple(entry.task for entry in view.scores.entries), tuple(view.guesses))
+        return Smaller(task, 100 * kept.value, self.view.rows(task))
 
 
 @dataclass(frozen=True, slots=True)
 class Smaller:
     """The share of the reference's score that smaller runs kept."""
 
+    task: str
     percent: float
-    tasks: tuple[str, ...]
-    guesses: tuple[str, ...]
-    """Tasks of the same runs on which the student or its teacher does no better than guessing."""
-
-    def as_json(self) -> dict[str, Any]:
-        return {"percent": self.percent, "tasks": list(self.tasks), "guesses_on": list(self.guesses)}
+    rows: int | None
+    """That they learnt from."""
 
     def __str__(self) -> str:
-        lost = f"; guesses on {', '.join(self.guesses)}" if self.guesses else ""
-        return f"{show(self.percent)}% on {', '.join(self.tasks)}{lost}"
+        return f"{show(self.percent)}%" + (f" ({self.rows:,})" if self.rows else "")
 
 
 def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
@@ -145,7 +143,8 @@ def choice(view: SystemView, index: SeriesIndex, machine: str = "") -> Choice:
         share, share_by, of_one = 100 * kept.value, "measured", len(view.scores.entries) == 1
         records = (*records, *view.scores.records)
     size = view.bytes_
-    read = estimate(view.read) if view.read and timing and view.read.machine == timing.machine else None
+    text = with_text(index, timing) if timing else None
+    read = estimate(text) if text else None
     return Choice(
         view, size.value / 1e6 if size else None, size.by if size else "", speed, by, read and read.value,
         timing.machine if found and timing else "", share, share_by, of_one,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,14 @@ from bench.core.errors import SpecError
 from bench.report.choices import TOGETHER, Bounds, Choice, choice
 from bench.report.listing import read
 from bench.report.numbers import show
-from bench.report.systems import systems, timings
+from bench.report.systems import common, systems, timings
 
 LACKS = {"--max-mb": "no size", "--min-speedup": "no speed", "--min-retention": "no score",
          TOGETHER: "small as a packed file, fast in a larger form"}  # fmt: skip
 """A bound -> why a system without a number for it is left out."""
+
+NEAR = 1.1
+"""A system that misses a bound by no larger ratio is named: the bound may have been a round number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +26,15 @@ class Answer:
     """The systems that fit, best first; where none does, the nearest one."""
 
     fitting: tuple[Choice, ...]
+    missed: tuple[Choice, ...]
+    """Systems that miss the bounds by a tenth at most, the nearest first."""
     nearest: Choice | None
     unknown: tuple[tuple[Choice, str], ...]
     """Systems that have no number for a bound, each with what is said of it."""
     printed_only: bool
     """Whether there is no record: then nothing was measured."""
+    task: str
+    """The one on which most systems can be compared, or empty."""
 
 
 def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
@@ -48,11 +55,20 @@ def choose(results: Sequence[Path], bounds: Bounds) -> Answer:
     if bounds.machine and bounds.machine not in timed:
         raise SpecError("nothing was timed on this machine", found=bounds.machine,
                         expected=f"one of {', '.join(sorted(timed)) or 'none'}",
-                        fix="leave it out, or bench measure on that machine")  # fmt: skip
+                        fix=_other(bounds.machine, timed))  # fmt: skip
     choices = [choice(view, index, bounds.machine) for view in views]
     fitting = sorted((one for one in choices if one.misses(bounds) <= 1), key=lambda one: one.goodness, reverse=True)
+    missed = sorted((one for one in choices if 1 < one.misses(bounds) <= NEAR), key=lambda one: one.misses(bounds))
     nearest = _nearest(choices, bounds) if not fitting else None
-    return Answer(tuple(fitting), nearest, tuple(_unknown(choices, bounds)), not index.runs)
+    return Answer(
+        tuple(fitting), tuple(missed), nearest, tuple(_unknown(choices, bounds)), not index.runs, common(views)
+    )
+
+
+def _other(machine: str, timed: Iterable[str]) -> str:
+    """What to do where a machine has no times: there may be some with fewer threads."""
+    threads = next((one for one in sorted(timed) if one.startswith(f"{machine}-")), "")
+    return f"--machine {threads}" if threads else "leave it out, or bench measure on that machine"
 
 
 def _unknown(choices: Sequence[Choice], bounds: Bounds) -> Iterator[tuple[Choice, str]]:
@@ -68,18 +84,28 @@ def _nearest(choices: Sequence[Choice], bounds: Bounds) -> Choice | None:
     return min(known, key=lambda one: one.misses(bounds), default=None)
 
 
-def row(one: Choice) -> dict[str, str]:
-    """A choice for the eye."""
+def missed_by(one: Choice, bounds: Bounds) -> str:
+    """`MobileBERT (--max-mb by 2%)`"""
+    told = ", ".join(f"{name} by {max(1, round(100 * (ratio - 1)))}%" for name, ratio in one.missed(bounds))
+    return f"{_name(one)} ({told})"
+
+
+def _name(one: Choice) -> str:
+    return one.view.system.name + (" (stand-in)" if one.view.guessed else "")
+
+
+def row(one: Choice, task: str) -> dict[str, str]:
+    """A choice for the eye; `task` is the one on which most systems can be compared."""
     hours = one.view.device_hours
     device = one.view.cost.claim.device if one.view.cost else ""
     return {
-        "system": one.view.system.name + (" (stand-in)" if one.view.guessed else ""),
+        "system": _name(one),
         "variant": one.view.system.variant,
         "MB": f"{show(one.megabytes)} {one.megabytes_by}" if one.megabytes else "unknown",
         "speed-up": (f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown")
         + (f" ({show(one.with_text)}x with its tokeniser)" if one.with_text else ""),
         "score kept": f"{show(one.retention)}% {one.retention_by}" if one.retention else "unknown",
-        "kept by smaller runs": str(one.smaller or ""),
+        f"on {task} alone, smaller runs (rows)": str(one.smaller(task) or ""),
         "price": (f"{hours:,.0f} {device} hours; " if hours else "") + one.view.system.needs,
         "kernels": one.view.system.backend or "floats",
     }  # fmt: skip

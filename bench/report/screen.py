@@ -30,7 +30,10 @@ from bench.report.page import (
     plain,
 )  # fmt: skip
 from bench.report.rows import ONE
-from bench.report.systems import Measured, SystemView, timings
+from bench.report.systems import Measured, SystemView, common, timings
+
+SURE = {"seen": "read at their source", "recalled": "recalled from memory"}
+"""How surely a number is known -> what one says of it."""
 
 ONE_TASK = "one task"
 """Stands for the task on which systems are compared where there is none."""
@@ -82,19 +85,23 @@ def _settled(judged: Sequence[Judged]) -> tuple[list[Judged], list[Judged]]:
 
 
 def _known(claims: Sequence[Claim]) -> str:
-    """`111 size and 17 FLOPs, 65 of them different; 79 are computed from ...; 25 read at their source, 83 recalled`"""
-    told = " and ".join(f"{number} {kind}" for kind, number in Counter(KINDS[c.kind] for c in claims).most_common())
+    """`111 on size and 17 on FLOPs, 65 different numbers; 79 are computed from ...; 25 read at their source, ...`"""
+    told = " and ".join(f"{number} on {kind}" for kind, number in Counter(KINDS[c.kind] for c in claims).most_common())
     different = {(claim.maker, claim.variant, claim.metric, claim.split, claim.unit, claim.value) for claim in claims}
-    told += f", {len(different)} of them different" if len(different) < len(claims) else ""
+    told += f", {len(different)} different numbers" if len(different) < len(claims) else ""
     computed = sum(claim.by_arithmetic for claim in claims)
-    parts = [f"{computed} are bytes computed from bits, theirs and ours: no file has them"] if computed else []
+    parts = (
+        [f"{computed} are bytes computed from bits, theirs and ours: no file of that size was written"]
+        if computed
+        else []
+    )
     return "; ".join((told, *parts, _how_sure(claims)))
 
 
 def _how_sure(claims: Sequence[Claim]) -> str:
-    """`25 read at their source, 83 recalled`"""
-    sure = Counter("read at their source" if claim.transcription == "seen" else claim.transcription for claim in claims)
-    return ", ".join(f"{number} {how}" for how, number in sure.most_common())
+    """`25 read at their source, 83 recalled from memory`"""
+    sure = Counter(claim.transcription for claim in claims)
+    return ", ".join(f"{number} {SURE.get(how, how)}" for how, number in sure.most_common())
 
 
 def _which(failed: Sequence[Judged], views: Sequence[SystemView]) -> str:
@@ -135,12 +142,6 @@ def _launches(views: Sequence[SystemView], index: SeriesIndex, beside: Sequence[
 def _session(views: Sequence[SystemView], machine: str) -> str:
     protocols = {view.timing.protocol for view in views if view.timing and view.timing.machine == machine}
     return " (quick sessions)" if protocols == {"quick"} else ""
-
-
-def common(views: Sequence[SystemView]) -> str:
-    """The task on which most systems can be compared, or empty."""
-    numbers = Counter(task for view in views if not view.reference for task in view.tasks)
-    return numbers.most_common(1)[0][0] if numbers else ""
 
 
 def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str], task: str) -> dict[str, Cell]:
@@ -259,9 +260,7 @@ def _alone(view: SystemView, task: str) -> Cell:
 
 def _learnt(view: SystemView, task: str) -> str:
     """`4,000`: the rows of the task that it learnt from."""
-    scores = view.tasks.get(task)
-    data = scores.series[0].newest.data if scores else None
-    rows = data.rows.get("train") if data else None
+    rows = view.rows(task)
     return f"{rows:,}" if rows and not view.reference else DASH
 
 

@@ -5,6 +5,7 @@ The first screen, its figure and `bench choose` read their numbers from here, so
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -102,6 +103,12 @@ class SystemView:
         entry: Judged | None = getattr(self, field)
         return None if entry is None else UNITS[entry.claim.unit].to_record(entry.claim.number())
 
+    def rows(self, task: str) -> int | None:
+        """The rows of a task that the runs learnt from that say what it keeps there."""
+        scores = self.tasks.get(task)
+        data = scores.series[0].newest.data if scores else None
+        return data.rows.get("train") if data else None
+
     @property
     def guesses(self) -> list[str]:
         """The tasks of the runs behind its average on which student or teacher does no better than guessing."""
@@ -136,12 +143,24 @@ def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook
     return sorted(found, key=lambda view: "+" in view.system.variant)
 
 
+def common(views: Sequence[SystemView]) -> str:
+    """The task on which most systems can be compared, or empty."""
+    numbers = Counter(task for view in views if not view.reference for task in view.tasks)
+    return numbers.most_common(1)[0][0] if numbers else ""
+
+
 def timings(view: SystemView, index: SeriesIndex) -> list[Timing]:
     """Its speed-ups over the reference at paper size, the best first; of each machine and protocol one."""
     if view.timing is None:
         return []
     suite = view.timing.suite
     return _paper_sized(index, (suite.paper, suite.variant), view.timing.split)
+
+
+def with_text(index: SeriesIndex, timing: Timing) -> Timing | None:
+    """The same speed-up on the same machine where each reads the text first, if its tokeniser is its own."""
+    found = _paper_sized(index, (timing.suite.paper, timing.suite.variant), f"{timing.split}-text")
+    return next((one for one in found if one.machine == timing.machine), None)
 
 
 def _paper_sized(index: SeriesIndex, key: Key, split: str) -> list[Timing]:
@@ -166,14 +185,13 @@ def _view(
     alone = {task: _scored(book, (ledger.paper.name, scored), (task,), references)[0] for task in GLUE}
     speed = verdicts.get(system.speed)
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
-    read = next((one for one in _paper_sized(book.index, timed, f"{split}-text")
-                 if speeds and one.machine == speeds[0].machine), None)  # fmt: skip
     here = not speeds or machines <= {speeds[0].machine}
     return SystemView(
         ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
         _bytes(book, key, ledger.paper.reference),
         _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
-        speeds[0] if speeds else None, read, scores, _worst_printed(ledger, scored), guessed, of_own,
+        speeds[0] if speeds else None, with_text(book.index, speeds[0]) if speeds else None,
+        scores, _worst_printed(ledger, scored), guessed, of_own,
         bool(scores and first_caveat(ledger, scores.records, book.index)),
         {task: one for task, one in alone.items() if one is not None},
     )  # fmt: skip

@@ -92,14 +92,14 @@ def test_the_first_screen_says_how_surely_what_holds_is_known_and_counts_a_numbe
             for known in ("seen", "seen", "second-hand", "recalled")]  # fmt: skip
     assert "4 hold" in screen.sentence(held, SeriesIndex(runs_of(made.study())))
     [told] = screen.details(held, ())
-    assert ", 1 of them different; 2 read at their source, 1 second-hand, 1 recalled." in told
+    assert ", 1 different numbers; 2 read at their source, 1 second-hand, 1 recalled from memory." in told
     assert "different" not in screen.details(held[:1], ())[0]
 
 
 def test_the_first_screen_says_what_is_computed_on_both_sides() -> None:
     claim = ledgers()[1].claims[0].model_copy(update={"metric": "size_bytes", "split": "packed-encoder"})
     [told] = screen.details([Judged(claim, "reproduced")], ())
-    assert "; 1 are bytes computed from bits, theirs and ours: no file has them; " in told
+    assert "; 1 are bytes computed from bits, theirs and ours: no file of that size was written; " in told
     assert measured(claim, counted(415.4e6)).startswith("Computed ")
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from test_cli import bench
 
+from bench.cli.choose import command
 from bench.core.errors import SpecError
 from bench.judge.rules import VERDICTS
-from bench.report.choose import Answer, Bounds, Choice, choose, row
+from bench.report.choose import Answer, Bounds, Choice, choose, missed_by, row
 from bench.report.listing import judged_rows, read, show, tally
-from bench.report.systems import systems
+from bench.report.systems import systems, timings
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"
 
@@ -31,7 +32,7 @@ def test_a_claim_is_shown_with_source_band_verdict_and_runs() -> None:
     found = told("tinybert.headline.smaller")
     assert found["printed"] == "7.5 x smaller" and "abstract" in found["source"]
     assert found["band"].startswith("7.212 to 7.812") and found["verdict"].startswith("reproduced")
-    assert "Measured 7.6" in found["why"] and "shape" in found["run"]
+    assert "Counted 7.6" in found["why"] and "shape" in found["run"]
     assert found["fine print"].startswith("14.5 M beside 109 M")
 
 
@@ -96,20 +97,24 @@ def test_choose_puts_first_what_keeps_most_and_says_where_each_number_is_from() 
 
 
 def test_of_a_machine_only_what_was_timed_on_it_has_a_speed() -> None:
-    timed = {one.machine for one in choose([RESULTS], Bounds()).fitting if one.machine}
-    for machine in timed:
+    ledgers, book, judged = read(RESULTS)
+    timed = {one.machine for view in systems(ledgers, judged, book) for one in timings(view, book.index)}
+    without = 0
+    for machine in sorted(timed):
         answer = choose([RESULTS], Bounds(machine=machine))
         assert {one.machine for one in answer.fitting if one.speedup and not one.view.reference} == {machine}
         bound = choose([RESULTS], Bounds(machine=machine, min_speedup=1.01))
         left = {one.view.key for one, why in bound.unknown if why == f"not timed on {machine}"}
         assert left == {one.view.key for one in answer.fitting if one.speedup is None}
+        without += len(left)
+    assert len(timed) > 2 and without, "a machine on which not every system was timed"
 
 
 def test_a_fast_model_waits_for_its_own_tokeniser() -> None:
     fitting = choose([RESULTS], Bounds()).fitting
     words = next(one for one in fitting if one.view.system.variant == "cbow-ffn")
     assert words.speedup and words.with_text and words.with_text < 0.5 * words.speedup
-    assert row(words)["speed-up"].endswith(f" ({words.with_text:,.1f}x with its tokeniser)")
+    assert row(words, "sst2")["speed-up"].endswith(f" ({words.with_text:,.1f}x with its tokeniser)")
     assert all(one.with_text is None for one in fitting if one.view.ledger.paper.name == "tinybert")
 
 
@@ -143,10 +148,28 @@ def test_what_a_bound_leaves_out_is_told_and_smaller_runs_stand_beside() -> None
     answer = choose([RESULTS], Bounds(min_retention=95))
     assert ("BiLSTM", "no score") in {(one.view.system.name, what) for one, what in answer.unknown}
     tiny = next(one for one in answer.fitting if one.view.system.variant == "tinybert-4")
-    assert tiny.smaller and tiny.as_json()["smaller_runs"]["tasks"] == list(tiny.smaller.tasks)
-    assert row(tiny)["variant"] == "tinybert-4" and re.fullmatch(r"\d+\.\d% on .+", row(tiny)["kept by smaller runs"])
+    small = tiny.smaller(answer.task)
+    assert answer.task == "sst2" and small and small.rows and small.rows >= 1000
+    assert tiny.as_json("sst2")["smaller_runs"] == {"task": "sst2", "percent": small.percent, "rows": small.rows}
+    shown = row(tiny, answer.task)
+    assert shown["variant"] == "tinybert-4" and shown["on sst2 alone, smaller runs (rows)"] == str(small)
+    assert re.fullmatch(r"\d+\.\d% \(\d+,\d+\)", str(small)) and not answer.fitting[0].smaller(answer.task)
     with pytest.raises(SpecError, match="in percent"):
         choose([RESULTS], Bounds(min_retention=0.95))
+
+
+def test_what_misses_a_bound_by_little_is_told() -> None:
+    bounds = Bounds(max_mb=100, min_speedup=3)
+    answer = choose([RESULTS], bounds)
+    assert [one.view.system.variant for one in answer.missed] == ["mobilebert"]
+    assert missed_by(answer.missed[0], bounds) == "MobileBERT (--max-mb by 2%)"
+    assert not choose([RESULTS], Bounds(max_mb=90, min_speedup=3)).missed, "by more than a tenth"
+
+
+def test_where_only_a_stand_in_fits_that_is_said_first(capsys: pytest.CaptureFixture[str]) -> None:
+    command(min_speedup=5, min_retention=97, results=[str(RESULTS)])
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith("no network that one can get fits") and "AdaBERT (stand-in)" in told[2]
 
 
 def test_where_nothing_fits_the_nearest_is_told() -> None:
@@ -160,7 +183,7 @@ def test_where_nothing_fits_the_nearest_is_told() -> None:
 def test_a_system_without_a_number_misses_every_bound_on_it() -> None:
     answer: Answer = choose([RESULTS], Bounds())
     unknown: Choice = next(one for one in answer.fitting if one.retention is None)
-    assert unknown.misses(Bounds(min_retention=1)) == math.inf and row(unknown)["score kept"] == "unknown"
+    assert unknown.misses(Bounds(min_retention=1)) == math.inf and row(unknown, "sst2")["score kept"] == "unknown"
 
 
 @pytest.mark.parametrize("bounds", [Bounds(max_mb=0), Bounds(min_speedup=-1), Bounds(min_retention=math.nan),
