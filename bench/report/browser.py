@@ -42,6 +42,13 @@ WORDS = {
 }  # fmt: skip
 """What a verdict comes to -> its sign, and what one says of the claims that have it."""
 
+UNTESTED = {
+    "not comparable: another teacher": "run, but not comparable", "not comparable: made-up data":
+    "run, but not comparable", "not comparable: budget": "run, but not comparable", "not run": "not run yet",
+    "not comparable: split": "cannot be tested here", "out of reach": "cannot be tested here",
+}  # fmt: skip
+"""Verdict of what was not tested -> why, in a word."""
+
 
 def group(verdict: str) -> str:
     """What a verdict comes to: a key of WORDS."""

@@ -77,9 +77,9 @@ def phrase(claim: Claim) -> str:
 
 
 def _at(claim: Claim) -> str:
-    """` at batch 32`, where a speed is not judged as the tables' are, at batch 1."""
+    """` (judged at batch 32)`, where a speed is not judged as the tables' are, at batch 1."""
     batch = re.match(r"batch(\d+)-", claim.split)
-    return f" at batch {batch[1]}" if batch and batch[1] != "1" else ""
+    return f" (judged at batch {batch[1]})" if batch and batch[1] != "1" else ""
 
 
 def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:

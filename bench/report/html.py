@@ -191,13 +191,15 @@ def _tally(source: Source) -> dict[str, list[dict[str, Any]]]:
 def _line(entries: Sequence[Judged], label: str, key: str, value: str) -> dict[str, Any] | None:
     own = [entry for entry in entries if not key or getattr(entry.claim, key) == value]
     numbers = Counter(browser.group(entry.verdict) for entry in own)
+    untested = Counter(browser.UNTESTED[entry.verdict] for entry in own if entry.verdict in browser.UNTESTED)
     if not own:
         return None
     parts, start = [], 0.0
     for name, (sign, word) in browser.WORDS.items():
         width = 100 * numbers[name] / len(own)
         query = "&".join([*([f"{key}={value}"] if key else []), f"verdict={name}"])
-        parts.append({"name": name, "sign": sign, "word": word, "number": numbers[name], "x": f"{start:.2f}",
+        of = [f"{number:,} {why}" for why, number in untested.items()] if name == "untested" else []
+        parts.append({"name": name, "sign": sign, "word": word, "of": of, "number": numbers[name], "x": f"{start:.2f}",
                       "width": f"{width:.2f}", "query": query})  # fmt: skip
         start += width
     return {"label": label, "query": f"{key}={value}" if key else "", "total": len(own), "parts": parts}

@@ -11,7 +11,7 @@ from bench.judge.scores import Scores
 from bench.judge.series import SHAPE
 from bench.judge.standing import SCALE_ORDER
 from bench.report import curves
-from bench.report.numbers import DASH, interval, millions, show
+from bench.report.numbers import DASH, interval, millions, show, significant
 from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table
 from bench.report.rows import BATCHES, ONE, Row
 
@@ -37,8 +37,8 @@ FINE_PRINT = (
     "simulated in floats, which nobody deploys.",
     "Runs under other budgets, other --set changes, another teacher or another size of model stand in rows of their "
     "own, the largest budget on top. Limits on rows and passes may differ from task to task within a row.",
-    "‡ marks an architecture that its paper does not give: size, FLOPs and speed are of our stand-in, and no claim is "
-    "judged by them.",
+    "‡ marks an architecture that its paper does not give: size, FLOPs and speed are of our stand-in: no claim "
+    "on size or FLOPs is judged by them, and a speed can show a claim but not refute it.",
     "Scale small is of smaller models or data than the paper's: no small row is a model to deploy. Scale shape has the "
     "paper's sizes with random weights: sizes and speed only.",
 )  # fmt: skip
@@ -200,8 +200,15 @@ def speed(row: Row, machine: str, split: str) -> str:
 
 
 def times(found: Estimate) -> str:
-    """`1.93x [1.90, 1.96]`; decimals tell nothing of a ratio beyond a hundred."""
+    """`1.93x [1.90, 1.96]`; beyond a hundred decimals tell nothing, nor does an interval of runs that lie far apart."""
+    bounds = found.interval()
+    if bounds and bounds[1] > UNEVEN * bounds[0]:
+        return f"{significant(found.value)}x ({found.n} runs, too far apart for an interval)"
     return interval(found, 2 if found.value < 100 else 0, "x")
+
+
+UNEVEN = 10
+"""An interval of a speed-up whose ends are so many times apart tells nothing but that the runs do not agree."""
 
 
 def _counts(numbers: Mapping[str, int]) -> str:

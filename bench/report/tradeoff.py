@@ -28,7 +28,7 @@ def figure(views: Sequence[SystemView], task: str) -> Figure | None:
     if not points:
         return None
     says = "Share of the reference's score kept, as printed over the paper's tasks"
-    says += f" and as measured on {task}" if task else ""
+    says += f", and as measured on {task} after the rows in brackets" if task else ""
     return Figure("tradeoff.svg", f"{says}, against the speed-up measured here", f"{__name__}:draw",
                   {"points": points, "task": task})  # fmt: skip
 
@@ -46,10 +46,12 @@ def _point(view: SystemView, task: str) -> dict[str, Any] | None:
     # A point is one model: a score of other networks than those that were timed has no place beside their speed.
     printed, scores = view.printed("retention"), None if view.system.scored_as else view.tasks.get(task)
     kept = scores.kept() if scores else None
+    rows = view.rows(task) if kept is not None and not view.reference else None
     if speedup is None or (printed is None and kept is None and not view.reference):
         return None
+    name = view.system.name
     return {
-        "label": view.system.name, "paper": view.ledger.paper.name, "x": speedup,
+        "label": name, "shown": f"{name} ({rows:,})" if rows else name, "paper": view.ledger.paper.name, "x": speedup,
         "printed": 100.0 if view.reference else None if printed is None else 100 * printed,
         "measured": None if kept is None or view.reference else 100 * kept.value,
         "bar": None if kept is None or view.reference else [100 * bound for bound in kept.interval() or ()],
@@ -75,7 +77,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
         log_axis(axes, "x", 0.85, 1.6 * max(point["x"] for point in points))
         margin = 0.12 * (max(heights) - min(heights)) + 2
         axes.set_ylim(min(heights) - margin, max(heights) + margin)
-        solid = f"; solid: measured on {data['task']}" if data["task"] else ""
+        solid = f"; solid: measured on {data['task']} (rows)" if data["task"] else ""
         axes.set_xlabel(f"times as fast as the reference here, batch 1 (log); hollow: printed{solid}")
         axes.set_ylabel("% of the reference's score")
         for point in points:
@@ -111,7 +113,7 @@ def _label(drawing: Drawing, axes: Axes, points: Sequence[Mapping[str, Any]], lo
         obstacles += [(x - 5, y - 5, x + 5, y + 5) for x, y in pixels[: len(heights)]]
         obstacles.append((pixels[0][0] - 2, min(y for _, y in pixels), pixels[0][0] + 2, max(y for _, y in pixels)))
         anchors.append((float(pixels[0][0]), float(pixels[0][1])))
-        texts.append(axes.text(0, 0, point["label"], color=look[point["paper"]][0], zorder=4, va="bottom"))
+        texts.append(axes.text(0, 0, point["shown"], color=look[point["paper"]][0], zorder=4, va="bottom"))
     # Readers may have another font than ours: room for one that is a tenth wider.
     sizes = [(1.1 * box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
     placed = place(anchors, sizes, obstacles, (frame.x0, frame.y0, frame.x1, frame.y1))

@@ -28,6 +28,9 @@
   const words = (claim) => claim.words ??= [claim.id, claim.says, claim.variant, claim.task, claim.metric, claim.printed,
     papers[paperOf(claim)].label, verdicts[claim.verdict][0], claim.source, claim.conditions, claim.why].join(" ").toLowerCase();
 
+  const controls = claims.filter((claim) => claim.known === "ours").length;
+  const ours = controls ? ` (${(claims.length - controls).toLocaleString("en")} printed, ${controls} ours)` : "";
+
   const verdictSelect = selects[2];
   for (const [name, [sign, word]] of Object.entries(groups)) {
     const own = verdicts.filter((one) => one[2] === name);
@@ -63,7 +66,7 @@
     if (!keep) room = PAGE;
     shown = arranged(matching());
     body.replaceChildren(...shown.slice(0, room).map(row));
-    $("#found").textContent = `${shown.length.toLocaleString("en")} of ${claims.length.toLocaleString("en")} claims`;
+    $("#found").textContent = `${shown.length.toLocaleString("en")} of ${claims.length.toLocaleString("en")} claims${ours}`;
     said();
   }
   function said() {

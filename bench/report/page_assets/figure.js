@@ -73,7 +73,7 @@
     const ways = [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1]];
     const fits = (box) => box.left >= frame.left && box.right <= frame.right && box.top >= frame.top && box.bottom <= frame.bottom && !cover(box, marked);
     for (const mark of marks) {
-      const width = pen.measureText(mark.point.label).width + 2, height = 15, tried = [];
+      const width = pen.measureText(mark.point.shown).width + 2, height = 15, tried = [];
       for (let far = 9; far <= 45; far += 6) {
         for (const [dx, dy] of ways) {
           for (const spot of mark.spots) {
@@ -93,7 +93,7 @@
         const y = Math.min(Math.max(found.spot.top, found.box.top), found.box.bottom);
         mark.node.append(node("line", { class: "lead", x1: x, y1: y, x2: found.spot.left, y2: found.spot.top }));
       }
-      mark.node.append(node("text", { class: "label", x: found.box.left + 1, y: found.box.bottom - 3.5 }, mark.point.label));
+      mark.node.append(node("text", { class: "label", x: found.box.left + 1, y: found.box.bottom - 3.5 }, mark.point.shown));
     }
   }
 
