@@ -170,7 +170,7 @@ class Windowing(Settings):
     """Tokens of context by which the next window begins later; the rest of a window is shared with it."""
     question: int = Field(default=64, ge=1)
     """Tokens of a question that are kept."""
-    n_best: int = Field(default=20, ge=1)
+    n_best: int = Field(default=20, ge=1, le=10_000)
     """Likeliest starts and ends of a window that are tried with each other."""
     answer: int = Field(default=30, ge=1)
     """Tokens of the longest answer."""
@@ -197,16 +197,20 @@ WINDOWS = {
 Rate = Annotated[float, Field(ge=0, lt=1)]
 
 
+Format = Literal["auto", "fp32", "bf16"]
+"""A number format that can be asked for."""
+
+
 class Training(Settings):
     """How `fit` trains: one optimiser step uses `accumulation` batches, whatever the number of processes."""
 
-    epochs: Annotated[int, Budget()] = Field(default=3, ge=1)
+    epochs: Annotated[int, Budget()] = Field(default=3, ge=1, le=100_000)
     """Passes over the data."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=1_000_000)
     """Examples per batch."""
-    batch_tokens: int | None = Field(default=None, ge=8)
+    batch_tokens: int | None = Field(default=None, ge=8, le=100_000_000)
     """Padded tokens per batch; replaces `batch_size` when set."""
-    accumulation: int = Field(default=1, ge=1)
+    accumulation: int = Field(default=1, ge=1, le=1_000_000)
     """Batches per optimiser step."""
     lr: float = Field(default=2e-5, gt=0)
     """Peak learning rate."""
@@ -226,7 +230,7 @@ class Training(Settings):
     """Largest norm of the whole gradient; None does not clip."""
     clip_each: bool | None = unless_none()
     """Clip each tensor's gradient to that norm by itself, not the whole; a recipe sets it from a switch of its own."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Format = "auto"
     """`auto` is bf16 where the device has it natively."""
     engine: Literal["auto", "eager", "graph", "compile"] = "auto"
     """How steps run: one operation after another, as CUDA graphs of whole steps, or compiled (dynamic shapes).

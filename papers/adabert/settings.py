@@ -23,7 +23,7 @@ Heat = Annotated[float, Field(gt=0)]
 class Student(Settings):
     """The sizes of a network; the search finds the rest."""
 
-    hidden: int = Field(default=128, ge=2)
+    hidden: int = Field(default=128, ge=2, le=100_000)
     """Width of every state."""
     max_cells: int = Field(default=MAX_CELLS, ge=1, le=MAX_CELLS)
     """K_max: the search chooses 1 to so many cells."""
@@ -80,7 +80,7 @@ class Search(Settings):
     """Weights and structure move by the same step, as in the paper, or in turn, as in the released code."""
     gradient: Literal["sampled", "all"] = "all"
     """What the chances of the candidates learn from: the results of all of them, or that of the drawn one alone, which
-    is many times cheaper and biased (D6)."""
+    is many times cheaper and biased (D14)."""
     architecture_rate: float = Field(default=0.2, gt=0)
     """Rate of the structure's parameters as a share of the weights'; the released code's."""
     training: Training = Training(epochs=80, batch_size=128, lr=5e-4, weight_decay=3e-4, warmup=0.0,

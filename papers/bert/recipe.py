@@ -33,19 +33,19 @@ from papers.bert.adapt import Adapting, adapted
 class Pretraining(Settings):
     """The little BERT that smoke scale makes for itself (ours, see D1)."""
 
-    layers: int = 4
+    layers: int = Field(default=4, ge=1, le=1_000)
     """Transformer layers."""
-    hidden: int = 128
+    hidden: int = Field(default=128, ge=1, le=100_000)
     """Width of the hidden states."""
-    heads: int = 4
+    heads: int = Field(default=4, ge=1, le=1_000)
     """Attention heads."""
-    ffn: int = 512
+    ffn: int = Field(default=512, ge=1, le=1_000_000)
     """Width inside the feed-forward blocks."""
-    max_positions: int = 128
+    max_positions: int = Field(default=128, ge=8, le=100_000)
     """Rows of the position table: the longest input in tokens."""
     corpus_tokens: Annotated[int, Budget()] = Field(default=400_000, ge=1000)
     """Tokens of corpus per pass."""
-    max_length: int = 64
+    max_length: int = Field(default=64, ge=8, le=100_000)
     """Tokens per sequence."""
     training: Training = Training(epochs=2, batch_size=64, lr=1e-3, betas=(0.9, 0.98), weight_decay=0.01, warmup=0.1)
     """How it is trained."""

@@ -22,7 +22,7 @@ class Augmentation(Settings):
 
     use: bool = False
     """Whether it is; the rows without keep the number of rounds, so that all variants declare one budget."""
-    augmentation: Annotated[int, Budget()] = Field(default=20, ge=1)
+    augmentation: Annotated[int, Budget()] = Field(default=20, ge=1, le=100_000)
     """Rounds: copies of each text."""
     mask: float = Field(default=0.1, ge=0, le=1)
     """With which probability a word is masked."""

@@ -21,7 +21,7 @@ from papers.lowresource.student import BiLstmConfig, CbowFfnConfig, CnnConfig
 class Student(Settings):
     """What all students have."""
 
-    vocabulary: int = Field(default=5000, ge=6)
+    vocabulary: int = Field(default=5000, ge=6, le=10_000_000)
     """Rows of the table of word vectors, special tokens included: the blog's, of its MLP."""
 
     def config(self) -> BiLstmConfig | CbowFfnConfig | CnnConfig:
@@ -34,11 +34,11 @@ class BiLstm(Student):
 
     kind: Literal["bilstm"] = "bilstm"
     """Which student it is."""
-    embedding: int = Field(default=80, ge=1)
+    embedding: int = Field(default=80, ge=1, le=100_000)
     """Width of a word vector; ours."""
-    hidden: int = Field(default=80, ge=1)
+    hidden: int = Field(default=80, ge=1, le=100_000)
     """Width of one direction; ours."""
-    layers: int = Field(default=2, ge=1)
+    layers: int = Field(default=2, ge=1, le=1_000)
     """Layers; ours."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Of embeddings, between layers and before the classifier; ours."""
@@ -53,9 +53,9 @@ class CbowFfn(Student):
 
     kind: Literal["cbow-ffn"] = "cbow-ffn"
     """Which student it is."""
-    embedding: int = Field(default=16, ge=1)
+    embedding: int = Field(default=16, ge=1, le=100_000)
     """Width of a word vector; the blog's."""
-    hidden: int = Field(default=16, ge=1)
+    hidden: int = Field(default=16, ge=1, le=100_000)
     """Width of the one hidden layer; ours, as the blog gives the number of layers alone."""
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """Before the classifier; ours."""
@@ -70,11 +70,11 @@ class Cnn(Student):
 
     kind: Literal["cnn"] = "cnn"
     """Which student it is."""
-    embedding: int = Field(default=80, ge=1)
+    embedding: int = Field(default=80, ge=1, le=100_000)
     """Width of a word vector; ours, as in the BiLSTM."""
     widths: tuple[int, ...] = Field(default=(3, 4, 5), min_length=1)
     """Words that a filter sees; Kim's."""
-    filters: int = Field(default=100, ge=1)
+    filters: int = Field(default=100, ge=1, le=100_000)
     """Filters of each width; Kim's."""
     dropout: float = Field(default=0.5, ge=0, lt=1)
     """Before the classifier; Kim's."""
@@ -89,7 +89,7 @@ class Hyper(Settings):
 
     student: BiLstm | CbowFfn | Cnn = Field(default=BiLstm(), discriminator="kind")
     """Which student, and its sizes."""
-    max_length: int = Field(default=128, ge=2)
+    max_length: int = Field(default=128, ge=2, le=100_000)
     """Words of an example that are read; ours."""
     target: Literal["logits", "labels"] = "logits"
     """What is learnt: the teacher's logits of all text, as Galke et al. 2022 describe the paper, or the labels of the
@@ -98,7 +98,7 @@ class Hyper(Settings):
     """New text made of the text at hand, for the teacher to answer."""
     training: Training = Training(epochs=20, batch_size=64, lr=1e-3, weight_decay=0.0, warmup=0.0, precision="fp32")
     """Adam with a rate that falls to zero; all values ours. Small models gain nothing from bf16."""
-    least_steps: int = Field(default=2000, ge=1)
+    least_steps: int = Field(default=2000, ge=1, le=100_000_000)
     """Where the epochs are fewer steps than this, for few rows, the rows are passed more often; ours."""
 
 

@@ -29,12 +29,12 @@ class Quantiser(Settings):
     """Bits of the position embeddings."""
     token_type: int = 8
     """Bits of the token type embeddings."""
-    groups: int = Field(default=128, ge=1)
+    groups: int = Field(default=128, ge=1, le=100_000)
     """Groups that each matrix is cut into, each with a range of its own (Table 2: 1, 12, 128, 768); a matrix that so
     many do not divide has the greatest common divisor (D9)."""
     axis: Axis = "output"
     """What is grouped: output neurons (the paper) or input features (the released code)."""
-    embedding_groups: int = Field(default=128, ge=1)
+    embedding_groups: int = Field(default=128, ge=1, le=100_000)
     """Groups of consecutive features that each table is cut into; as above."""
     activations: int = 8
     """Bits of the outputs of query, key, value and the first feed-forward matrix, and of a layer that is no encoder's;

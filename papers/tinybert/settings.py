@@ -15,11 +15,11 @@ from bench.train.settings import Budget, Settings, Training
 class Student(Settings):
     """The student's shape as ratios to its teacher; from BERT-base the published students come out (Table 1)."""
 
-    every: int = Field(default=3, ge=1)
+    every: int = Field(default=3, ge=1, le=1_000)
     """Teacher layers per student layer: 12 to 4, or 12 to 6."""
-    hidden: int = Field(default=312, ge=1)
+    hidden: int = Field(default=312, ge=1, le=100_000)
     """Width per 768 of the teacher's, rounded to a multiple of the heads."""
-    ffn: int = Field(default=1200, ge=1)
+    ffn: int = Field(default=1200, ge=1, le=1_000_000)
     """Inner width per 768 of the teacher's width."""
     projection: Literal["separate", "shared"] = "separate"
     """W_e of the embedding and W_h of the layers, or one matrix for both as in the released code."""

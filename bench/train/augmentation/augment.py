@@ -24,7 +24,7 @@ from bench.core.errors import SpecError
 from bench.train.augmentation.candidates import Candidates, MaskedWords, Sentence, Splitter
 from bench.train.augmentation.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 from bench.train.precision import choose
-from bench.train.settings import Budget, Settings
+from bench.train.settings import Budget, Format, Settings
 
 SHARD_ROWS = 2048
 """Original rows per shard: what a killed run may lose."""
@@ -39,17 +39,17 @@ class Augmentation(Settings):
 
     use: bool = True
     """Whether they are: off in the rows without data augmentation, whose declared budget stays that of the others."""
-    augmentation: Annotated[int, Budget()] = Field(default=20, ge=0)
+    augmentation: Annotated[int, Budget()] = Field(default=20, ge=0, le=100_000)
     """N_a: rounds of replacement per text, each of which gives one variant if it is new."""
     probability: float = Field(default=0.4, ge=0, le=1)
     """p_t: with which each word is replaced."""
-    candidates: int = Field(default=15, ge=1)
+    candidates: int = Field(default=15, ge=1, le=100_000)
     """K: likeliest pieces or nearest words per word, before pieces that are no whole words are dropped."""
     word_vectors: str = ""
     """A text file of GloVe vectors; empty takes the teacher's input embeddings instead."""
     word_vectors_sha256: str = ""
     """What that file has to be: a run with such a file needs it, so that its settings say which words it took."""
-    max_words: int = Field(default=100_000, ge=1)
+    max_words: int = Field(default=100_000, ge=1, le=100_000_000)
     """Vectors read of the file, the first ones."""
     skip_stop_words: bool = True
     """Leave the released code's stop words alone; the paper does not mention them."""
@@ -58,7 +58,7 @@ class Augmentation(Settings):
     pairs: Literal["fixed", "released"] = "fixed"
     """The partner of a varied text: `fixed` is the original; in `released`, while the second text varies, the first is
     stuck at its last variant, and that row comes twice."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Format = "auto"
     """Of the masked LM's encoder; `auto` is bf16 where the hardware has it. The rows are kept by what was used."""
 
 
