@@ -14,6 +14,7 @@ from bench.data.positions import positions
 from bench.data.tasks import Kind
 from bench.models.outputs import forward
 from bench.train.processes import mean_over
+from bench.train.step import Loss
 
 
 def task_loss(logits: Tensor, labels: Tensor, regression: bool) -> Tensor:
@@ -66,7 +67,7 @@ def _mean_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     return mean_over(total / count.clamp(min=1), count)
 
 
-def supervised(kind: Kind) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+def supervised(kind: Kind) -> Loss:
     """The loss of plain fine-tuning on labels, scores, spans or tags, in the form that `fit` takes."""
 
     def loss(model: nn.Module, batch: Batch) -> dict[str, Tensor]:

@@ -9,8 +9,7 @@ import torch
 
 from bench.core.errors import DeviceError
 from bench.models.device import native_bf16
-
-Request = Literal["auto", "fp32", "bf16"]
+from bench.train.settings import Format
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Precision:
         return torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.name == "bf16")
 
 
-def choose(request: Request, device: torch.device) -> Precision:
+def choose(request: Format, device: torch.device) -> Precision:
     """Decide a stage's precision. Raises DeviceError when bf16 is asked for and the device only emulates it."""
     if request == "fp32":
         return Precision("fp32", "asked for")

@@ -267,7 +267,7 @@ class Recipe:
     base: str | None = None
     """The paper whose finished model a run starts from. Such a recipe can follow another one in a stack."""
     teachers: tuple[str, ...] = ()
-    """The papers, or variants, that a run learns from; the first one is what it is compared with."""
+    """The papers whose main model a run learns from; the first one is what it is compared with."""
     check: Callable[[Variant, Any, EncoderFacts | None, Checkpoint | None], None] | None = None
     """(variant, hyper, encoder or None, checkpoint or None) -> raises what is wrong, before any run.
 

@@ -38,6 +38,7 @@ from bench.train.mlm import HEADS, HeadTraining, with_lm_head
 from bench.train.processes import mean_over
 from bench.train.recipe import Context, EncoderFacts, Recipe, Stage, State, Variant
 from bench.train.settings import WINDOWS, Budget, Settings, Training, Windowing, unless_none, unless_whole
+from bench.train.step import Loss
 from bench.train.tuning import classifier_config, fine_tune_on_task, load_encoder
 from papers.distilbert.losses import cosine, soft_spans
 from papers.distilbert.positions import Attended, smoothed
@@ -198,7 +199,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     return State({"model": student})
 
 
-def triple_loss(teacher: nn.Module, settings: Distillation):
+def triple_loss(teacher: nn.Module, settings: Distillation) -> Loss:
     """L = w_ce L_ce + w_mlm L_mlm + w_cos L_cos as a loss for `fit`; a term of weight 0 is not computed.
 
     The teacher is frozen. Raises: ModelError for one that is no masked LM.

@@ -14,8 +14,9 @@ from transformers import PreTrainedModel
 from bench.data.batches import Batch
 from bench.models.outputs import forward
 from bench.train.processes import mean_over, total
+from bench.train.step import Loss
 from papers.mobilebert.heads import MobileBertForPreTraining
-from papers.mobilebert.transfer import Loss, Terms, text_loss
+from papers.mobilebert.transfer import Terms, text_loss
 
 
 class Guided(nn.Module):

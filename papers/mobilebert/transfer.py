@@ -5,7 +5,7 @@ Source: Sun et al. 2020, arXiv 2004.02984v2, sections 3.5 and 3.6; rates and wei
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import cast
 
@@ -21,12 +21,12 @@ from bench.data.positions import positions
 from bench.train.losses import masked_lm
 from bench.train.processes import mean_over
 from bench.train.settings import Group
+from bench.train.step import Loss
 from papers.mobilebert import losses
 from papers.mobilebert.heads import MobileBertForPreTraining
 from papers.mobilebert.settings import Transfer
 
 Terms = dict[str, Tensor]
-Loss = Callable[[nn.Module, Batch], Terms]
 
 
 def follows(batch: Batch, _: np.random.Generator) -> Batch:

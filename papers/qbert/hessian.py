@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import math
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -22,8 +22,8 @@ from transformers import PreTrainedModel
 
 from bench.core.errors import DataError, ModelError, SpecError, TrainError
 from bench.data.batches import Batch, Encoded, pad
-from bench.train.fit import Loss
 from bench.train.settings import Settings
+from bench.train.step import Loss
 from papers.qbert.lanczos import Lanczos
 from papers.qbert.quantize import layers as layers_of_model
 
@@ -37,16 +37,16 @@ class Sensing(Settings):
     """Share of the training rows in each subset (the paper's; the released commands take 0.01 and 0.001)."""
     most_rows: int | None = Field(default=None, ge=1)
     """At most so many rows in a subset."""
-    repeats: int = Field(default=10, ge=1)
+    repeats: int = Field(default=10, ge=1, le=100_000)
     """Random subsets."""
-    batch_size: int = Field(default=32, ge=1)
+    batch_size: int = Field(default=32, ge=1, le=1_000_000)
     """Rows per forward pass; a subset that fits one batch is passed through the model only once."""
     tolerance: float = Field(default=0.01, gt=0, lt=1)
     """Relative error at which an eigenvalue is good enough (the released code's stop). It is estimated from
     the residual and the gap to the next value found, and the search goes on until no larger one can be hidden."""
-    max_steps: int = Field(default=50, ge=1)
+    max_steps: int = Field(default=50, ge=1, le=1_000_000)
     """Products with a block after which the search stops anyhow."""
-    landscape_points: int = Field(default=0, ge=0)
+    landscape_points: int = Field(default=0, ge=0, le=1_000)
     """Points on each side of the picture of the loss around the most sensitive layer; 0 draws none."""
     landscape_radius: float = Field(default=0.5, gt=0)
     """How far it goes from the model, as a Euclidean distance in the layer's parameters."""
@@ -353,5 +353,5 @@ def landscape(
     return Landscape(steps, out)
 
 
-def _value(model: nn.Module, loss: Callable[[nn.Module, Batch], dict[str, Tensor]], batch: Batch) -> float:
+def _value(model: nn.Module, loss: Loss, batch: Batch) -> float:
     return sum(float(term) for term in loss(model, batch).values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -11,14 +10,13 @@ from torch import Tensor, nn
 from bench.core.errors import SpecError
 from bench.data.batches import Batch
 from bench.models.attention import Attended, trace, watch
+from bench.train.step import Loss
 from papers.tinybert import losses
 from papers.tinybert.settings import Layers
 from papers.tinybert.student import TinyBertForDistillation
 
 
-def layer_loss(
-    teacher: nn.Module, settings: Layers, layers: tuple[int, ...]
-) -> Callable[[nn.Module, Batch], dict[str, Tensor]]:
+def layer_loss(teacher: nn.Module, settings: Layers, layers: tuple[int, ...]) -> Loss:
     """L_attn + L_hidn + L_embd as a loss for `fit`; a term of weight 0 is not computed.
 
     `layers` are the layers (from 1) of a frozen teacher that the student's copy, in order. The teacher runs first and
