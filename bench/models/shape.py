@@ -13,6 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from bench.core import registry
 from bench.core.errors import BenchError, SpecError, one_of
+from bench.core.names import JOINT
 from bench.models.flops import encoder_formula
 
 log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ def find_shape(name: str) -> tuple[Key, Shape]:
     """
     known = all_shapes()
     keys = {key[1]: key for key in known}
-    first, *above = name.split("+")
+    first, *above = name.split(JOINT)
     unknown = sorted({part for part in (first, *above) if part not in keys})
     if unknown:
         raise SpecError(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench.claims.claim import Claim, Ledger, System
 from bench.claims.units import UNITS
+from bench.core.names import JOINT
 from bench.core.spec import GLUE
 from bench.core.stats import Estimate
 from bench.judge.caveats import first_caveat
@@ -140,7 +141,7 @@ def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook
                                                   ledger.paper.arxiv, ledger.paper.name))  # fmt: skip
     references = {ledger.paper.name for ledger in ledgers if ledger.paper.reference}
     found = [_view(ledger, system, verdicts, book, references) for ledger in ordered for system in ledger.systems]
-    return sorted(found, key=lambda view: "+" in view.system.variant)
+    return sorted(found, key=lambda view: JOINT in view.system.variant)
 
 
 def common(views: Sequence[SystemView]) -> str:

@@ -18,6 +18,7 @@ from torch import nn
 
 from bench.core import registry
 from bench.core.errors import BenchError
+from bench.core.names import JOINT
 from bench.measure.within import LENGTH, PROTOCOLS, SHAPES
 from bench.models.flops import count, encoder_formula
 from bench.models.shape import Shape, all_shapes
@@ -194,7 +195,7 @@ class StageCosts:
             scored = sum(count for split, count in rows.items() if split not in ("train", "unlabelled"))
             return _finish(student, reference if ratio else None, scored, length)
         recipe = self._recipe(seen.paper)
-        variant = recipe.variants.get(seen.variant.rpartition("+")[2]) if recipe else None  # of a stack the upper one
+        variant = recipe.variants.get(seen.variant.rpartition(JOINT)[2]) if recipe else None  # of a stack the upper one
         stages = variant.stages if variant else ()
         names = [stage.name for stage in stages]
         if seen.stage not in names:

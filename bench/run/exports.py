@@ -15,6 +15,7 @@ from pathlib import Path
 from bench.core import markup, registry, sealed, store
 from bench.core.errors import RecordError
 from bench.core.files import file_sha256
+from bench.core.names import JOINT
 from bench.core.paths import home
 from bench.core.record import Artefact, Record
 from bench.core.spec import RECORD_SCALES
@@ -24,7 +25,6 @@ from bench.models.export import as_transformers, check_target, export_folder
 from bench.run import recipes
 from bench.run.cache import Cache
 from bench.run.modelindex import front_matter
-from bench.run.stack import JOINT
 from bench.train.recipe import Recipe
 
 log = logging.getLogger(__name__)

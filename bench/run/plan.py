@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from bench.core import environment, registry
 from bench.core.errors import ModelError, SpecError
 from bench.core.files import file_sha256
+from bench.core.names import JOINT
 from bench.core.spec import Spec, digest
 from bench.core.steering import steering
 from bench.data.tasks import Task, get_task
@@ -239,7 +240,7 @@ class Planner:
         """The job of a stack of variants, of which there is mostly one, on a task."""
         *below, top = stack
         recipe, variant = top.recipe, top.recipe.variants[top.variant]
-        spec = Spec(recipe.name, "+".join(one.variant for one in stack), task.name, self.request.scale, seed)
+        spec = Spec(recipe.name, JOINT.join(one.variant for one in stack), task.name, self.request.scale, seed)
         if spec in self._jobs:
             return self._jobs[spec]
         base = self.job(tuple(below), task, seed) if below else self._main(recipe.base, task, seed)

@@ -17,6 +17,7 @@ from typing import Any
 
 from bench.core.errors import SpecError
 from bench.core.files import write_atomic
+from bench.core.names import JOINT
 from bench.core.paths import home, shared_url
 from bench.core.steering import honoured
 from bench.core.store import Store
@@ -24,7 +25,6 @@ from bench.run.plan import Job, Plan
 from bench.run.plan_summary import Costs
 from bench.run.request import Request
 from bench.run.schedule import uncached
-from bench.run.stack import JOINT
 
 START = {"slurm": "submit.sh", "shell": "run.sh"}
 """Scheduler -> the script that starts all others."""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from bench.core import registry
 from bench.core.errors import SpecError, one_of
+from bench.core.names import JOINT
 from bench.run import recipes
 from bench.run.request import Request
 from bench.train.recipe import Recipe
@@ -21,8 +22,6 @@ class Named(NamedTuple):
 
 Stack = tuple[Named, ...]
 """Variants of which each starts from the finished model of the one before; mostly one alone."""
-
-JOINT = "+"
 
 
 def why_not(below: Recipe, above: Recipe) -> str:

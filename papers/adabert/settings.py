@@ -15,6 +15,7 @@ from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
 from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Settings, Training
+from papers.adabert.losses import Weighing
 from papers.adabert.names import MAX_CELLS
 
 Heat = Annotated[float, Field(gt=0)]
@@ -53,7 +54,7 @@ class Knowledge(Settings):
     """Probes on every layer, or the teacher's own answer alone (Table 4, Base-KD)."""
     temperature: float = Field(default=1.0, gt=0)
     """T of the softmax on both sides."""
-    weights: Literal["batch", "example", "even"] = "batch"
+    weights: Weighing = "batch"
     """Layers weighed by their probe's loss over the batch, or of each row (D4); even as in the released code."""
 
 

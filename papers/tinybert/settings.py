@@ -10,6 +10,7 @@ from bench.train.augmentation.augment import Augmentation
 from bench.train.mlm import HEADS, HeadTraining
 from bench.train.recipe import EncoderFacts, Variant
 from bench.train.settings import Budget, Settings, Training
+from papers.tinybert.student import LayerMapping
 
 
 class Student(Settings):
@@ -36,7 +37,7 @@ class Layers(Settings):
     """Weight of L_hidn, the layers' outputs."""
     embedding: float = Field(default=1.0, ge=0)
     """Weight of L_embd, the embedding output."""
-    mapping: Literal["uniform", "top", "bottom"] = "uniform"
+    mapping: LayerMapping = "uniform"
     """Which teacher layers are copied (Table 4)."""
     teacher_dropout: bool = False
     """Whether the teacher's dropout is active: the released code never switches it off."""

@@ -14,8 +14,9 @@ from transformers.models.bert.modeling_bert import BertPreTrainedModel
 
 from bench.core.errors import ModelError
 from bench.models import load
+from bench.train.recipe import EncoderFacts
 
-Mapping = Literal["uniform", "top", "bottom"]
+LayerMapping = Literal["uniform", "top", "bottom"]
 BASE = 768
 """The width of BERT-base, of which the published widths are fractions."""
 
@@ -55,7 +56,7 @@ def student_config(teacher: BertConfig, every: int, hidden: int, ffn: int) -> Be
     )
 
 
-def mapped(layers: int, teacher_layers: int, mapping: Mapping) -> tuple[int, ...]:
+def mapped(layers: int, teacher_layers: int, mapping: LayerMapping) -> tuple[int, ...]:
     """The teacher layer (from 1) that each of the student's `layers` copies; layer 0, the embedding, copies layer 0.
 
     Uniform is g(m) = m * K / M, top the last M layers, bottom the first M.
@@ -68,20 +69,20 @@ def mapped(layers: int, teacher_layers: int, mapping: Mapping) -> tuple[int, ...
     return tuple(first + m + 1 for m in range(layers))
 
 
-def check_fit(student: BertConfig, teacher: BertConfig, projected: int) -> None:
+def check_fit(student: BertConfig, teacher: EncoderFacts, projected: int) -> None:
     """Refuse a teacher that cannot teach this student: another vocabulary, number of heads, width or depth.
 
     `projected` is the width that the student's projections give. Raises: ModelError naming the first that differs.
     """
     for what, found, expected in (
-        ("vocabulary", f"{teacher.vocab_size} tokens", f"{student.vocab_size} tokens, the student's tokenizer"),
-        ("number of heads", f"{teacher.num_attention_heads} heads", f"{student.num_attention_heads} heads"),
-        ("hidden size", teacher.hidden_size, f"{projected}, the width that the student's projection gives"),
+        ("vocabulary", teacher.vocabulary, student.vocab_size),
+        ("number of heads", teacher.heads, student.num_attention_heads),
+        ("hidden size", teacher.hidden, projected),
     ):
-        if str(found).split()[0] != str(expected).split()[0].rstrip(","):
+        if found != expected:
             raise ModelError(f"the teacher's {what} does not fit the student", found=found, expected=expected,
                              fix="use the teacher that the student was distilled from, or one like it")  # fmt: skip
-    check_layers(teacher.num_hidden_layers, student.num_hidden_layers)
+    check_layers(teacher.layers, student.num_hidden_layers)
 
 
 @load.register

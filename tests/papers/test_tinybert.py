@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -85,11 +86,12 @@ def test_layers_that_do_not_divide_are_refused(layers: int, every: int) -> None:
 )
 def test_a_teacher_that_does_not_fit_is_refused(change: dict[str, int], word: str) -> None:
     student = student_config(teacher_config(), 2, 312, 1200)
-    check_fit(student, teacher_config(), 16)
+    teacher = EncoderFacts(layers=4, hidden=16, heads=2, vocabulary=60)
+    check_fit(student, teacher, 16)
     with pytest.raises(ModelError, match=word):
-        check_fit(student, teacher_config(**change), 16)
+        check_fit(student, replace(teacher, **change), 16)
     with pytest.raises(ModelError, match="hidden size"):
-        check_fit(student, teacher_config(), 24)
+        check_fit(student, teacher, 24)
 
 
 def test_the_released_head_is_a_linear_layer_on_relu() -> None:
