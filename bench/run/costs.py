@@ -28,7 +28,7 @@ from bench.run.plan import Job, Plan, StagePlan
 from bench.run.recorded import Seen
 from bench.train import bounds, checkpoint
 from bench.train.recipe import EncoderFacts, Recipe
-from bench.train.settings import Settings, Training
+from bench.train.settings import Settings, training_of
 
 SAVED = 12
 """Bytes that a weight takes in a checkpoint: itself and its two moments."""
@@ -154,8 +154,8 @@ class StageCosts:
         settings = [getattr(job.hyper, name) for name in stage.stage.uses]
         more = 1 + max((_rounds(one) for one in settings), default=0)
         for one in settings:
-            training = one if isinstance(one, Training) else getattr(one, "training", None)
-            if not isinstance(training, Training):
+            training = training_of(one)
+            if training is None:
                 continue
             length = getattr(one, "max_length", None) or job.reading.max_length
             tokens, examples = self._data(job, stage, one, length, more)

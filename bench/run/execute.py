@@ -10,8 +10,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
-from bench.core.errors import ModelError
-from bench.core.record import BELOW_FLOOR, Record
+from bench.core.record import Record
 from bench.core.store import Store, check_writable
 from bench.models import load
 from bench.run import measure
@@ -19,7 +18,7 @@ from bench.run.cache import Cache
 from bench.run.deadline import Deadline
 from bench.run.device import threads
 from bench.run.exports import has_model
-from bench.run.job import lowest_score, run_job
+from bench.run.job import check_floor, run_job
 from bench.run.leases import HeldStore, LeaseLost, Leases
 from bench.run.plan import Job, Plan
 from bench.run.schedule import uncached
@@ -117,8 +116,5 @@ def refuse_given_teacher(plan: Plan) -> None:
         logits = measure.logits(job, model, job.reading, Accelerator())
         scores = measure.quality(job, measure.said(job, logits, job.reading))
         score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
-        lowest = lowest_score(job)
-        if score is None or score < lowest:
-            raise ModelError(f"the given teacher {BELOW_FLOOR}", where=plan.request.teacher, found=score,
-                             expected=f"{job.task.name} {job.task.primary} of at least {lowest:.4f}",
-                             fix="check its label order, or give one that is fine-tuned on the task")  # fmt: skip
+        check_floor(job, score, "the given teacher", plan.request.teacher,
+                    "check its label order, or give one that is fine-tuned on the task")  # fmt: skip

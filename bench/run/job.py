@@ -181,11 +181,7 @@ def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
     content["teacher"] = TeacherLink(record=found[reference].id, score=_score(job, found[reference]))
     what = {reference: "the fine-tuned teacher"} | ({job.base: "what the run starts from"} if job.base else {})
     for other, name in what.items():
-        score, lowest = _score(job, found[other]), lowest_score(job)
-        if score is None or score < lowest:
-            raise ModelError(f"{name} {BELOW_FLOOR}", where=other.spec, found=score,
-                             expected=f"{job.task.primary} of at least {lowest:.4f}",
-                             fix="train it longer or give another one")  # fmt: skip
+        check_floor(job, _score(job, found[other]), name, other.spec, "train it longer or give another one")
     return found[reference]
 
 
@@ -193,9 +189,12 @@ def _score(job: Job, record: Record) -> float | None:
     return record.value(job.task.primary, job.task.scored[0])
 
 
-def lowest_score(job: Job) -> float:
-    """What a teacher must reach on the task."""
-    return floor(job.task, job.inputs.whole(job.task, job.task.scored[0]).labels)
+def check_floor(job: Job, score: float | None, name: str, where: object, fix: str) -> None:
+    """Refuse what a run starts or learns from that does no better than guessing. Raises: ModelError."""
+    lowest = floor(job.task, job.inputs.whole(job.task, job.task.scored[0]).labels)
+    if score is None or score < lowest:
+        raise ModelError(f"{name} {BELOW_FLOOR}", where=where, found=score,
+                         expected=f"{job.task.name} {job.task.primary} of at least {lowest:.4f}", fix=fix)  # fmt: skip
 
 
 @once

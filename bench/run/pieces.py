@@ -23,7 +23,7 @@ from bench.run.execute import needed_stages, refuse_given_teacher
 from bench.run.leases import Leases
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.schedule import Scheduler, graph, uncached
-from bench.train.settings import Training
+from bench.train.settings import training_of
 
 log = logging.getLogger(__name__)
 
@@ -199,9 +199,8 @@ def cost_s(job: Job, stage: StagePlan | None) -> float:
         return 1.0
     tokens = 0.0
     for name in stage.stage.uses:
-        setting = getattr(job.hyper, name, None)
-        training = setting if isinstance(setting, Training) else getattr(setting, "training", None)
-        if isinstance(training, Training):
+        setting = getattr(job.hyper, name)
+        if training := training_of(setting):
             rows = len(job.inputs.used(job.task, job.task.train))
             text = getattr(setting, "corpus_tokens", None)
             tokens += (TEXT_COST * text if text else ROW_TOKENS * rows) * training.epochs

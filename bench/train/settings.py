@@ -256,6 +256,12 @@ class Training(Settings):
         return self.lr * max(0.0, (steps - step) / max(1, steps - rise))
 
 
+def training_of(setting: Any) -> Training | None:
+    """The training that a stage's setting says: itself, or a part of it of that name."""
+    found = setting if isinstance(setting, Training) else getattr(setting, "training", None)
+    return found if isinstance(found, Training) else None
+
+
 class Group(Settings):
     """Parameters that `fit` trains at a rate of their own."""
 
