@@ -20,6 +20,7 @@ from packaging.requirements import Requirement
 
 from bench.cli import checks as doctor
 from bench.core import environment, hub
+from bench.run import device
 
 CPUINFO = {
     "brand_raw": "Intel(R) Xeon(R) Platinum 8481C CPU @ 2.70GHz", "family": 6, "model": 143, "stepping": 8,
@@ -185,3 +186,11 @@ def test_every_requirement_is_pinned_inside_its_range(root: Path) -> None:
     for item in needed:
         assert item.specifier.contains(pinned[item.name]), f"{item} against the pin {pinned[item.name]}"
     assert pinned["torch"] == "2.13.0" and not [v for v in pinned.values() if not v or "+" in v]
+
+
+def test_torch_takes_no_more_threads_than_a_container_has_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(device.torch, "get_num_threads", lambda: 64)
+    monkeypatch.setattr(environment, "cores", lambda: 3)
+    assert device.threads() == 3
+    monkeypatch.setattr(device.torch, "get_num_threads", lambda: 2)
+    assert device.threads() == 2

@@ -18,6 +18,7 @@ from bench.cli import main as cli
 from bench.core.errors import SpecError
 from bench.models import load
 from bench.models.shape import find_shape
+from bench.run import plan
 from bench.run.plan import Planner
 from bench.run.request import Request
 from bench.run.stack import chosen_stacks
@@ -210,3 +211,18 @@ def test_the_hash_of_a_run_holds_the_model_that_it_is_compared_with(
         return next(job.hash for job in Planner(asked).build().jobs if job.spec.paper == "lowresource")
 
     assert made() == made() != made(**{"fine_tune.lr": "1e-3"})  # which only its reference has
+
+
+def test_another_metric_makes_what_was_scored_by_it_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+
+    def made() -> dict[str, str]:
+        jobs = Planner(Request(variant=("mobilebert",), task=("sst2",))).build().jobs
+        (job,) = (one for one in jobs if one.spec.variant == "mobilebert")
+        return {"hash": job.hash, **{stage.stage.name: stage.key for stage in job.stages}}
+
+    before, real = made(), plan.module_hash
+    monkeypatch.setattr(plan, "module_hash", lambda name: real(name) + "x" * (name == "bench.data.metrics"))
+    after = made()
+    changed = {name for name, key in after.items() if key != before[name]}
+    assert {"hash", "fine_tune"} <= changed and "initialise_student" not in changed, "text has no metric"
