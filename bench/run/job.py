@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache as once
 from typing import Any, NoReturn
@@ -18,6 +19,8 @@ from bench.core.errors import BenchError, ModelError, Stopped, TrainError
 from bench.core.meaning import wrong_measurement
 from bench.core.record import (
     BELOW_FLOOR,
+    Answers,
+    Artefact,
     Code,
     Data,
     Measurement,
@@ -47,6 +50,19 @@ from bench.train.progress import Bars, bar
 log = logging.getLogger(__name__)
 
 
+@dataclass(slots=True)
+class _Found:
+    """What is known of a run while it goes on: a failed one is recorded with it, too."""
+
+    chain: ChainLog = field(default_factory=ChainLog)
+    measurements: list[Measurement] = field(default_factory=list)
+    artefacts: list[Artefact] = field(default_factory=list)
+    answers: dict[str, Answers] = field(default_factory=dict)
+    teacher: TeacherLink | None = None
+    failed: str | None = None
+    """Why it failed, if it did."""
+
+
 def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: bool = False) -> Record:
     """The job's record: the one that is there, or a new one (always a new one with `again`). A failed run writes one.
 
@@ -60,27 +76,24 @@ def run_job(job: Job, store: Store, cache: Cache, progress: Bars = bar, again: b
         return found
     _where()  # now: another commit may be checked out before the record is written
     started, clock = datetime.now(UTC), time.monotonic()
-    chain = ChainLog()
-    measurements: list[Measurement] = []
-    content: dict[str, Any] = {"status": "ok", "reason": ""}
-    failure: peers.Failure | None = None
+    so_far, failure = _Found(), None
     try:
         with deterministic.told():
-            _make(job, store, cache, progress, chain, measurements, content)
+            _make(job, store, cache, progress, so_far)
     except (Exception, Stopped) as error:
         failure = peers.failure_of(error, job.hash, job.spec)
-        content |= {"status": "failed", "reason": cleaned(failure.reason)}
-        measurements[:] = [one for one in measurements if not wrong_measurement(one)]
+        so_far.failed = cleaned(failure.reason)
+        so_far.measurements = [one for one in so_far.measurements if not wrong_measurement(one)]
     if failure is not None and failure.alone:
-        _end_alone(job, store, failure, lambda: _record(job, started, time.monotonic() - clock, chain, measurements,
-                                                        content))  # fmt: skip
+        _end_alone(job, store, failure, lambda: _record(job, started, time.monotonic() - clock, so_far))
     if failure is not None and isinstance(failure.error, BenchError):
         log.error("%s", failure.error)
-        before = decided(accelerator, lambda: store.failed_before(job.spec, job.hash, content["reason"], _code(job)))
+        reason = so_far.failed or ""
+        before = decided(accelerator, lambda: store.failed_before(job.spec, job.hash, reason, _code(job)))
         if before is not None:
             log.info("failed as before, record=%s", before.id)
             return before
-    record = _record(job, started, time.monotonic() - clock, chain, measurements, content)
+    record = _record(job, started, time.monotonic() - clock, so_far)
     if accelerator.is_main_process:
         log.info("record=%s status=%s", store.write(record), record.status)
         _track(job, record)
@@ -102,25 +115,22 @@ def _end_alone(job: Job, store: Store, failure: peers.Failure, record: Callable[
     raise failure.error
 
 
-def _make(
-    job: Job, store: Store, cache: Cache, bars: Bars, chain: ChainLog, measurements: list[Measurement],
-    content: dict[str, Any],
-) -> None:  # fmt: skip
+def _make(job: Job, store: Store, cache: Cache, bars: Bars, so_far: _Found) -> None:
     """Make the model, measure it, and write down what is found as it is found."""
-    accelerator = Accelerator()
-    reference = _reference(job, store, content) if job.reference else None
+    accelerator, chain, measurements = Accelerator(), so_far.chain, so_far.measurements
+    reference = _reference(job, store, so_far) if job.reference else None
     key = make_stages(job, cache, chain, bars=bars)
     chain.entries[:0] = _base_entries(job, cache, chain)
     facts = cache.check(key)["facts"]
     folder = cache.model_folder(key)
     measurements += measure.cost(chain.entries)
-    content["artefacts"] = measure.artefacts(load.weight_files(folder))
+    so_far.artefacts += measure.artefacts(load.weight_files(folder))
     model = load.load_saved(folder)
     reading = Reading(tokenizer_folder(job, cache), job.reading.max_length, job.reading.windows)
     logits = measure.logits(job, model, reading, accelerator)
     said = measure.said(job, logits, reading)
     measurements += decided(accelerator, lambda: measure.quality(job, said))
-    content["answers"] = {split: job.inputs.each_answer(job.task, split, found) for split, found in said.items()}
+    so_far.answers = {split: job.inputs.each_answer(job.task, split, found) for split, found in said.items()}
     measurements += measure.size(model, folder)
     measurements += measure.findings(facts)
     other = None
@@ -129,7 +139,7 @@ def _make(
     if job.recipe.further:
         beside = cache.further_folder(key)
         measurements += further.measure(job, job.recipe.further, model, logits, other, beside, reading, accelerator)
-        content["artefacts"] += measure.artefacts(load.packed_files(beside))
+        so_far.artefacts += measure.artefacts(load.packed_files(beside))
     if accelerator.is_main_process:  # the others wait: they would disturb its timing
         measurements += measure.speed(model, other, accelerator)
     accelerator.wait_for_everyone()
@@ -164,7 +174,7 @@ def _base_entries(job: Job, cache: Cache, chain: ChainLog) -> list[StageEntry]:
     return [*_base_entries(job.below, cache, chain), *own]
 
 
-def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
+def _reference(job: Job, store: Store, so_far: _Found) -> Record:
     """The record of the model that this one is compared with.
 
     Raises ModelError where it, or a model that a stack starts from, has no record or does no better than guessing.
@@ -178,7 +188,7 @@ def _reference(job: Job, store: Store, content: dict[str, Any]) -> Record:
         found[needed] = record
     reference = job.reference
     assert reference is not None and reference in found, "it is among what is needed"
-    content["teacher"] = TeacherLink(record=found[reference].id, score=_score(job, found[reference]))
+    so_far.teacher = TeacherLink(record=found[reference].id, score=_score(job, found[reference]))
     what = {reference: "the fine-tuned teacher"} | ({job.base: "what the run starts from"} if job.base else {})
     for other, name in what.items():
         check_floor(job, _score(job, found[other]), name, other.spec, "train it longer or give another one")
@@ -209,27 +219,28 @@ def _where() -> tuple[dict[str, Any], Code]:
     return facts, environment.started_from()
 
 
-def _record(
-    job: Job, started: datetime, seconds: float, chain: ChainLog, measurements: list[Measurement],
-    content: dict[str, Any],
-) -> Record:  # fmt: skip
+def _record(job: Job, started: datetime, seconds: float, found: _Found) -> Record:
     hyper, budget = _settings(job)
     return Record(
         id=record_id(started, job.hash, job.spec.seed),
         spec=RunSpec.model_validate(job.spec.as_dict()),
-        tier=_tier(job, chain.entries),
+        status="ok" if found.failed is None else "failed",
+        reason=found.failed or "",
+        tier=_tier(job, found.chain.entries),
         hyper=cleaned_settings(hyper) | {"budget": job.inputs.limits(job.task) | budget},
         hash=job.hash,
         overrides=cleaned_settings(_overrides(job)),
         code=_code(job),
         environment=_where()[0],
         data=_data(job),
-        stages=chain.entries,
-        dev_looks=chain.dev_looks,
-        measurements=measurements,
+        teacher=found.teacher,
+        stages=found.chain.entries,
+        dev_looks=found.chain.dev_looks,
+        measurements=found.measurements,
+        answers=found.answers,
+        artefacts=found.artefacts,
         started=moment(started),
         seconds=round(seconds, 3),
-        **content,
     )
 
 
