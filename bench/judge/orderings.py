@@ -253,10 +253,10 @@ def _verdict(found: Sequence[Step], strict: bool, over: str) -> tuple[str, float
     unseen = [step for step in found if step.p > SIGNIFICANT or step.points.value < 0]
     if unseen:
         alike = "" if any(map(_varies, unseen)) else "; they scored the same with every seed"
-        return "inconclusive", 1.0, f"Not every step is seen {over}: {_told(unseen)}{alike}", unseen
+        return "inconclusive", 1.0, f"Not every gap is seen {over}: {_told(unseen)}{alike}", unseen
     # To show the order, all steps have to be seen: the largest p is that of the whole, without a correction.
     p = max(step.p for step in found)
-    return ("reproduced" if strict else "consistent"), p, f"Every step is seen {over}: {_told(found)}", found
+    return ("reproduced" if strict else "consistent"), p, f"Every gap is seen {over}: {_told(found)}", found
 
 
 def _seeds(number: int) -> str:

@@ -179,22 +179,15 @@ def _claim(ledger: Ledger, entry: Judged, index: SeriesIndex) -> list[tuple[str,
         unit = "% of the teacher's" if claim.unit == "% of" else claim.unit
         lines.append(("band", f"{low:.4g} to {high:.4g} {unit}" + (f": {tolerance.why}" if tolerance else "")))
     told = "" if entry.p is None else f", p {p_value(entry)}"
-    settles = _settles(entry)
+    _, settles = MEANINGS[entry.verdict]
     lines += [("measured", with_interval(entry)), ("verdict", entry.verdict + told), ("why", entry.why)]
-    lines += [("what would change it", settles)] if settles != NOTHING else []
+    if settles != NOTHING and entry.verdict != "inconclusive":  # of which `why` says it, with the number of seeds
+        lines.append(("what would change it", settles))
     if claim.fine_print:
         lines.append(("fine print", fine_print(ledger, claim)))
     runs = [index.by_id[name] for name in entry.records if name in index.by_id]
     return lines + [("run", _short(run, claim)) for run in runs[:20]] + (
         [("", f"and {len(runs) - 20} more")] if len(runs) > 20 else [])  # fmt: skip
-
-
-def _settles(entry: Judged) -> str:
-    """What would change its verdict."""
-    if entry.verdict != "inconclusive":
-        return MEANINGS[entry.verdict][1]
-    recalled = entry.open is None and entry.claim.transcription == "recalled"
-    return "a copy of the paper" if recalled else "more seeds, as said above"
 
 
 def _source(ledger: Ledger, claim: Claim) -> list[tuple[str, str]]:

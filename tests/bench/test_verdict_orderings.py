@@ -34,7 +34,7 @@ def test_an_ordering_the_other_way_round() -> None:
 def test_an_ordering_within_noise_says_how_many_more_seeds() -> None:
     close = {"toy-random": 0.60, "toy-cut": 0.601, "toy": 0.65}
     judged = one(ordering(), field_day(close))
-    assert judged.verdict == "inconclusive" and "Not every step is seen" in judged.why
+    assert judged.verdict == "inconclusive" and "Not every gap is seen" in judged.why
     assert re.search(r"About \d+ more seeds would settle it \(80% power\)", judged.why)
 
 
