@@ -105,7 +105,7 @@ def row(one: Choice, task: str) -> dict[str, str]:
         "speed-up": (f"{show(one.speedup)}x {one.speedup_by}" if one.speedup else "unknown")
         + (f" ({show(one.with_text)}x with its tokeniser)" if one.with_text else ""),
         "score kept": f"{show(one.retention)}% {one.retention_by}" if one.retention else "unknown",
-        f"on {task} alone, smaller runs (rows)": str(one.smaller(task) or ""),
+        **({f"on {task} alone, smaller runs (rows)": str(one.smaller(task) or "")} if task else {}),
         "price": (f"{hours:,.0f} {device} hours; " if hours else "") + one.view.system.needs,
         "kernels": one.view.system.backend or "floats",
     }  # fmt: skip

@@ -90,12 +90,8 @@ def _known(claims: Sequence[Claim]) -> str:
     different = {(claim.maker, claim.variant, claim.metric, claim.split, claim.unit, claim.value) for claim in claims}
     told += f", {len(different)} different numbers" if len(different) < len(claims) else ""
     computed = sum(claim.by_arithmetic for claim in claims)
-    parts = (
-        [f"{computed} are bytes computed from bits, theirs and ours: no file of that size was written"]
-        if computed
-        else []
-    )
-    return "; ".join((told, *parts, _how_sure(claims)))
+    bits = f"{computed} are bytes computed from bits, theirs and ours: no file of that size was written"
+    return "; ".join((told, *([bits] if computed else []), _how_sure(claims)))
 
 
 def _how_sure(claims: Sequence[Claim]) -> str:

@@ -19,7 +19,7 @@ from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
-from bench.report import formats, markdown, paper, screen
+from bench.report import browser, formats, markdown, paper, screen
 from bench.report.claims import measured_rows, printed
 from bench.report.page import Strong, Table
 from bench.report.papers import MEANINGS
@@ -175,3 +175,7 @@ def test_a_row_as_data_is_whole() -> None:
     table = Table(("a", "b"), (("1", "x, y"), ('"', Strong("z")), ('"', '"')))
     assert formats.csv(table) == 'a,b\n1,"x, y"\n1,z\n1,z\n'
     assert json.loads(formats.as_json(table))[2] == {"a": "1", "b": "z"}
+
+
+def test_of_all_that_was_not_tested_the_reason_is_known() -> None:
+    assert {verdict for verdict in VERDICTS if browser.group(verdict) == "untested"} == set(browser.UNTESTED)

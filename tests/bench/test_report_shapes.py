@@ -6,6 +6,8 @@ from rendered import column, made, pages, row, shown
 
 from bench.core.record import Record
 from bench.report import curves
+from bench.report.numbers import ratio_of
+from bench.report.table import times
 
 
 def at_shape(variant: str, speeds: dict[int, float], stamp: int, machine: str = "m", **changed: object) -> Record:
@@ -79,3 +81,8 @@ def test_the_table_tells_the_packed_file_and_its_kernels_apart_from_the_floats()
     page = pages(records)["table.md"]
     assert column(page, "MB on disk", "distilbert", "distilbert") == "260.0; packed 26.0"
     assert column(page, "speed-up, batch 1", "distilbert", "distilbert").endswith("; int8 2.00x [2.00, 2.00]")
+
+
+def test_runs_that_lie_far_apart_have_no_interval() -> None:
+    assert times(ratio_of([2.0, 2.1, 1.9])).startswith("2.00x [1.")
+    assert times(ratio_of([10.0, 755.0, 40_000.0])) == "671x (3 runs, too far apart for an interval)"

@@ -119,7 +119,9 @@ def test_a_fast_model_waits_for_its_own_tokeniser() -> None:
 
 
 def test_a_stand_in_is_one_without_any_record(tmp_path: Path) -> None:
-    assert choose([tmp_path], Bounds()).printed_only and not choose([RESULTS], Bounds()).printed_only
+    bare = choose([tmp_path], Bounds())
+    assert not bare.task and not any("alone" in name for name in row(bare.fitting[0], bare.task))
+    assert bare.printed_only and not choose([RESULTS], Bounds()).printed_only
     for empty in (choose([tmp_path], Bounds()), choose([RESULTS], Bounds())):
         assert {one.view.system.variant for one in empty.fitting if one.view.guessed} == {
             "adabert-largest", "bilstm", "cbow-ffn", "bilstm+qbert-w8"}  # fmt: skip
