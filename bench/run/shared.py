@@ -101,6 +101,8 @@ class SharedCache(Cache):
         """Copy an entry from the URL, and what it refers to; a damaged one is named, removed there and made again."""
         if not self._there(key):
             return False
+        if super().whole(key):  # another process has fetched it meanwhile, and may be reading it
+            return True
         self.clear(key)
         try:
             with tempfile.TemporaryDirectory() as folder, whole_folder(self.entry(key)) as staging:

@@ -104,6 +104,22 @@ def test_an_url_that_takes_nothing_costs_a_warning(
     assert all(record.levelno == logging.WARNING for record in caplog.records if "cannot be copied" in record.message)
 
 
+def test_what_another_process_fetched_meanwhile_is_left_alone(
+    machine: Callable[[str], list[Record]], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = plan_key(machine("a"))
+    one, other = (SharedCache(folder / "b", f"file://{folder}/url") for _ in range(2))
+    ask = one._there
+
+    def slowly(asked: str) -> bool:
+        assert asked != key or other.whole(key)
+        return ask(asked)
+
+    monkeypatch.setattr(one, "_there", slowly)
+    monkeypatch.setattr(one, "clear", lambda key: pytest.fail(f"{key} was removed under the other's eyes"))
+    assert one.whole(key)
+
+
 def test_an_url_of_no_kind_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("BENCH_HOME", "nothing://there")
