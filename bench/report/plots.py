@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +14,13 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#6
 """Okabe and Ito's palette, told apart by colour-blind readers; one colour per paper."""
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
+def looks(papers: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Paper -> (colour, marker), by the order of names, so that figures of the same papers agree."""
+    names = enumerate(sorted(set(papers)))
+    return {paper: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, paper in names}
+
 
 STYLE: Any = {
     "svg.hashsalt": "bench",

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from bench.report.page import Figure
-from bench.report.plots import COLOURS, MARKERS, STYLE, log_axis
+from bench.report.plots import STYLE, log_axis, looks
 from bench.report.systems import SystemView
 
 if TYPE_CHECKING:
@@ -68,8 +68,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
     points = data["points"]
-    papers = list(dict.fromkeys(point["paper"] for point in points))
-    look = {paper: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, paper in enumerate(papers)}
+    look = looks(point["paper"] for point in points)
     heights = [y for point in points for y in (point["printed"], point["measured"]) if y is not None]
     with matplotlib.rc_context(STYLE | {"font.size": FONT}):
         drawing = Drawing(figsize=(WIDTH, HEIGHT), dpi=DPI)

@@ -7,7 +7,7 @@
   const canvas = $(".canvas");
   if (!canvas || !data.figure) return;
   const points = data.figure.points, tip = $(".tip"), plot = $(".plot");
-  const papers = [...new Set(points.map((point) => point.paper))];
+  const papers = [...new Set(points.map((point) => point.paper))].sort();
   const look = (paper) => papers.indexOf(paper) % 7;
   const pad = { left: 46, right: 14, top: 40, bottom: 42 };
 
