@@ -48,14 +48,15 @@ def checks() -> list[Check]:
 
 def _told(check: Callable[[], Check]) -> Check:
     """A check; where the system does not let it look, it says so."""
+    name = check.__name__.strip("_").replace("_", " ")
     try:
         return check()
     except BenchError as error:
-        fix = str(error).rpartition("next: ")[2]
-        return _check(check.__name__.strip("_").replace("_", " "), False, str(error).partition("; next: ")[0], fix)
+        found, _, fix = str(error).partition("; next: ")
+        return _check(name, False, found, fix)
     except (OSError, RuntimeError, ValueError) as error:
         found = f"cannot be looked at: {' '.join(str(error).split())}"
-        return _check(check.__name__.strip("_").replace("_", " "), False, found, "let this user read there")
+        return _check(name, False, found, "let this user read there")
 
 
 def _check(name: str, ok: bool, found: str, fix: str = "") -> Check:

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import get_args
 
 from bench.judge.pairing import Pair, changed_stages, pairs
-from bench.judge.regressions import Decision, decide
-from bench.judge.runs import Run
-from bench.judge.series import SHAPE, SeriesIndex, age, stage_code, timed_alike
+from bench.judge.regressions import Decision, Verdict, decide
+from bench.judge.runs import SHAPE, Run
+from bench.judge.series import SeriesIndex, age, stage_code, timed_alike
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,8 @@ class Compared:
         return 4 if self.unsettled or not self.count("fine", "same", "better") else 0
 
 
-ORDER = ("worse", "suspect", "untold", "better", "fine", "same")
+ORDER = get_args(Verdict)
+"""What matters most first."""
 
 
 def compare(index: SeriesIndex, before: Collection[str], across_code: bool = False) -> Compared:

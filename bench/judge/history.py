@@ -12,8 +12,8 @@ from bench.core.stats import deviation
 from bench.judge.differences import one_sided
 from bench.judge.pairing import POINTS, copies, scores, speeds
 from bench.judge.regressions import RULES, SESSION, Kind
-from bench.judge.runs import Run
-from bench.judge.series import SHAPE, Key, SeriesIndex, age
+from bench.judge.runs import SHAPE, Run
+from bench.judge.series import Key, SeriesIndex, age
 
 STEP = 0.05
 """The two-sided p value of a step, over all commits of a line together."""

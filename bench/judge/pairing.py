@@ -11,8 +11,8 @@ from bench.claims.units import TASK_METRICS
 from bench.judge.chance import QUALITY
 from bench.judge.differences import mcnemar, of_differences, of_sessions
 from bench.judge.regressions import Comparison
-from bench.judge.runs import Run
-from bench.judge.series import SEARCHED, SHAPE, stage_code, timed_alike
+from bench.judge.runs import SHAPE, Run
+from bench.judge.series import SEARCHED, stage_code, timed_alike
 
 TWO_STAGES = 6
 """A baseline of so many seeds is divided: the first half is for the screen, the other for a confirmation."""

@@ -79,6 +79,11 @@ class Comparison:
     changed: tuple[int, int] | None = None
     """(examples lost, examples won) where the weights are the same on both sides; then nothing else is asked."""
 
+    @property
+    def stages(self) -> list[Stage]:
+        """The screen, and the confirmation where one was made."""
+        return [self.screen, *([self.confirm] if self.confirm else ())]
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -113,7 +118,7 @@ def decide(comparisons: Sequence[Comparison]) -> list[Decision]:
         stages: dict[tuple[object, ...], list[Stage]] = defaultdict(list)
         for one in comparisons:
             pools[one.pool] += _own(one)
-            stages[one.pool] += [one.screen, *([one.confirm] if one.confirm else ())]
+            stages[one.pool] += one.stages
         sessions = {pool: session_deviation(found, SESSION, WIDEST_COPIES) for pool, found in stages.items()}
         tested = [_test(one, pools[one.pool] - _own(one), sessions[one.pool]) for one in comparisons]
         worse = adjusted([one.worse for one in tested])
@@ -129,7 +134,7 @@ def _own(one: Comparison) -> Spread:
 
 
 def _test(one: Comparison, others: Spread, session: float) -> _Tested:
-    rule, stages = RULES[one.kind], [one.screen, *([one.confirm] if one.confirm else ())]
+    rule, stages = RULES[one.kind], one.stages
     if one.same:
         return _Tested(0.0, 0.0, 1.0, 1.0, False)
     if one.changed is not None:

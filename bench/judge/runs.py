@@ -19,6 +19,9 @@ from bench.core.spec import RECORD_SCALES
 if TYPE_CHECKING:
     import numpy as np
 
+SHAPE = "shape"
+"""The scale, and the task, of what is measured without training: every session is a run of seed 0."""
+
 
 class Measured(NamedTuple):
     """One number of a run in the unit of records; `value` is None where the metric is undefined.
@@ -140,7 +143,7 @@ class Run:
     @property
     def protocol(self) -> str:
         """How its times were taken: in a `full` or a `quick` session of `bench measure`, or shortly within a `run`."""
-        if self.scale != "shape":
+        if self.scale != SHAPE:
             return "run"
         return "quick" if self.tier == "reduced" else "full"
 

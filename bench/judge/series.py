@@ -19,16 +19,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
-from bench.judge.runs import Run, Settings
+from bench.judge.runs import SHAPE, Run, Settings
 from bench.judge.standing import SCALE_ORDER, Standing, budget_size, own_method, shared, standing
-
-SHAPE = "shape"
-"""The scale, and the task, of what is measured without training: every session is a run of seed 0."""
 
 PROTOCOLS = ("quick", "run", "full")
 """How times are taken, the best last."""
 
-PAPER_SIZED = ("full", "shape")
+PAPER_SIZED = ("full", SHAPE)
 """The scales whose models have the paper's own architecture."""
 
 SEARCHED = ("searched", "parameters")

@@ -67,7 +67,7 @@ def judge_physical(ledger: Ledger, claim: Claim, index: SeriesIndex) -> Judged:
         if timings:
             return _time(ledger, claim, timings)
         return Judged(claim, "not run", why=f"Not run: the runs of {claim.variant} that speak do not hold this time.")
-    best = max(usable, key=lambda run: (-TIERS.index(_tier(run)), -usable.index(run)))
+    best = min(usable, key=lambda run: TIERS.index(_tier(run)))  # of equals the first, which speaks first
     value = best.value(claim.metric, claim.split)
     assert value is not None, "`counted` gives only runs with a value"
     source = _Source(_tier(best), best.scale, (best.id,))
@@ -84,11 +84,11 @@ def _tier(run: Run) -> str:
 def _time(ledger: Ledger, claim: Claim, timings: Sequence[Timing]) -> Judged:
     """A time or a speed-up on one machine; a stand-in's where the paper's own architecture has none at its size."""
 
-    def rank(timing: Timing) -> tuple[int, bool, bool, int]:
+    def rank(timing: Timing) -> tuple[int, bool, bool]:
         tier = -TIERS.index(_timed_tier(timing, claim))
-        return tier, timing.suite.scale in PAPER_SIZED, not timing.runs[0].guessed, -timings.index(timing)
+        return tier, timing.suite.scale in PAPER_SIZED, not timing.runs[0].guessed
 
-    best = max(timings, key=rank)
+    best = max(timings, key=rank)  # of equals the first, which is preferred
     source = _Source(_timed_tier(best, claim), best.suite.scale, tuple(sorted(run.id for run in best.runs)))
     found, guessed = estimate(best), best.runs[0].guessed
     if found is None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 
-from bench.judge.runs import Run
+from bench.judge.runs import SHAPE, Run
 from bench.judge.scores import Scores, Summary
-from bench.judge.series import SHAPE, SeriesIndex
+from bench.judge.series import SeriesIndex
 from bench.report.environments import spelled
 from bench.report.numbers import DASH, interval, percent
 from bench.report.page import Block, Cell, Link, Note, Page, Section, Table

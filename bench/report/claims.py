@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from bench.claims.claim import Claim
 from bench.judge.rules import Judged
 from bench.report.numbers import DASH, significant
-from bench.report.page import Cell, Strong
+from bench.report.page import DITTO, Cell, Strong
 
 MARKS = {
     "reproduced": "✓", "exceeded": "↑", "not reproduced": "✗", "consistent": "(✓)", "better": "(↑)", "not seen": "(✗)",
@@ -60,13 +60,13 @@ def measured_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
 
 
 def open_rows(judged: Sequence[Judged]) -> list[dict[str, Cell]]:
-    """One row per claim without a measurement, in ledger order; " repeats the reason above."""
+    """One row per claim without a measurement, in ledger order; a ditto repeats the reason above."""
     rows: list[dict[str, Cell]] = []
     above = ("", "")
     for entry in judged:
         if entry.measured is None:
             now = entry.verdict, entry.why
-            why = '"' if now == above else entry.why
+            why = DITTO if now == above else entry.why
             rows.append(_said(entry.claim) | {"verdict": Strong(entry.verdict), "why": why})
             above = now
     return rows

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from bench.judge.series import SHAPE
+from bench.judge.runs import SHAPE
 from bench.report.page import Figure
-from bench.report.plots import COLOURS, MARKERS, STYLE, log_axis
+from bench.report.plots import STYLE, log_axis, looks
 from bench.report.rows import Row
 
 if TYPE_CHECKING:
@@ -50,8 +50,7 @@ def draw(data: Mapping[str, Any]) -> Drawing:
     from matplotlib.figure import Figure as Drawing
 
     panels = data["panels"]
-    papers = sorted({line["paper"] for panel in panels for line in panel["lines"]})
-    look = {paper: (COLOURS[i % len(COLOURS)], MARKERS[i % len(MARKERS)]) for i, paper in enumerate(papers)}
+    look = looks(line["paper"] for panel in panels for line in panel["lines"])
     ratios = [point[1] for panel in panels for line in panel["lines"] for point in line["points"]]
     with matplotlib.rc_context(STYLE):
         width = 0.8 + 5.2 * len(panels)

@@ -7,8 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.judge.runs import Run
-from bench.judge.series import SHAPE
+from bench.judge.runs import SHAPE, Run
 from bench.report.numbers import DASH
 from bench.report.page import Link, Note, Page, Section, Table
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.report.page import Table, plain
+from bench.report.page import Table, plain, whole_rows
 
 _NUMBER = re.compile(r"[+-][0-9][0-9.,]*%?")
-
-ABOVE = '"'
-"""What stands on a page for "as in the row above"."""
 
 
 def csv(table: Table) -> str:
     """Comma-separated values with a head line; each row is whole."""
-    return frame(table.columns, list(_whole(table)))
+    return frame(table.columns, _texts(table))
 
 
 def frame(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -44,7 +41,7 @@ def objects(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def as_json(table: Table) -> str:
     """A JSON list with an object for each row, whose values are the texts of the cells; each row is whole."""
-    return objects([dict(zip(table.columns, row, strict=True)) for row in _whole(table)])
+    return objects([dict(zip(table.columns, row, strict=True)) for row in _texts(table)])
 
 
 def latex(table: Table) -> str:
@@ -56,10 +53,6 @@ def latex(table: Table) -> str:
     return tabulate(rows, list(table.columns), "latex_booktabs", colalign=align, disable_numparse=True) + "\n"
 
 
-def _whole(table: Table) -> Iterator[list[str]]:
-    """The texts of each row, where a cell repeats the one above with what stands there."""
-    above: list[str] = []
-    for row in table.rows:
-        texts = [plain(cell) for cell in row]
-        above = [old if text == ABOVE else text for text, old in zip(texts, above or texts, strict=True)]
-        yield above
+def _texts(table: Table) -> list[list[str]]:
+    """The texts of each row, no cell a ditto."""
+    return [[plain(cell) for cell in row] for row in whole_rows(table)]

@@ -32,7 +32,21 @@ from bench.report import browser, headlines, table
 from bench.report.choices import Choice, choice
 from bench.report.claims import KINDS, MARKS, heading
 from bench.report.numbers import DASH
-from bench.report.page import Cell, Figure, Lines, Note, Page, Printed, Section, Table, figures, plain, tables
+from bench.report.page import (
+    DITTO,
+    Cell,
+    Figure,
+    Lines,
+    Note,
+    Page,
+    Printed,
+    Section,
+    Table,
+    figures,
+    plain,
+    tables,
+    whole_rows,
+)  # fmt: skip
 from bench.report.systems import ARITHMETIC, SystemView
 
 FILE = "index.html"
@@ -164,15 +178,12 @@ def _system(one: Choice, row: tuple[Cell, ...]) -> dict[str, Any]:
 
 
 def _every(page: Page) -> dict[str, Any]:
-    """Every row: what " repeats is written out, and each column says in which view of the table it stands."""
+    """Every row: what a ditto repeats is written out, and each column says in which view of the table it stands."""
     (whole,) = tables(page)[-1:] or (Table((), ()),)
     rows: list[dict[str, Any]] = []
-    for row in whole.rows:  # a row that repeats another one comes right after it
-        above = rows[-1]["cells"] if rows else row
-        again = any(cell == '"' for cell in row)
-        cells = [old if cell == '"' else cell for cell, old in zip(row, above, strict=True)]
+    for row, cells in zip(whole.rows, whole_rows(whole), strict=True):
         of = dict(zip(whole.columns, map(plain, cells), strict=True))
-        rows.append({"cells": cells, "again": again, "of": of})
+        rows.append({"cells": cells, "again": DITTO in row, "of": of})
     rows.sort(key=lambda row: SCALE_ORDER.index(row["of"]["scale"]))
     sides = {**dict.fromkeys(table.PHYSICAL, "physical"), **dict.fromkeys(table.SCORED, "scored")}
     return {"columns": [(name, sides.get(name, "")) for name in whole.columns], "rows": rows}

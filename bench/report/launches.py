@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.core.stats import Estimate
-from bench.judge.series import SHAPE, Key, SeriesIndex, Timing
+from bench.judge.runs import SHAPE
+from bench.judge.series import Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
 from bench.report.numbers import DASH, interval, show
 from bench.report.page import Cell, Note, Section, Table

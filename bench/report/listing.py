@@ -14,9 +14,9 @@ from bench.claims.claim import Claim, Kind, Ledger
 from bench.core.errors import SpecError
 from bench.judge.chance import QUALITY
 from bench.judge.rules import PLACES, VERDICTS, Judged, place
-from bench.judge.runs import Run, read_runs
+from bench.judge.runs import SHAPE, Run, read_runs
 from bench.judge.scores import ScoreBook
-from bench.judge.series import SHAPE, Series, SeriesIndex
+from bench.judge.series import Series, SeriesIndex
 from bench.judge.verdict import judge
 from bench.report.build import REAL, load_ledgers
 from bench.report.claims import p_value, printed, with_interval

@@ -6,7 +6,7 @@ differently (a link, a number that is only a proxy, a verdict) is said by the ty
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,6 +75,10 @@ class Lines:
     lines: tuple[Cell, ...]
 
 
+DITTO = '"'
+"""A cell that repeats the one above it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Table:
     """Rows under named columns; one that is named is also written as CSV and LaTeX."""
@@ -131,24 +135,31 @@ class Page:
     """Named tables that are written as CSV and LaTeX, and shown in another form or not at all."""
 
 
-def figures(blocks: Sequence[Block]) -> list[Figure]:
-    """All figures among blocks, those within sections included, in order."""
-    found: list[Figure] = []
+def _leaves(blocks: Sequence[Block]) -> Iterator[Block]:
+    """All blocks but sections, those within sections included, in order."""
     for block in blocks:
-        found += figures(block.blocks) if isinstance(block, Section) else [block] if isinstance(block, Figure) else []
-    return found
+        if isinstance(block, Section):
+            yield from _leaves(block.blocks)
+        else:
+            yield block
+
+
+def figures(blocks: Sequence[Block]) -> list[Figure]:
+    """All figures among blocks, in order."""
+    return [block for block in _leaves(blocks) if isinstance(block, Figure)]
 
 
 def tables(page: Page) -> list[Table]:
     """The tables of a page that have a name, shown or not."""
+    return [*(block for block in _leaves(page.blocks) if isinstance(block, Table) and block.name), *page.data]
 
-    def named(blocks: Sequence[Block]) -> list[Table]:
-        found: list[Table] = []
-        for block in blocks:
-            found += named(block.blocks) if isinstance(block, Section) else [block] if isinstance(block, Table) else []
-        return [table for table in found if table.name]
 
-    return [*named(page.blocks), *page.data]
+def whole_rows(table: Table) -> Iterator[tuple[Cell, ...]]:
+    """The rows of a table, each ditto replaced by what it repeats."""
+    above: tuple[Cell, ...] = ()
+    for row in table.rows:
+        above = tuple(old if cell == DITTO else cell for cell, old in zip(row, above or row, strict=True))
+        yield above
 
 
 def plain(cell: Cell) -> str:

@@ -13,7 +13,8 @@ from bench.claims.averages import recompute
 from bench.claims.claim import Ledger
 from bench.core.stats import deviation
 from bench.judge.rules import Judged, counts
-from bench.judge.series import SHAPE, Series
+from bench.judge.runs import SHAPE
+from bench.judge.series import Series
 from bench.report import headlines
 from bench.report.claims import KINDS, folded, heading, measured_rows, open_rows
 from bench.report.numbers import DASH, interval, percent, show, significant

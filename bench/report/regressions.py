@@ -21,7 +21,7 @@ from bench.core.record import Record
 from bench.core.spec import record_scales
 from bench.judge.compare import Compared, Finding, Left, compare
 from bench.judge.pairing import METRICS
-from bench.judge.runs import runs_of
+from bench.judge.runs import SHAPE, runs_of
 from bench.judge.series import SeriesIndex, age
 from bench.report import markdown
 from bench.report.page import Block, Bullets, Note, Page, Section, Strong, Table
@@ -130,7 +130,7 @@ def name_of(finding: Finding) -> str:
     if finding.pair.comparison.kind == "quality":
         split = "" if one.split in ("validation", "test") else f" on {one.split}"
         return f"{one.variant} on {one.task} ({one.scale}), {one.metric}{split}"
-    task = f" on {one.task} ({one.scale})" if one.task != "shape" else ""
+    task = f" on {one.task} ({one.scale})" if one.task != SHAPE else ""
     session = {"full": "", "quick": ", quick session", "run": ", within runs"}[one.protocol]
     return f"{one.variant}{task}, time at {one.split} on {one.machine}{session}"
 
@@ -154,11 +154,10 @@ def values(finding: Finding) -> str:
 def basis(finding: Finding) -> str:
     """On how much the verdict stands."""
     one, decision = finding.pair.comparison, finding.decision
-    stages = [one.screen, *([one.confirm] if one.confirm else ())]
     if one.changed is not None:
         return f"the same weights: {one.changed[0]} examples lost, {one.changed[1]} won, p {decision.p:.1g}"
     unit = "seeds" if one.kind == "quality" else "copies"
-    told = f"{' + '.join(str(stage.n) for stage in stages)} {unit}"
+    told = f"{' + '.join(str(stage.n) for stage in one.stages)} {unit}"
     return told if one.same else f"{told}, p {decision.p:.1g}"
 
 

@@ -10,8 +10,9 @@ from statistics import median
 from bench.claims.units import TASK_METRICS
 from bench.core.spec import GLUE, RECORD_SCALES
 from bench.core.stats import Estimate
+from bench.judge.runs import SHAPE
 from bench.judge.scores import ScoreBook, Scores
-from bench.judge.series import SHAPE, Key, Suite
+from bench.judge.series import Key, Suite
 from bench.judge.sizes import estimate
 from bench.judge.standing import shared
 from bench.report.page import Number, Outcome
@@ -115,9 +116,9 @@ def rows(book: ScoreBook, references: set[str]) -> list[Row]:
             found += [Row(suite, label, key[0] in references, book.primary(suite, GLUE),
                           book.telling(suite, GLUE), book)
                       for suite, label in zip(suites, labels, strict=True)]  # fmt: skip
-    place = {scale: number for number, scale in enumerate(RECORD_SCALES)}
     # Stable: the suites of one variant keep their order.
-    return sorted(found, key=lambda row: (place[row.scale], not row.reference, row.paper, row.suite.variant))
+    return sorted(found, key=lambda row: (
+        RECORD_SCALES.index(row.scale), not row.reference, row.paper, row.suite.variant))  # fmt: skip
 
 
 def _labels(key: Key, suites: Sequence[Suite]) -> list[str]:

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from bench.judge.compare import Finding
 from bench.judge.pairing import TWO_STAGES, Pair
 from bench.judge.regressions import COPIES, SEEDS
-from bench.judge.runs import Run
-from bench.judge.series import SHAPE
+from bench.judge.runs import SHAPE, Run
 
 SESSIONS = 4
 """What a baseline should hold of each timing: two sessions for the screen, two for a confirmation."""
@@ -63,7 +62,7 @@ def _more(finding: Finding) -> Settling:
     """How many values both sides need."""
     pair, decision = finding.pair, finding.decision
     one = pair.comparison
-    n = one.screen.n + (one.confirm.n if one.confirm else 0)
+    n = sum(stage.n for stage in one.stages)
     if decision.error is None:
         if one.kind == "quality":
             return Settling(f"a seed alone tells nothing of the spread; {2 * SEEDS} on both sides would settle it")
@@ -81,8 +80,7 @@ def _more(finding: Finding) -> Settling:
 def _spread(finding: Finding) -> float:
     """The deviation of one value that the error of a comparison came from: points, or a share."""
     one, error = finding.pair.comparison, finding.decision.error or 0.0
-    stages = [one.screen, *([one.confirm] if one.confirm else ())]
-    return error / math.sqrt(1 / sum(1 / stage.weight for stage in stages))
+    return error / math.sqrt(1 / sum(1 / stage.weight for stage in one.stages))
 
 
 def _measure(pair: Pair, results: str) -> tuple[str, ...]:

@@ -124,15 +124,6 @@ class SystemView:
         seconds = self.printed("cost")
         return None if seconds is None else seconds / 3600 * self.system.devices
 
-    @property
-    def records(self) -> tuple[str, ...]:
-        """Every record behind its measured numbers."""
-        timed = (run.id for run in self.timing.runs) if self.timing else ()
-        sized = (*(self.bytes_.records if self.bytes_ else ()), *(self.own_size.records if self.own_size else ()))
-        judged = (name for entry in (self.size, self.speed) if entry for name in entry.records)
-        scored = (name for one in (self.scores, *self.tasks.values()) if one for name in one.records)
-        return tuple(sorted({*timed, *sized, *judged, *scored}))
-
 
 def systems(ledgers: Sequence[Ledger], judged: Sequence[Judged], book: ScoreBook) -> list[SystemView]:
     """All systems: the reference first, then by the date of their paper; stacks of several papers last."""

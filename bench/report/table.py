@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from bench.core.stats import Estimate
 from bench.judge.rules import Judged, counts
+from bench.judge.runs import SHAPE
 from bench.judge.scores import Scores
-from bench.judge.series import SHAPE
 from bench.judge.standing import SCALE_ORDER
 from bench.report import curves
 from bench.report.numbers import DASH, interval, millions, show, significant
-from bench.report.page import Block, Bullets, Cell, Link, Note, Page, Section, Table
+from bench.report.page import DITTO, Block, Bullets, Cell, Link, Note, Page, Section, Table
 from bench.report.rows import BATCHES, ONE, Row
 
 RIGHT = ("params (M)", "teacher (M)", "MB on disk", "GFLOPs", "seeds")
@@ -86,7 +86,7 @@ def _physical(scale: str, lines: Sequence[Mapping[str, Cell]]) -> Section:
 
 
 def _scored(scale: str, lines: Sequence[Mapping[str, Cell]]) -> list[Section]:
-    own = [line for line in lines if line["GLUE score"] not in (DASH, '"')]
+    own = [line for line in lines if line["GLUE score"] not in (DASH, DITTO)]
     return [Section(f"Scores: {_TITLES[scale]}", (Table.of(own, (*_WHERE, *SCORED), RIGHT),))] if own else []
 
 
@@ -103,16 +103,16 @@ def _letters(rows: Sequence[Row]) -> dict[tuple[str, ...], str]:
 def _lines(
     rows: Sequence[Row], letters: Mapping[tuple[str, ...], str], verdicts: Mapping[Row, Mapping[str, int]]
 ) -> list[dict[str, Cell]]:
-    """A line per row and machine; where the machine alone differs, " repeats the line above."""
+    """A line per row and machine; where the machine alone differs, dittos repeat the line above."""
     lines: list[dict[str, Cell]] = []
     for row in rows:
         shared = _quality(row, letters.get(_tasks(row), ""))
         machines = row.suite.machines()
         by_arithmetic = row.scale == SHAPE and not any(run.timed for run in row.suite.runs)
         for place, machine in enumerate(machines[:1] if by_arithmetic else machines):
-            fixed = shared if place == 0 else dict.fromkeys(shared, '"')
+            fixed = shared if place == 0 else dict.fromkeys(shared, DITTO)
             names = row.where() | {"variant": row.label + " ‡" * row.guessed}
-            told = '"' if place else _counts(verdicts.get(row, {}))
+            told = DITTO if place else _counts(verdicts.get(row, {}))
             lines.append(names | fixed | _times(row, machine) | {"verdicts": told})
     return lines
 

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from bench.claims.claim import Claim, Ledger
 from bench.judge.rules import Judged
-from bench.judge.runs import read_runs
+from bench.judge.runs import SHAPE, read_runs
 from bench.judge.scores import ScoreBook
-from bench.judge.series import PAPER_SIZED, SHAPE, Key, SeriesIndex
+from bench.judge.series import PAPER_SIZED, Key, SeriesIndex
 from bench.judge.verdict import judge
 from bench.report import tradeoff
 from bench.report.build import REAL, load_ledgers
@@ -78,12 +78,11 @@ def test_table_first_screen_figure_and_choose_name_the_same_records_for_every_sy
     drawn = {point["label"]: point for point in (tradeoff.figure(found.views, "sst2") or 1 / 0).data["points"]}  # pyright: ignore
     scored = timed = 0
     for view in found.views:
-        behind = set(view.records)
         if view.scores is not None:
             row = next(row for row in found.rows if row.suite is view.scores.suite)
             widest = found.book.shown((view.key[0], view.system.scored_as or view.system.variant), GLUE)
             assert row.telling is not None and widest is not None
-            assert set(row.telling.records) == set(view.scores.records) == set(widest.records) <= behind
+            assert set(row.telling.records) == set(view.scores.records) == set(widest.records)
             alone = [found.book.primary(row.suite, (entry.task,)) for entry in widest.entries]
             assert row.telling.kept() == (view.of_own_teacher or view.kept) and all(
                 one and not one.at_chance for one in alone
@@ -96,7 +95,7 @@ def test_table_first_screen_figure_and_choose_name_the_same_records_for_every_sy
             assert drawn[view.system.name]["measured"] is None, "no score of one network beside the speed of another"
         if view.timing is not None:
             names = {run.id for run in view.timing.runs}
-            assert names <= behind and names <= set(chosen[view.key].records)
+            assert names <= set(chosen[view.key].records)
             key = view.timing.suite.paper, view.timing.suite.variant
             at_shape = next(
                 row for row in found.rows if (row.paper, row.suite.variant) == key and row.scale in PAPER_SIZED
