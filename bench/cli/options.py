@@ -26,7 +26,10 @@ Labels = Annotated[
 Unlabelled = Annotated[
     str | None, typer.Option("--unlabelled", help="More unlabelled text: a UTF-8 file, an example a line.")
 ]
-Set = Annotated[list[str] | None, typer.Option("--set", help="field=value; changes a hyper-parameter; recorded.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="field=value changes a hyper-parameter, paper:field=value of one paper; recorded."),
+]
 Results = Annotated[str | None, typer.Option("--results", help="The folder of records: results by default.")]
 Minutes = Annotated[
     float | None, typer.Option("--minutes", help="Start no run that would end later; the same command goes on.")

@@ -232,7 +232,7 @@ class Planner:
             )
         for path in self.request.set:
             if path not in self._fields:
-                raise unknown_field(path, sorted(self._fields))
+                raise unknown_field(path, sorted(one for one in self._fields if (":" in one) == (":" in path)))
         ordered = sorted(jobs.values(), key=lambda job: len(job.needed))
         return Plan(self.request, self.inputs, tuple(ordered), self.cache, self.checkpoint)
 
@@ -296,8 +296,8 @@ class Planner:
         if below is not None:  # a stack reads a row as the model below it did
             hyper = hyper.changed({name: getattr(below.hyper, name) for name in ("max_length", "windows")
                                    if hasattr(hyper, name) and hasattr(below.hyper, name)})  # fmt: skip
-        self._fields |= set(hyper.names())
-        own = {path: text for path, text in self.request.set.items() if path in hyper.names()}
+        self._fields |= {one for name in hyper.names() for one in (name, f"{recipe.name}:{name}")}
+        own = {path: text for path, text in self.request.changes(recipe.name).items() if path in hyper.names()}
         changed = hyper.override(own)
         bounds.check(changed, environment.memory_bytes())
         return changed, own

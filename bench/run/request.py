@@ -60,6 +60,7 @@ class Request(BaseModel):
     unlabelled: PathText | None = None
     """A file of further unlabelled text: an example a line, the two texts of a pair parted by a tab."""
     set: dict[str, str] = Field(default_factory=dict)
+    """field -> value for every run that has the field, or paper:field -> value for the runs of one paper."""
     results: PathText = "results"
     checkpoint_minutes: float = Field(default=5.0, ge=0, allow_inf_nan=False)
     """How often a long stage is checkpointed."""
@@ -76,6 +77,12 @@ class Request(BaseModel):
     @property
     def seed_list(self) -> tuple[int, ...]:
         return tuple(range(self.seeds or SEEDS[self.scale]))
+
+    def changes(self, paper: str) -> dict[str, str]:
+        """field -> value for the runs of a paper; what was set for that paper alone wins."""
+        everywhere = {name: value for name, value in self.set.items() if ":" not in name}
+        named = (name.partition(":") for name in self.set)
+        return everywhere | {field: self.set[f"{paper}:{field}"] for of, _, field in named if field and of == paper}
 
 
 PART = "part"

@@ -93,7 +93,8 @@ def command(request: Request, job: Job) -> list[str]:
     given: list[tuple[str, Any]] = [("--paper", name) for name in papers]
     given += [("--variant", job.spec.variant), ("--task", job.spec.task), ("--seeds", len(request.seed_list))]
     given += [(f"--{name.replace('_', '-')}", value) for name in _OPTIONS if (value := getattr(request, name))]
-    known = {name for one in (*job.needed, job) for name in one.hyper.names()}  # another field would be refused
+    known = {name for one in (*job.needed, job) for field in one.hyper.names()  # another field would be refused
+             for name in (field, f"{one.recipe.name}:{field}")}  # fmt: skip
     given += [("--set", f"{name}={value}") for name, value in request.set.items() if name in known]
     words = [word for name, value in given for word in (name, str(value))]
     return [sys.executable, "-m", "bench", "run", request.scale, *words, "--results", request.results]

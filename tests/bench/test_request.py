@@ -9,7 +9,8 @@ import pytest
 from bench.cli.measure import _minutes, _numbers, _share
 from bench.core.errors import SpecError
 from bench.data.spans import check_windows
-from bench.run.request import parse_set, read
+from bench.run import plan
+from bench.run.request import Request, parse_set, read
 from bench.run.shapes import Request as ShapeRequest
 from bench.train.settings import Training
 
@@ -137,3 +138,30 @@ def test_windows_without_room_offer_no_empty_range() -> None:
     with pytest.raises(SpecError, match=r"no room.*in max_length; found 32; expected 52 or more"):
         check_windows(32, 64, 48)
     check_windows(52, 1, 48)
+
+
+def test_what_is_set_for_one_paper_reaches_no_other_and_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCH_HOME", str(tmp_path))
+
+    def epochs(**changes: str) -> dict[str, tuple[int, dict[str, str]]]:
+        made = plan.make(Request(variant=("distilbert",), task=("sst2",), set=changes))
+        return {
+            job.recipe.name: (job.hyper.model_dump()["fine_tune"]["epochs"], dict(job.overrides)) for job in made.jobs
+        }
+
+    usual = epochs()
+    assert usual.keys() == {"bert", "distilbert"} and all(not changed for _, changed in usual.values())
+    set_ = {"fine_tune.epochs": "5"}
+    assert epochs(**set_) == {"bert": (5, set_), "distilbert": (5, set_)}
+    assert epochs(**{"bert:fine_tune.epochs": "5"}) == {"bert": (5, set_), "distilbert": usual["distilbert"]}
+    both = epochs(**{"bert:fine_tune.epochs": "7"}, **set_)
+    assert both == {"bert": (7, {"fine_tune.epochs": "7"}), "distilbert": (5, set_)}
+    for wrong in (
+        "bert:general.epochs",
+        "bret:fine_tune.epochs",
+        "bert:",
+        ":fine_tune.epochs",
+        "bert::fine_tune.epochs",
+    ):
+        with pytest.raises(SpecError, match="unknown field in --set"):
+            epochs(**{wrong: "5"})
