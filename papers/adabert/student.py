@@ -136,19 +136,22 @@ class TokenBatchNorm(nn.Module):
 def _normed(norm: nn.BatchNorm1d, x: Tensor) -> Tensor:
     """What the norm makes of some tokens [T, H] by the statistics of all tokens of the batch, which it follows too.
 
-    The others are in other processes.
+    The others are in other processes. As in torch's own, sums are in fp32 whatever the tokens are in.
     """
-    count = total(x.new_tensor(float(len(x))))
-    mean = total(x.sum(0)) / count
-    variance = total((x - mean).square().sum(0)) / count
-    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
-        if norm.num_batches_tracked is not None:
-            norm.num_batches_tracked += 1
-    normed = (x - mean) * (variance + norm.eps).rsqrt()
-    return normed if norm.weight is None else normed * norm.weight + norm.bias
+    given, x = x.dtype, x.float()
+    with torch.autocast(x.device.type, enabled=False):
+        count = total(x.new_tensor(float(len(x))))
+        mean = total(x.sum(0)) / count
+        variance = total((x - mean).square().sum(0)) / count
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        with torch.no_grad():
+            norm.running_mean.lerp_(mean, norm.momentum)
+            norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+            if norm.num_batches_tracked is not None:
+                norm.num_batches_tracked += 1
+        normed = (x - mean) * (variance + norm.eps).rsqrt()
+        normed = normed if norm.weight is None else normed * norm.weight + norm.bias
+    return normed.to(given)
 
 
 class Convolution(nn.Module):

@@ -285,6 +285,22 @@ def test_batch_norm_by_hand() -> None:
     assert variance is not None and variance.item() == pytest.approx(0.9 + 0.1 * 2), "unbiased, momentum 0.1"
 
 
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16], ids=str)
+def test_batch_norm_over_processes_is_that_of_one_in_each_precision(
+    kind: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    x, mask = torch.randn(4, 8, 6).to(kind) + 3, torch.arange(6) < torch.tensor([[[6]], [[3]], [[5]], [[1]]])
+    alone, spread = adabert.TokenBatchNorm(8).train(), adabert.TokenBatchNorm(8).train()
+    wanted = alone(x * mask, mask)
+    monkeypatch.setattr(adabert, "is_spread", lambda: True)  # of one process, which has all rows
+    found = spread(x * mask, mask)
+    assert found.dtype == wanted.dtype == kind
+    torch.testing.assert_close(found, wanted)
+    for name in ("running_mean", "running_var"):
+        torch.testing.assert_close(getattr(spread.norm, name), getattr(alone.norm, name))
+
+
 def test_a_cell_by_hand() -> None:
     edges = nodes((0, "identity"), (1, "identity"), (0, "identity"), (2, "identity"), (2, "zero"), (3, "identity"))
     cell = adabert.Cell(edges, 1)
