@@ -21,6 +21,10 @@ from bench.judge.standing import TIERS
 FEWEST = 5
 """Seeds that an ordering takes: with fewer, no paired test can tell (design: verdicts)."""
 
+UNEQUAL = 1.5
+"""Where one variant trained on so many times as many rows as another, both numbers are told: a variant without a phase
+has one budget with the others, and fewer steps."""
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -91,6 +95,7 @@ def judge_ordering(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     if verdict == "not reproduced" and claim.transcription == "recalled":
         verdict, left = "inconclusive", None
         why += " The ordering is only recalled, which does not suffice to call it wrong."
+    why += _unequal(comparison)
     other = _otherwise(ledger, claim, comparison)
     if other and p is not None:
         verdict, p, left, why = "inconclusive", None, None, f"{other} {why}"
@@ -111,6 +116,18 @@ def _otherwise(ledger: Ledger, claim: Claim, comparison: Comparison) -> str:
     told = ", ".join(f"{variant} {value:.4g}" for variant, value in printed.items())
     return (f"On {', '.join(comparison.tasks)} alone the paper's own numbers have another order ({told}), so that runs "
             "there cannot answer for the average.")  # fmt: skip
+
+
+def _unequal(comparison: Comparison) -> str:
+    """How many rows of the tasks each variant trained on, each pass counted, where some saw far more than others."""
+    rows = {
+        variant: max(sum(stage.rows for stage in score.run.stages) for own in scores.scores for score in own)
+        for variant, scores in zip(comparison.order, comparison.compared, strict=True)
+    }
+    if max(rows.values()) <= UNEQUAL * min(rows.values()):
+        return ""
+    told = ", ".join(f"{variant} {number:,}" for variant, number in rows.items())
+    return f" They trained on unequal numbers of rows, each pass counted: {told}."
 
 
 def find_comparison(book: ScoreBook, claim: Claim) -> Comparison | NoComparison:

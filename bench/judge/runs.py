@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from bench.core import store
 from bench.core.answers import unpack
 from bench.core.collection import no_collection
-from bench.core.record import BELOW_FLOOR, Code, Data, Packed, Record
+from bench.core.record import BELOW_FLOOR, Code, Data, Packed, Record, StageEntry
 from bench.core.spec import RECORD_SCALES
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class Stage(NamedTuple):
     seconds: float
     steps: int
     cached: bool
+    rows: int
+    """Of the task, that it trained on, each time counted; 0 of a stage that read a corpus."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -166,7 +168,7 @@ class _Reader:
             record.tier, record.started, record.dev_looks, self._settings(record), self._environment(record),
             self._data(record.data), self._code(record.code),
             teacher.record if teacher else "", teacher.score if teacher else None,
-            tuple(Stage(stage.name, stage.seconds, stage.steps, stage.cached) for stage in record.stages), measured,
+            tuple(map(_stage, record.stages)), measured,
             weights_of(record), answers(record) if self._answers else {},
         )  # fmt: skip
 
@@ -189,6 +191,11 @@ class _Reader:
         return self._shared.setdefault(
             ("code", code.commit, code.dirty, code.measure_hash, tuple(sorted(code.stage_hashes.items()))), code
         )
+
+
+def _stage(entry: StageEntry) -> Stage:
+    rows = 0 if entry.corpus_tokens else entry.examples
+    return Stage(entry.name, entry.seconds, entry.steps, entry.cached, rows)
 
 
 def answers(record: Record) -> dict[str, Answered]:

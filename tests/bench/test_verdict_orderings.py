@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from worked_records import claim, field_day, ledger, one, ordering, runs
 
+from bench.core.record import StageEntry
 from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
@@ -48,6 +49,22 @@ def test_variants_that_score_alike_are_said_to() -> None:
     ]
     judged = one(ordering(), alike)
     assert judged.verdict == "inconclusive" and "they scored the same with every seed" in judged.why
+
+
+def test_variants_that_trained_on_unequal_numbers_of_rows_are_named() -> None:
+    good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
+
+    def judged(**rows: int) -> str:
+        stages = {name: [StageEntry(name="corpus", seconds=1, examples=10**6, corpus_tokens=10**7),
+                         StageEntry(name="tune", seconds=1, examples=number)] for name, number in rows.items()}  # fmt: skip
+        records = [entry.model_copy(update={"stages": stages[entry.spec.variant.replace("-", "_")]})
+                   for entry in field_day(good)]  # fmt: skip
+        return one(ordering(), records).why
+
+    assert "unequal" not in judged(toy_random=1000, toy_cut=1500, toy=1200), "a corpus is not rows of a task"
+    told = judged(toy_random=1000, toy_cut=1501, toy=1200)
+    assert told.endswith("unequal numbers of rows, each pass counted: toy-random 1,000, toy-cut 1,501, toy 1,200.")
+    assert "unequal" in judged(toy_random=0, toy_cut=1, toy=1), "one that trained on none is told, too"
 
 
 def test_an_ordering_takes_five_seeds() -> None:
