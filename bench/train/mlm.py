@@ -2,20 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import logging
+from typing import Annotated, Any
 
+import numpy as np
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, PreTrainedModel
 
-from bench.data.batches import Batch, Encoded
+from bench.data.batches import Batch, Encoded, pad
 from bench.data.masking import Masking
 from bench.models.lm import parts
 from bench.models.outputs import forward, frozen
+from bench.train import feed
 from bench.train.fit import FitLog
 from bench.train.losses import masked_lm
+from bench.train.precision import choose
 from bench.train.recipe import Context
 from bench.train.settings import Budget, Settings, Training
+
+log = logging.getLogger(__name__)
+
+HELD_OUT = 0.02
+"""Share of the sequences, the last ones, on which the accuracy of a new head is taken."""
+HELD_ROWS = 64
+"""Held-out sequences that are read at a time."""
+LITTLE = 0.02
+"""Accuracy above that of the commonest word which is hardly any."""
 
 
 class HeadTraining(Settings):
@@ -51,12 +65,43 @@ def train_masked_lm(model: nn.Module, corpus: Encoded, training: Training, ctx: 
     return ctx.fit(model, loss, ctx.batches(corpus, training, masked), training)
 
 
-def with_lm_head(encoder: nn.Module, settings: HeadTraining, ctx: Context) -> BertForMaskedLM:
-    """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus."""
+def with_lm_head(encoder: nn.Module, settings: HeadTraining, ctx: Context) -> tuple[BertForMaskedLM, dict[str, Any]]:
+    """The encoder as a masked LM: as it is when it has a head, else with a head trained on the corpus.
+
+    The facts of a new head hold its accuracy on text that it was not trained on, as `masked_accuracy` takes it; where
+    it guesses hardly better than the commonest word, the log says so.
+    """
     if isinstance(encoder, BertForMaskedLM):
-        return encoder
+        return encoder, {}
     assert isinstance(encoder, PreTrainedModel), f"no masked-LM head is known for {type(encoder).__name__}"
-    return headed(encoder, ctx.corpus(settings.corpus_tokens, settings.max_length), settings.training, ctx)
+    corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
+    learnt = len(corpus) - max(1, int(HELD_OUT * len(corpus)))
+    model = headed(encoder, corpus.between(0, max(1, learnt)), settings.training, ctx)
+    found = masked_accuracy(model, corpus.between(learnt, len(corpus)), ctx)
+    if found["held_out"] < found["commonest"] + LITTLE:
+        log.warning("masked_lm_accuracy=%.3f commonest=%.3f reason='the new head knows hardly more than which word is "
+                    "commonest: what learns from its guesses learns little'", *found.values())  # fmt: skip
+    return model, {"masked_lm_accuracy": {split: [value] for split, value in found.items()}}
+
+
+@torch.no_grad()
+def masked_accuracy(model: BertForMaskedLM, rows: Encoded, ctx: Context) -> dict[str, float]:
+    """The share of masked words that are the model's likeliest ("held_out"), or the commonest one ("commonest")."""
+    model.eval()
+    lm, right, words = parts(model), 0, []
+    rng, masking = np.random.default_rng(0), Masking(ctx.vocabulary.mask, ctx.vocabulary.size, ctx.vocabulary.special)
+    for start in range(0, len(rows), HELD_ROWS):
+        batch = masking(pad(rows, np.arange(start, min(start + HELD_ROWS, len(rows)))), rng)
+        at = batch["masked_at"]
+        wanted = batch["labels"].flatten()[at]
+        with choose("auto", ctx.device).autocast(ctx.device):
+            hidden = lm.hidden(feed.moved(batch, ctx.device))
+            said = lm.logits(hidden.flatten(0, 1)[at.to(ctx.device)]).argmax(-1).cpu()
+        right += int((said == wanted).sum())
+        words.append(wanted)
+    every = torch.cat(words)
+    commonest = int(torch.bincount(every).max()) if len(every) else 0
+    return {"held_out": right / max(1, len(every)), "commonest": commonest / max(1, len(every))}
 
 
 def headed(encoder: PreTrainedModel, rows: Encoded, training: Training, ctx: Context) -> BertForMaskedLM:

@@ -5,22 +5,13 @@ from __future__ import annotations
 from typing import Annotated
 
 import numpy as np
-import torch
 from pydantic import Field
 from transformers import BertForMaskedLM, PreTrainedModel
 
 from bench.core.errors import TrainError
-from bench.data.batches import Encoded, pad
-from bench.data.masking import Masking
-from bench.models.lm import parts
-from bench.train import feed
-from bench.train.mlm import HEADS, headed, train_masked_lm
-from bench.train.precision import choose
+from bench.train.mlm import HEADS, headed, masked_accuracy, train_masked_lm
 from bench.train.recipe import Context
 from bench.train.settings import Budget, Settings, Training
-
-HELD_ROWS = 64
-"""Held-out sequences that are read at a time."""
 
 
 class Adapting(Settings):
@@ -64,23 +55,3 @@ def adapted(encoder: PreTrainedModel, settings: Adapting, ctx: Context) -> tuple
                          expected=f"at least {found['commonest'] + settings.margin:.4f}",
                          fix="raise adapt.corpus_tokens or adapt.training.lr")  # fmt: skip
     return model, found
-
-
-@torch.no_grad()
-def masked_accuracy(model: BertForMaskedLM, rows: Encoded, ctx: Context) -> dict[str, float]:
-    """The share of masked words that are the model's likeliest ("held_out"), or the commonest one ("commonest")."""
-    model.eval()
-    lm, right, words = parts(model), 0, []
-    rng, masking = np.random.default_rng(0), Masking(ctx.vocabulary.mask, ctx.vocabulary.size, ctx.vocabulary.special)
-    for start in range(0, len(rows), HELD_ROWS):
-        batch = masking(pad(rows, np.arange(start, min(start + HELD_ROWS, len(rows)))), rng)
-        at = batch["masked_at"]
-        wanted = batch["labels"].flatten()[at]
-        with choose("auto", ctx.device).autocast(ctx.device):
-            hidden = lm.hidden(feed.moved(batch, ctx.device))
-            said = lm.logits(hidden.flatten(0, 1)[at.to(ctx.device)]).argmax(-1).cpu()
-        right += int((said == wanted).sum())
-        words.append(wanted)
-    every = torch.cat(words)
-    commonest = int(torch.bincount(every).max()) if len(every) else 0
-    return {"held_out": right / max(1, len(every)), "commonest": commonest / max(1, len(every))}

@@ -161,7 +161,8 @@ def check(variant: Variant, chosen: Hyper, encoder: EncoderFacts | None, release
 
 def prepare_teacher(state: State, hyper: Hyper, ctx: Context) -> State:
     """The pre-trained teacher as a masked LM; a head is trained where it came without one (ours, see D3)."""
-    return State({"teacher": with_lm_head(ctx.teacher(), hyper.head, ctx)})
+    teacher, facts = with_lm_head(ctx.teacher(), hyper.head, ctx)
+    return State({"teacher": teacher}, facts)
 
 
 def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -175,7 +176,7 @@ def initialise_student(state: State, hyper: Hyper, ctx: Context) -> State:
     student = DistilBertForMaskedLM(config(teacher.config))
     if hyper.initialisation == "teacher":
         copy_layers(student, teacher, hyper.copy_transform)
-    return State({"teacher": teacher, "model": student})
+    return state.having(student)
 
 
 def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
@@ -196,7 +197,7 @@ def distil_general(state: State, hyper: Hyper, ctx: Context) -> State:
     attended = Attended(settings.ce_share, settings.positions == "masked")
     batches = ctx.batches(corpus, settings.training, InTurn((masking, attended)))
     ctx.fit(student, triple_loss(teacher, settings), batches, settings.training)
-    return State({"model": student})
+    return State({"model": student}, state.facts)
 
 
 def triple_loss(teacher: nn.Module, settings: Distillation) -> Loss:
@@ -248,7 +249,7 @@ def fine_tune(state: State, hyper: Hyper, ctx: Context) -> State:
     """Plain single-task fine-tuning of the student, without distillation, as the paper does on GLUE (settings: D4)."""
     model = _with_head(state.model, ctx)
     fine_tune_on_task(model, ctx.train_rows(hyper.max_length, hyper.windows), hyper.fine_tune, ctx)
-    return State({"model": model})
+    return State({"model": model}, state.facts)
 
 
 def _with_head(student: nn.Module, ctx: Context) -> PreTrainedModel:
@@ -287,7 +288,7 @@ def distil_second(state: State, hyper: Hyper, ctx: Context) -> State:
         }
 
     ctx.fit(model, loss, ctx.batches(rows, settings.training, with_teacher), settings.training)
-    return State({"model": model})
+    return State({"model": model}, state.facts)
 
 
 _START = (

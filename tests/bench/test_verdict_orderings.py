@@ -55,8 +55,8 @@ def test_variants_that_trained_on_unequal_numbers_of_rows_are_named() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
 
     def judged(**rows: int) -> str:
-        stages = {name: [StageEntry(name="corpus", seconds=1, examples=10**6, corpus_tokens=10**7),
-                         StageEntry(name="tune", seconds=1, examples=number)] for name, number in rows.items()}  # fmt: skip
+        text = StageEntry(name="corpus", seconds=1, examples=10**6, corpus_tokens=10**7)
+        stages = {name: [text, StageEntry(name="tune", seconds=1, examples=count)] for name, count in rows.items()}
         records = [entry.model_copy(update={"stages": stages[entry.spec.variant.replace("-", "_")]})
                    for entry in field_day(good)]  # fmt: skip
         return one(ordering(), records).why

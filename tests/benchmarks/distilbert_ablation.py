@@ -91,7 +91,7 @@ def lm(bench: Bench, adapt: bool = False) -> BertForMaskedLM:
     torch.manual_seed(1)
     if adapt:
         return adapted(encoder(bench), Adapting(corpus_tokens=bench.given.tokens, margin=0.0), bench)[0]  # pyright: ignore
-    return with_lm_head(encoder(bench), HEADS["small"], bench)  # pyright: ignore
+    return with_lm_head(encoder(bench), HEADS["small"], bench)[0]  # pyright: ignore
 
 
 def half(teacher: BertForMaskedLM, fold: bool = False) -> DistilBertForMaskedLM:

@@ -30,10 +30,10 @@ from bench.models import load
 from bench.models.lm import parts
 from bench.models.outputs import forward
 from bench.train.losses import masked_lm
+from bench.train.mlm import masked_accuracy
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config, load_encoder
 from papers.bert import recipe
-from papers.bert.adapt import masked_accuracy
 from papers.bert.recipe import RECIPE, Hyper, Pretraining
 
 PRETRAINING = Pretraining.model_validate({})

@@ -20,7 +20,8 @@ from transformers import (
 from bench.core.errors import ModelError, SpecError
 from bench.data.tasks import get_task
 from bench.models.outputs import forward
-from bench.train.mlm import HeadTraining, with_lm_head
+from bench.train import mlm
+from bench.train.mlm import HeadTraining, masked_accuracy, with_lm_head
 from bench.train.recipe import EncoderFacts, State
 from bench.train.tuning import classifier_config
 from papers.distilbert import recipe
@@ -257,7 +258,7 @@ def test_stages(variant: str) -> None:
 
 
 def head_settings() -> HeadTraining:
-    training = {"epochs": 3, "batch_size": 8, "lr": 3e-3, "weight_decay": 0.0, "precision": "fp32"}
+    training = {"epochs": 9, "batch_size": 8, "lr": 3e-3, "weight_decay": 0.0, "precision": "fp32"}
     return HeadTraining.model_validate({"corpus_tokens": 500, "max_length": 16, "training": training})
 
 
@@ -267,7 +268,7 @@ def test_only_the_head_is_trained(context: Callable[..., Any]) -> None:
     before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
     ctx = context()
     torch.manual_seed(1)
-    model = with_lm_head(encoder, head_settings(), ctx)
+    model, facts = with_lm_head(encoder, head_settings(), ctx)
     assert isinstance(model, BertForMaskedLM) and ctx.asked == [("corpus", 500, 16, 1)] and len(ctx.fitted) == 1
     kept = model.bert.state_dict()
     assert kept.keys() == {name for name in before if not name.startswith("pooler.")} and len(kept) == 5 + 16 * 4
@@ -286,12 +287,26 @@ def test_only_the_head_is_trained(context: Callable[..., Any]) -> None:
     moved = [name for name, tensor in head.state_dict().items() if not torch.equal(tensor, fresh[name])]
     assert {"bias", "transform.dense.weight", "transform.LayerNorm.weight"} <= set(moved)
     assert ctx.logs[0].last_loss < ctx.logs[0].first_loss
+    rows = ctx.corpus(500, 16)
+    held = max(1, int(0.02 * len(rows)))
+    wanted = masked_accuracy(model, rows.between(len(rows) - held, len(rows)), ctx)
+    assert facts == {"masked_lm_accuracy": {split: [value] for split, value in wanted.items()}}
+
+
+def test_a_head_that_knows_no_more_than_the_commonest_word_is_told(
+    context: Callable[..., Any], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for accuracy, told in ((0.119, True), (0.121, False)):
+        caplog.clear()
+        monkeypatch.setattr(mlm, "masked_accuracy", lambda *_, a=accuracy: {"held_out": a, "commonest": 0.1})
+        with_lm_head(BertModel(teacher_config()), head_settings(), context())
+        assert any("hardly more" in text for text in caplog.messages) == told
 
 
 def test_a_teacher_with_a_head_is_left_as_it_is(pair: Pair, context: Callable[..., Any]) -> None:
     _, teacher = pair()
     ctx = context(given=teacher)
-    assert with_lm_head(teacher, head_settings(), ctx) is teacher
+    assert with_lm_head(teacher, head_settings(), ctx) == (teacher, {})
     assert recipe.prepare_teacher(State(), Hyper.model_validate({}), ctx).models["teacher"] is teacher
     assert not ctx.asked and not ctx.fitted
 

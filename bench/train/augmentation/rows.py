@@ -29,7 +29,8 @@ class Augmenting(Protocol):
 
 def prepare_words(state: State, hyper: Augmenting, ctx: Context) -> State:
     """The pre-trained teacher as a masked LM, which guesses words; a head is trained where it has none."""
-    return State({"words": with_lm_head(ctx.teacher(), hyper.head, ctx)})
+    words, facts = with_lm_head(ctx.teacher(), hyper.head, ctx)
+    return State({"words": words}, facts)
 
 
 def augment_rows(state: State, hyper: Augmenting, ctx: Context) -> State:
