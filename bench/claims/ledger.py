@@ -21,11 +21,24 @@ from pydantic import BaseModel, ValidationError
 from bench.claims.claim import Caveats, Claim, Entry, Ledger, Paper, System, Tolerance, Unmade
 from bench.claims.meaning import check
 from bench.claims.retention import retentions
+from bench.core import registry
 from bench.core.errors import BenchError, ClaimError
 
 PartType = TypeVar("PartType", bound=BaseModel)
 
 SECTIONS = ("paper", "tolerance", "average", "table", "claim", "system", "unmade", "caveat")
+
+
+def load_all() -> tuple[list[Ledger], dict[str, str]]:
+    """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
+    papers, broken = registry.find()
+    ledgers = []
+    for name in sorted(papers):
+        try:
+            ledgers.append(load(papers[name].folder, name))
+        except BenchError as error:
+            broken[name] = str(error)
+    return ledgers, broken
 
 
 def load(path: Path, name: str = "") -> Ledger:

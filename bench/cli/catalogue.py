@@ -31,14 +31,14 @@ def listing() -> dict[str, Any]:
 
 def _read(papers: dict[str, registry.Paper]) -> dict[str, Any]:
     quiet_libraries()
+    from bench.claims.ledger import load_all
     from bench.data.tasks import TASKS
     from bench.models.shape import all_shapes
-    from bench.report.build import load_ledgers
     from bench.run import recipes
     from bench.run.stack import why_not
 
     known, broken = recipes.read()
-    broken = load_ledgers()[1] | broken
+    broken = load_all()[1] | broken
     listed: dict[str, Any] = {}
     shapes = all_shapes()
     for name in sorted(papers):

@@ -16,6 +16,6 @@ def command(
     results: Results = None,
 ) -> None:
     """One claim, run, variant or table. Its source, verdict, numbers and the runs that gave them."""
-    from bench.report.listing import show
+    from bench.report.show import show
 
     say_facts(show(Path(results or "results"), name))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.claims.claim import Ledger
-from bench.claims.ledger import load
+from bench.claims.ledger import load_all
 from bench.core import registry, store
 from bench.core.collection import no_collection
 from bench.core.errors import BenchError, RecordError
@@ -71,7 +71,7 @@ def request(results: Sequence[Path], reports: Path, scale: str = "") -> Request:
     Raises: SpecError for an unknown scale.
     """
     record_scales([scale] if scale else [])
-    ledgers, broken = load_ledgers()
+    ledgers, broken = load_all()
     made_up = scale == "smoke"
     return Request(tuple(results), reports / scale if made_up else reports, tuple(ledgers),
                    (scale,) if made_up else REAL, broken)  # fmt: skip
@@ -176,18 +176,6 @@ def tolerance_digest(ledgers: Sequence[Ledger]) -> str:
                                 *((claim.id, claim.tolerance) for claim in ledger.claims if claim.tolerance)]
     ]  # fmt: skip
     return hashlib.sha256(repr(sorted(bands)).encode()).hexdigest()[:12]
-
-
-def load_ledgers() -> tuple[list[Ledger], dict[str, str]]:
-    """The ledgers of all papers the registry finds, and the reason of each paper that is broken."""
-    papers, broken = registry.find()
-    ledgers = []
-    for name in sorted(papers):
-        try:
-            ledgers.append(load(papers[name].folder, name))
-        except BenchError as error:
-            broken[name] = str(error)
-    return ledgers, broken
 
 
 def _orphans(reports: Path, files: Mapping[Path, str]) -> list[Path]:

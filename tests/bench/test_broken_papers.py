@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.claims.ledger import load_all
 from bench.cli import catalogue, memo
 from bench.core import registry
 from bench.core.record import Record
@@ -106,7 +107,7 @@ def test_broken_ledgers_sections_and_shapes_cost_their_own_page_alone(install) -
         install(f"ledger{number}", ledger=ledger)
     install("shapes", shapes="import sys; sys.exit(1)", sections="raise ValueError('of mine')")
     install("names", shapes="SHAPES = {'x': 3}", sections="def sections(outcomes): return 1 / 0")
-    ledgers, broken = build.load_ledgers()
+    ledgers, broken = load_all()
     assert {f"ledger{n}" for n in range(len(odd))} == set(broken)
     assert {"bert", "shapes", "names"} <= {ledger.paper.name for ledger in ledgers}
     assert ("bert", "bert") in all_shapes() and not {"shapes", "names"} & {paper for paper, _ in all_shapes()}

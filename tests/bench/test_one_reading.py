@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bench.claims.claim import Claim, Ledger
+from bench.claims.ledger import load_all
 from bench.judge.rules import Judged
 from bench.judge.runs import SHAPE, read_runs
 from bench.judge.scores import ScoreBook
 from bench.judge.series import PAPER_SIZED, Key, SeriesIndex
 from bench.judge.verdict import judge
 from bench.report import tradeoff
-from bench.report.build import REAL, load_ledgers
+from bench.report.build import REAL
 from bench.report.choose import Bounds, choose
 from bench.report.page import plain
 from bench.report.rows import GLUE, Row, rows
@@ -39,7 +40,7 @@ class Read(NamedTuple):
 
 @cache
 def read() -> Read:
-    ledgers, broken = load_ledgers()
+    ledgers, broken = load_all()
     assert not broken
     index = SeriesIndex(read_runs([RESULTS], REAL))
     book = ScoreBook(index)

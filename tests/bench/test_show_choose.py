@@ -14,7 +14,8 @@ from bench.cli.choose import command
 from bench.core.errors import SpecError
 from bench.judge.rules import VERDICTS
 from bench.report.choose import Answer, Bounds, Choice, choose, missed_by, row
-from bench.report.listing import judged_rows, read, show, tally
+from bench.report.listing import judged_rows, read, tally
+from bench.report.show import show
 from bench.report.systems import systems, timings
 
 RESULTS = Path(__file__).resolve().parents[2] / "results"

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+from bench.claims.ledger import load_all
 from bench.claims.units import PRINTED_ONLY
 from bench.core import registry
-from bench.report.build import load_ledgers
 from bench.train.recipe import Recipe
 
 
 def test_a_score_that_no_recipe_gives_says_what_it_would_take() -> None:
     papers, broken = registry.find()
     recipes: dict[str, Recipe] = {name: registry.load_recipe(name) for name in papers}
-    ledgers, unread = load_ledgers()
+    ledgers, unread = load_all()
     assert not broken and not unread
     made = unmade = 0
     for ledger in ledgers:
