@@ -12,7 +12,6 @@ from bench.claims.units import (
     AVERAGE,
     METRICS,
     RELATIVE_UNITS,
-    SHARES,
     SPEED_AND_SIZE,
     TASK_METRICS,
     TASK_SPLITS,
@@ -20,6 +19,7 @@ from bench.claims.units import (
     quality,
 )
 from bench.core.errors import ClaimError
+from bench.core.meaning import SHARES
 
 Mistake = tuple[str, str, object, str]
 """(what is wrong, field, found, expected)"""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from bench.core.meaning import CORRELATIONS, SHARES
+
 Direction = Literal["higher", "lower", "match"]
 """Which way is better; `match`: neither, the number should simply be that."""
 
@@ -52,9 +54,6 @@ def dev_split(split: str) -> str:
     """The split on which our runs score what was printed on a split of the test server."""
     return split.replace(TEST_SERVER, "validation")
 
-
-SHARES = ("accuracy", "f1", "exact_match")
-"""Scores that cannot be below 0; the others are correlations."""
 
 AVERAGE = "average"
 """The metric of a claim whose number is a mean over tasks."""
@@ -113,10 +112,7 @@ class Metric:
 
 METRICS: Mapping[str, Metric] = {
     **{name: Metric(("quality", "retention"), ("%", "fraction"), "higher") for name in SHARES},
-    **{
-        name: Metric(("quality", "retention"), ("x100", "fraction"), "higher")
-        for name in ("matthews", "pearson", "spearman")
-    },
+    **{name: Metric(("quality", "retention"), ("x100", "fraction"), "higher") for name in CORRELATIONS},
     AVERAGE: Metric(("quality", "retention"), ("%", "x100", "fraction"), "higher"),
     "parameters": Metric(("size",), ("M", "count"), "match"),
     "parameters_without_embeddings": Metric(("size",), ("M", "count"), "match"),

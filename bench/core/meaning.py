@@ -11,9 +11,11 @@ from typing import Any
 from bench.core.names import stays_in_folder
 from bench.core.record import Answers, Measurement, Packed, Record
 
-SHARES = {"accuracy", "f1", "exact_match", "majority"}
-"""Scores between 0 and 1; other fractions may be correlations."""
-SCORES = SHARES | {"matthews", "pearson", "spearman"}
+SHARES = ("accuracy", "f1", "exact_match")
+"""Scores between 0 and 1."""
+CORRELATIONS = ("matthews", "pearson", "spearman")
+"""Scores between -1 and 1, which are 0 for whatever does not look at its input."""
+SCORES = {*SHARES, *CORRELATIONS, "majority"}
 UNITS = {"fraction", "s", "bytes", "count", "flop", "examples/s", "ratio", "logit", "one"}
 """What is measured in: an unknown unit would have no range."""
 SIGNED_RATIOS = {"retention"}
@@ -56,7 +58,7 @@ def _unit_of(metric: str, other: str) -> str:
 
 def _wrong_value(m: Measurement, value: float) -> str:
     if m.unit == "fraction":
-        low = 0.0 if m.metric in SHARES else -1.0
+        low = -1.0 if m.metric in CORRELATIONS or m.metric not in SCORES else 0.0
         # A mean of many numbers may be off by the last bit.
         return "" if low <= value <= 1.0 + 1e-9 else f"{m.metric} of {value}, expected {low:.0f} to 1"
     if m.unit in POSITIVE and value <= 0.0:

@@ -6,13 +6,11 @@ import math
 from collections.abc import Iterable
 
 from bench.claims.units import TASK_METRICS
+from bench.core.meaning import CORRELATIONS, SHARES
 from bench.judge.runs import Measurements, Run
 from bench.judge.series import Series
 
-QUALITY = ("accuracy", "f1", "matthews", "pearson", "spearman", "exact_match")
-
-CORRELATIONS = ("matthews", "pearson", "spearman")
-"""Metrics that are 0 for whatever does not look at its input."""
+QUALITY = (*SHARES, *CORRELATIONS)
 
 ONE_SIDED = 1.645
 """Standard errors above chance that 5% of guessing models reach."""

@@ -80,34 +80,31 @@ def _lines(runs: Sequence[Run]) -> Iterable[Line]:
     if runs[0].scale == SHAPE:
         where = f"{runs[0].environment.machine}, {runs[0].protocol}"
         for split in dict.fromkeys(split for run in runs for split in speeds(run)):
-            timed = [run for run in runs if ("speedup", split) in run.measured]
-            yield _line(
-                "speed",
-                f"speed-up over the reference and its twin at {split} on {where}",
-                timed,
-                lambda run, at=split: copies(run, at),
-            )
+            title = f"speed-up over the reference and its twin at {split} on {where}"
+            yield _line("speed", title, runs, ("speedup", split))
         return
     for metric, split in scores(runs[-1]):
-        scored = [run for run in runs if (metric, split) in run.measured]
-        yield _line("quality", f"{metric} on {runs[0].task}, {split} ({runs[0].scale})", scored,
-                    lambda run, name=(metric, split): [POINTS * (run.value(*name) or 0.0)],
-                    lambda runs, name=(metric, split): POINTS / max(1, min(run.measured[name].n for run in runs))
-                    )  # fmt: skip
+        yield _line("quality", f"{metric} on {runs[0].task}, {split} ({runs[0].scale})", runs, (metric, split))
 
 
-def _line(kind: Kind, name: str, runs: Sequence[Run], values, least=lambda runs: 0.0) -> Line:
-    """By commit, in the order in which each first ran; of two scores of one seed the newer one counts."""
+def _line(kind: Kind, title: str, runs: Sequence[Run], name: tuple[str, str]) -> Line:
+    """One measurement by commit, in the order in which each first ran; of two scores of one seed the newer counts."""
     commits: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        commits[run.code.commit + "+" * run.code.dirty].append(run)
+        if name in run.measured:
+            commits[run.code.commit + "+" * run.code.dirty].append(run)
     points = []
     for commit, own in commits.items():
-        kept = own if kind == "speed" else list({run.seed: run for run in own}.values())
-        found = tuple(value for run in kept for value in values(run))
-        if found:
-            points.append(Point(commit, own[0].started, found, len(kept), least(own)))
-    return Line(kind, name, tuple(stepped(kind, points)))
+        if kind == "speed":
+            kept, least = own, 0.0
+            values = [value for run in own for value in copies(run, name[1])]
+        else:
+            kept = list({run.seed: run for run in own}.values())
+            least = POINTS / max(1, min(run.measured[name].n for run in own))
+            values = [POINTS * (run.value(*name) or 0.0) for run in kept]
+        if values:
+            points.append(Point(commit, own[0].started, tuple(values), len(kept), least))
+    return Line(kind, title, tuple(stepped(kind, points)))
 
 
 def stepped(kind: Kind, points: Sequence[Point]) -> list[Point]:

@@ -102,8 +102,10 @@ def judge_ordering(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     found = steps(comparison, comparison.trained) if comparison.trained else []
     smallest = min(found, key=lambda step: step.points.value, default=None)
     low, high = (smallest and smallest.points.interval()) or (None, None)
-    return Judged(claim, verdict, smallest and smallest.points.value, low, high, comparison.tier, comparison.scale,
-                  len(comparison.trained), p, None, why, comparison.records, comparison.tasks, left)  # fmt: skip
+    return Judged(
+        claim, verdict, smallest and smallest.points.value, low, high, tier=comparison.tier, scale=comparison.scale,
+        seeds=len(comparison.trained), p=p, why=why, records=comparison.records, tasks=comparison.tasks, open=left,
+    )  # fmt: skip
 
 
 def _otherwise(ledger: Ledger, claim: Claim, comparison: Comparison) -> str:

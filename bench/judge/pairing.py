@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 
 from bench.claims.units import TASK_METRICS
 from bench.judge.chance import QUALITY
-from bench.judge.differences import mcnemar, of_differences, of_sessions
+from bench.judge.differences import Stage, mcnemar, of_differences, of_sessions
 from bench.judge.regressions import Comparison
 from bench.judge.runs import SHAPE, Run
 from bench.judge.series import SEARCHED, stage_code, timed_alike
@@ -196,16 +196,22 @@ def _by_the_way(old: Sequence[Run], new: Sequence[Run], changed: tuple[str, ...]
             was, now = ({run.seed: one[0] for run in side if ("speedup", split) in run.measured
                          and (one := copies(run, split))} for side in mine)  # fmt: skip
             second = set(halves(was)[1])
-            screen, confirm = ([[value for seed, value in sorted(side.items()) if (seed in second) == half]
-                                for side in (was, now)] for half in (False, True))  # fmt: skip
-            if not all(screen):
+            screen = _one_session(was, now, lambda seed, later=second: seed not in later)
+            if screen is None:
                 continue
-            later = of_sessions(*([side] for side in confirm)) if all(confirm) else None
-            found = Comparison("speed", _pool(mine[1][0]), of_sessions(*([side] for side in screen)), later,
-                               bool(second))  # fmt: skip
+            confirm = _one_session(was, now, second.__contains__)
+            found = Comparison("speed", _pool(mine[1][0]), screen, confirm, bool(second))
             typical = _typical([list(was.values())]), _typical([list(now.values())])
             sides = tuple(mine[0]), tuple(mine[1])
             yield Pair(_timed(mine[1][0], split), found, *sides, typical, changed, tuple(sorted(second)))
+
+
+def _one_session(
+    was: Mapping[int, float], now: Mapping[int, float], of: Callable[[int], bool]
+) -> Stage | None:  # fmt: skip
+    """The values of some seeds as a session on each side; None where a side has none of them."""
+    sides = [[value for seed, value in sorted(side.items()) if of(seed)] for side in (was, now)]
+    return of_sessions(sides[:1], sides[1:]) if all(sides) else None
 
 
 def _pool(run: Run) -> tuple[object, ...]:

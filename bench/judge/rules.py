@@ -33,7 +33,8 @@ STRICT = ("exact", "checkpoint")
 
 SIGNIFICANT = 0.05
 
-REFUTING = ("not reproduced", "exceeded", "not seen", "better")
+AGREEING = ("reproduced", "consistent")
+DIFFERING = ("not reproduced", "exceeded", "not seen", "better")
 """Verdicts that set a number apart from what was printed: among many claims some would do so by luck."""
 
 
@@ -239,9 +240,7 @@ def correct(judged: Sequence[Judged]) -> list[Judged]:
 
 def _apart(entry: Judged) -> bool:
     """Whether a verdict is of the kind that luck gives to some of many claims."""
-    return entry.verdict in REFUTING or (
-        entry.claim.kind == "ordering" and entry.verdict in ("reproduced", "consistent")
-    )
+    return entry.verdict in DIFFERING or (entry.claim.kind == "ordering" and entry.verdict in AGREEING)
 
 
 def _corrected(entry: Judged, p: float, claims: int) -> Judged:

@@ -17,14 +17,11 @@ from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
 from bench.core.stats import mean_of, trimmed_mean_of
 from bench.judge.caveats import first_caveat, sound
 from bench.judge.orderings import judge_ordering
-from bench.judge.rules import STRICT, Judged, correct, settle
+from bench.judge.rules import AGREEING, DIFFERING, STRICT, Judged, correct, settle
 from bench.judge.runs import Run
 from bench.judge.scores import Missing, ScoreBook, Scores, Summary
 from bench.judge.series import SeriesIndex
 from bench.judge.sizes import judge_physical
-
-SETTLED = ("reproduced", "exceeded", "not reproduced", "consistent", "better", "not seen")
-"""The verdicts that say something of a number."""
 
 
 def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Judged]:
@@ -47,7 +44,7 @@ def _with_caveat(ledger: Ledger, judged: Judged, index: SeriesIndex) -> Judged:
     if not told or judged.claim.kind in SPEED_AND_SIZE:
         return judged
     why = f"{judged.why} {told}"
-    if judged.verdict in SETTLED:
+    if judged.verdict in (*AGREEING, *DIFFERING):
         return replace(judged, verdict="inconclusive", p=None, open=None, why=why)
     return replace(judged, why=why)
 

@@ -28,7 +28,7 @@ from bench.core.markup import target
 from bench.judge.rules import Judged
 from bench.judge.series import SeriesIndex
 from bench.judge.standing import SCALE_ORDER
-from bench.report import browser, headlines, table
+from bench.report import browser, headlines, screen, table
 from bench.report.choices import Choice, choice
 from bench.report.claims import KINDS, MARKS, heading
 from bench.report.numbers import DASH
@@ -88,7 +88,7 @@ def render(source: Source) -> str:
         "style": Markup(style), "early": Markup(early), "late": Markup(late),
         "policy": _policy(style, (early, late)), "page": source.screen, "lede": _first(source.screen, Lines),
         "systems": _systems(source.views, first.rows, source.index),
-        "alone": first.columns[6] if first.rows else "",
+        "alone": dict(zip(screen.COLUMNS, first.columns, strict=False)).get("alone", ""),
         "notes": _first(source.screen, Note), "figure": drawings[0] if drawings else None,
         "groups": browser.WORDS, "tally": _tally(source), "headlines": _headlines(source.ledgers, source.judged),
         "every": _every(source.table),
@@ -163,8 +163,7 @@ def _systems(
 
 def _system(one: Choice, row: tuple[Cell, ...]) -> dict[str, Any]:
     """One system: its cells as on the first screen, its weight, and the numbers that a reader can ask for."""
-    names = ("name", "price", "size", "weighs", "speed", "kept", "alone", "learnt", "worst")
-    cells: dict[str, Any] = dict(zip(names, row, strict=True))
+    cells: dict[str, Any] = dict(zip(screen.COLUMNS, row, strict=True))
     return {
         **cells, **{name: _beside(cells[name]) for name in ("size", "speed", "kept")},
         "megabytes": "" if one.megabytes is None else f"{one.megabytes:,.1f}",

@@ -35,6 +35,12 @@ from bench.report.systems import Measured, SystemView, common, timings
 SURE = {"seen": "read at their source", "recalled": "recalled from memory"}
 """How surely a number is known -> what one says of it."""
 
+COLUMNS = {
+    "name": "system", "price": "price", "size": "size", "weighs": "weighs", "speed": "speed-up",
+    "kept": "score kept, %", "alone": "on {task}, %", "learnt": "rows of {task}", "worst": "lost most",
+}  # fmt: skip
+"""What is shown of a system -> the head of its column in no-free-lunch.csv."""
+
 ONE_TASK = "one task"
 """Stands for the task on which systems are compared where there is none."""
 
@@ -48,13 +54,19 @@ def page(
     blocks: list[Block] = [Lines((*says, *_launches(views, index, beside)))]
     task = common(views)
     found = tradeoff.figure(views, task)
-    rows = [_cells(view, index, beside, task) for view in views]
-    blocks += [Table.of([_shown(cells, task) for cells in rows]), *_footnote(views, task), *([found] if found else [])]
+    systems = [_cells(view, index, beside, task) for view in views]
+    blocks += [
+        Table.of([_shown(cells, task) for cells in systems]),
+        *_footnote(views, task),
+        *([found] if found else []),
+    ]
     told = headlines.lines(ledgers, judged)
     blocks += [*([Lines(tuple(told))] if told else []), Note(_tally(judged)), Note(_links(tolerances))]
     if broken:
         reasons = [{"paper": name, "reason": reason} for name, reason in sorted(broken.items())]
         blocks.append(Section("Papers that could not be read", (Table.of(reasons),)))
+    heads = [head.format(task=task or ONE_TASK) for head in COLUMNS.values()]
+    rows = [dict(zip(heads, cells.values(), strict=True)) for cells in systems]
     return Page("README.md", "No free lunch", tuple(blocks), (Table.of(rows, name="no-free-lunch"),))
 
 
@@ -141,11 +153,11 @@ def _session(views: Sequence[SystemView], machine: str) -> str:
 
 
 def _cells(view: SystemView, index: SeriesIndex, beside: Sequence[str], task: str) -> dict[str, Cell]:
+    """What is shown of a system, by the names of COLUMNS and in their order."""
     return {
-        "system": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
-        "weighs": _weight(view.bytes_), "speed-up": _speed(view, index, beside), "score kept, %": _kept(view),
-        f"on {task or ONE_TASK}, %": _alone(view, task), f"rows of {task or ONE_TASK}": _learnt(view, task),
-        "lost most": _lost(view),
+        "name": view.system.name + " ‡" * view.guessed, "price": _price(view), "size": _size(view),
+        "weighs": _weight(view.bytes_), "speed": _speed(view, index, beside), "kept": _kept(view),
+        "alone": _alone(view, task), "learnt": _learnt(view, task), "worst": _lost(view),
     }  # fmt: skip
 
 
@@ -153,16 +165,16 @@ def _shown(cells: Mapping[str, Cell], task: str) -> dict[str, Cell]:
     """Four columns, which fit a phone: the price stands beside the name, what it weighs beside the size, one task alone
     and what is lost most beside what is kept."""
     task = task or ONE_TASK
-    alone, kept, rows = cells[f"on {task}, %"], cells["score kept, %"], plain(cells[f"rows of {task}"])
+    alone, kept, rows = cells["alone"], cells["kept"], plain(cells["learnt"])
     if alone not in (DASH, kept):
         kept = DASH if plain(kept) == f"{plain(alone)} ({task})" else kept
         alone = (*_parts(alone), f" on {task}", f" after {rows} rows" if rows != DASH else "")
     else:
         alone = DASH
     return {
-        "system and what it needs": (Strong(plain(cells["system"])), f" {plain(cells['price'])}"),
-        "size": _joined(", ", cells["size"], cells["weighs"]), "speed-up": cells["speed-up"],
-        f"score kept, %; on {task}; worst task": _joined("; ", kept, alone, cells["lost most"]),
+        "system and what it needs": (Strong(plain(cells["name"])), f" {plain(cells['price'])}"),
+        "size": _joined(", ", cells["size"], cells["weighs"]), "speed-up": cells["speed"],
+        f"score kept, %; on {task}; worst task": _joined("; ", kept, alone, cells["worst"]),
     }  # fmt: skip
 
 

@@ -179,13 +179,15 @@ def _view(
     machines = {book.index.by_id[name].environment.machine for name in (speed.records if speed else ())}
     here = not speeds or machines <= {speeds[0].machine}
     return SystemView(
-        ledger, system, size, speed, speed if here else None, verdicts.get(system.retention), verdicts.get(system.cost),
-        _bytes(book, key, ledger.paper.reference),
-        _counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
-        speeds[0] if speeds else None, with_text(book.index, speeds[0]) if speeds else None,
-        scores, _worst_printed(ledger, scored), guessed, of_own,
-        bool(scores and first_caveat(ledger, scores.records, book.index)),
-        {task: one for task, one in alone.items() if one is not None},
+        ledger, system,
+        size=size, speed=speed, speed_judged=speed if here else None,
+        retention=verdicts.get(system.retention), cost=verdicts.get(system.cost),
+        bytes_=_bytes(book, key, ledger.paper.reference),
+        own_size=_counted(book, key, size.claim.metric, size.claim.split) if size and guessed else None,
+        timing=speeds[0] if speeds else None, read=with_text(book.index, speeds[0]) if speeds else None,
+        scores=scores, worst_printed=_worst_printed(ledger, scored), guessed=guessed, of_own_teacher=of_own,
+        faulty=bool(scores and first_caveat(ledger, scores.records, book.index)),
+        tasks={task: one for task, one in alone.items() if one is not None},
     )  # fmt: skip
 
 
