@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 
 from bench.claims.units import TASK_METRICS
+from bench.core.conditions import of_model_alone
 from bench.judge.chance import QUALITY
 from bench.judge.differences import Stage, mcnemar, of_differences, of_sessions
 from bench.judge.regressions import Comparison
@@ -161,7 +162,7 @@ def copies(run: Run, split: str) -> list[float]:
     That is sqrt(reference x twin) / model, of which the A/A ratio reference / twin makes the first factor. A session
     with one set of processes, and a run, are one value.
     """
-    ratio, floor = run.measured["speedup", split], run.measured.get(("aa_ratio", split.removesuffix("-text")))
+    ratio, floor = run.measured["speedup", split], run.measured.get(("aa_ratio", of_model_alone(split)))
     effort = run.settings.hyper.get("effort") or {}
     fresh = run.scale == SHAPE and effort.get("copies", 1) > 1 and len(ratio.samples) > 1
     if fresh and all(sample > 0 for sample in ratio.samples):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from statistics import fmean
 
 from bench.claims.claim import RATIOS, Claim, Ledger
+from bench.core.conditions import of_model_alone
 from bench.core.stats import Estimate, counted, ratio_of
 from bench.judge.rules import Judged, settle
 from bench.judge.runs import Run
@@ -139,6 +140,6 @@ def _floor(timing: Timing) -> float:
 
     Over several sessions the mean of the logs. Two copies differ in their passes, not in how they read text.
     """
-    pairs = [run.value("aa_ratio", timing.split.removesuffix("-text")) for run in timing.runs]
+    pairs = [run.value("aa_ratio", of_model_alone(timing.split)) for run in timing.runs]
     logs = [abs(math.log(ratio)) for ratio in pairs if ratio]
     return math.exp(fmean(logs)) if logs else 1.0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from bench.core.conditions import Condition, condition
 from bench.judge.runs import SHAPE
 from bench.report.page import Figure
 from bench.report.plots import STYLE, log_axis, looks
-from bench.report.rows import Row
+from bench.report.rows import LENGTH, Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,10 +37,12 @@ def _line(row: Row, machine: str) -> dict[str, Any] | None:
     splits = {split for run in row.suite.runs for metric, split in run.measured if metric == "speedup"}
     points = []
     for split in splits:
-        shape = re.fullmatch(r"batch(\d+)-length128", split)
-        ratio = row.speedup(machine, split) if shape else None
-        if ratio is not None and shape is not None:
-            points.append([int(shape[1]), ratio.value, *(ratio.interval() or (None, None))])
+        found = condition(split)
+        if found is None or found != Condition(found.batch, LENGTH):
+            continue
+        ratio = row.speedup(machine, split)
+        if ratio is not None:
+            points.append([found.batch, ratio.value, *(ratio.interval() or (None, None))])
     return {"label": row.label, "paper": row.paper, "points": sorted(points)} if len(points) > 1 else None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from string import Formatter
 
 from bench.claims.claim import Claim, Ledger
+from bench.core.conditions import condition
 from bench.judge.rules import STRICT, Judged
 from bench.report.claims import MARKS, measured, printed
 from bench.report.numbers import DASH, significant
@@ -78,8 +79,8 @@ def phrase(claim: Claim) -> str:
 
 def _at(claim: Claim) -> str:
     """` (judged at batch 32)`, where a speed is not judged as the tables' are, at batch 1."""
-    batch = re.match(r"batch(\d+)-", claim.split)
-    return f" (judged at batch {batch[1]})" if batch and batch[1] != "1" else ""
+    found = condition(claim.split)
+    return f" (judged at batch {found.batch})" if found and found.batch != 1 else ""
 
 
 def _order(ledger: Ledger, entry: Judged) -> tuple[Text, ...]:

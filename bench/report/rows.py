@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from bench.claims.units import TASK_METRICS
+from bench.core.conditions import Condition
 from bench.core.spec import GLUE, RECORD_SCALES
 from bench.core.stats import Estimate
 from bench.judge.runs import SHAPE
@@ -17,9 +18,13 @@ from bench.judge.sizes import estimate
 from bench.judge.standing import shared
 from bench.report.page import Number, Outcome
 
-ONE = "batch1-length128"
-"""The condition under which systems are compared: one example of 128 word pieces."""
-BATCHES = (ONE, "batch32-length128")
+LENGTH = 128
+"""Word pieces of each example that systems are compared on."""
+ONE = str(Condition(1, LENGTH))
+"""The condition under which systems are compared: one example."""
+INT8 = str(Condition(1, LENGTH, "int8"))
+"""The same on 8-bit kernels."""
+BATCHES = (ONE, str(Condition(32, LENGTH)))
 """The two conditions of the tables."""
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 import shlex
 from dataclasses import dataclass
 
+from bench.core.conditions import condition
 from bench.judge.compare import Finding
 from bench.judge.pairing import TWO_STAGES, Pair
 from bench.judge.regressions import COPIES, SEEDS
@@ -85,14 +85,13 @@ def _spread(finding: Finding) -> float:
 
 def _measure(pair: Pair, results: str) -> tuple[str, ...]:
     """`bench measure` for the one model and condition of a pair."""
-    found = re.fullmatch(r"batch(\d+)-length(\d+)(?:-(.+?))??(?:-text)?", pair.subject.split)
+    found = condition(pair.subject.split)
     assert found is not None, "conditions of bench measure have this form"
-    batch, length, backend = found.groups()
     threads = pair.now[-1].environment.facts.get("threads")
     quick = pair.subject.protocol == "quick"
     return (
-        "bench", "measure", "--variant", pair.subject.variant, "--batch", batch, "--length", length,
-        *(("--backend", backend) if backend else ("--backend", "eager")),
+        "bench", "measure", "--variant", pair.subject.variant, "--batch", str(found.batch),
+        "--length", str(found.length), "--backend", found.backend or "eager",
         *(("--threads", str(threads)) if threads else ()),
         *(("--quick",) if quick else ("--copies", str(COPIES))), "--results", results,
     )  # fmt: skip

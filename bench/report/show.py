@@ -19,7 +19,7 @@ from bench.report.headlines import fine_print
 from bench.report.listing import read
 from bench.report.numbers import DASH, interval
 from bench.report.papers import MEANINGS, NOTHING
-from bench.report.rows import ONE, Row, rows
+from bench.report.rows import INT8, ONE, Row, rows
 
 
 def show(results: Path, name: str) -> list[tuple[str, str]]:
@@ -143,9 +143,9 @@ def _variant(key: tuple[str, str], found: Sequence[Row], own: Sequence[Judged]) 
         lines.append(("suite", f"scale {row.scale}, {row.label}" + (f", {size / 1e6:.1f}M parameters" if size else "")))
         lines += [("", _series(row, series)) for series in row.suite.best.values() if row.scale != SHAPE]
         for machine in row.suite.machines():
-            for kernels in ("", "-int8"):
-                ratio = row.speedup(machine, f"{ONE}{kernels}")
-                told = f"speed-up at batch 1 on {machine}{kernels.replace('-', ', ')}"
+            for split, kernels in ((ONE, ""), (INT8, ", int8")):
+                ratio = row.speedup(machine, split)
+                told = f"speed-up at batch 1 on {machine}{kernels}"
                 lines += [("", f"{told}: {interval(ratio, 2, 'x')}")] if ratio else []
     return lines if found else [*lines, ("runs", "none yet: bench run --variant NAME, or bench measure --variant NAME")]
 

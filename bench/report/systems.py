@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from bench.claims.claim import Claim, Ledger, System
 from bench.claims.units import UNITS
+from bench.core.conditions import Condition
 from bench.core.names import JOINT
 from bench.core.spec import GLUE
 from bench.core.stats import Estimate
@@ -20,7 +21,7 @@ from bench.judge.runs import Run
 from bench.judge.scores import ScoreBook, Scores
 from bench.judge.series import PAPER_SIZED, Key, SeriesIndex, Timing
 from bench.judge.sizes import estimate
-from bench.report.rows import ONE
+from bench.report.rows import LENGTH
 
 ARITHMETIC = "by arithmetic"
 """Whose bytes were counted, and not read off a file."""
@@ -167,7 +168,7 @@ def _view(
     if system.timed_as:
         paper, _, variant = system.timed_as.partition("/")
         timed = paper, variant
-    split = f"{ONE}-{system.backend}" if system.backend else ONE
+    split = str(Condition(1, LENGTH, system.backend))
     speeds = _paper_sized(book.index, timed, split)
     size = verdicts.get(system.size)
     sized = _sized(book, key, "parameters", "all")

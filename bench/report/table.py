@@ -13,7 +13,7 @@ from bench.judge.standing import SCALE_ORDER
 from bench.report import curves
 from bench.report.numbers import DASH, interval, millions, show, significant
 from bench.report.page import DITTO, Block, Bullets, Cell, Link, Note, Page, Section, Table
-from bench.report.rows import BATCHES, ONE, Row
+from bench.report.rows import BATCHES, INT8, ONE, Row
 
 RIGHT = ("params (M)", "teacher (M)", "MB on disk", "GFLOPs", "seeds")
 
@@ -182,7 +182,7 @@ def _times(row: Row, machine: str) -> dict[str, Cell]:
         seconds, runs = cost
         paid = f"{show(seconds, 0 if seconds >= 100 else 1)} ({runs} run{'s' if runs > 1 else ''})"
     first, second = (speed(row, machine, batch) for batch in BATCHES)
-    kernels = row.speedup(machine, f"{ONE}-int8")
+    kernels = row.speedup(machine, INT8)
     if kernels:
         first = f"{'' if first == DASH else f'{first}; '}int8 {times(kernels)}"
     return {
