@@ -26,7 +26,7 @@ def first_caveat(ledger: Ledger, records: Iterable[str], index: SeriesIndex) -> 
     return next(filter(None, found), "")
 
 
-def sound(ledger: Ledger, book: ScoreBook) -> ScoreBook:
+def without_caveats(ledger: Ledger, book: ScoreBook) -> ScoreBook:
     """The scores without such runs; the same book where there are none."""
     kept = [run for run in book.index.runs if not caveat(ledger, run)]
     return book if len(kept) == len(book.index.runs) else ScoreBook(SeriesIndex(kept))

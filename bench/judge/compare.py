@@ -19,7 +19,7 @@ from bench.judge.series import SeriesIndex, age, stage_code, timed_alike
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class NotCompared:
     """A series that is not compared."""
 
     paper: str
@@ -43,7 +43,7 @@ class Compared:
 
     findings: tuple[Finding, ...]
     """What matters most first."""
-    left: tuple[Left, ...]
+    not_compared: tuple[NotCompared, ...]
     failed: tuple[Run, ...]
     """Runs of now that failed, where the baseline's did not; refused ones only where the baseline has them well."""
 
@@ -78,24 +78,24 @@ def compare(index: SeriesIndex, before: Collection[str], across_code: bool = Fal
         if run.ok:
             grouped[index.comparable(run)][run.id not in before].append(run)
     every: list[Pair] = []
-    left: list[Left] = []
+    apart: list[NotCompared] = []
     for sides in grouped.values():
         old, new, reason = _sides(*sides, across_code)
         if reason:
             run = (sides[1] or sides[0])[0]
-            left.append(Left(run.paper, run.variant, run.task, run.scale, reason))
+            apart.append(NotCompared(run.paper, run.variant, run.task, run.scale, reason))
             continue
         found = list(pairs(old, new, across_code))
         every += found
         if not found:
             run = new[0]
-            left.append(Left(run.paper, run.variant, run.task, run.scale, "no seed and no time in common"))
+            apart.append(NotCompared(run.paper, run.variant, run.task, run.scale, "no seed and no time in common"))
     every.sort(key=_name)
     decisions = decide([pair.comparison for pair in every])
     findings = [Finding(*both) for both in zip(every, decisions, strict=True)]
     findings.sort(key=lambda finding: (ORDER.index(finding.decision.verdict), finding.decision.p))
-    left.sort(key=lambda one: (one.reason, one.paper, one.variant, one.task, one.scale))
-    return Compared(tuple(findings), tuple(left), _failed(index.runs, before))
+    apart.sort(key=lambda one: (one.reason, one.paper, one.variant, one.task, one.scale))
+    return Compared(tuple(findings), tuple(apart), _failed(index.runs, before))
 
 
 def _name(pair: Pair) -> tuple[object, ...]:

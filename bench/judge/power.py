@@ -21,7 +21,7 @@ POWER = 0.8
 MOST_SEEDS = 1000
 """Beyond so many seeds there is no advice."""
 
-POINTS = 24
+QUANTILES = 24
 """How many equally likely spreads are looked at."""
 
 
@@ -63,14 +63,14 @@ def power(estimate: Estimate, edges: Sequence[float], total: int, confidence: fl
         centre, edges = math.log(estimate.value), [math.log(edge) for edge in edges if edge > 0]
     else:
         centre = estimate.value
-    # From here on [POINTS]: one entry for each deviation that the truth may have, all equally likely.
+    # From here on [QUANTILES]: one entry for each deviation that the truth may have, all equally likely.
     sigma = spread * _spreads(round(min(estimate.freedom, 1e6), 3))
     pooled = np.sqrt(((n - 1) * spread**2 + new * sigma**2) / (total - 1))
     # Half the width of the coming interval, whose own s pools the old seeds (spread) with the new ones (sigma).
     half = t_quantile(total - 1, confidence) * pooled / math.sqrt(total)
     reach = np.maximum(half, estimate.least / 2) + estimate.slack
     around = sigma * math.sqrt(new) / total
-    chance = np.zeros(POINTS)
+    chance = np.zeros(QUANTILES)
     # The interval holds no edge when it lies between two neighbours: its centre from low + reach to high - reach. Where
     # the interval is wider than the gap there is no such place, and the difference below would be negative.
     for low, high in pairwise([-math.inf, *sorted(edges), math.inf]):
@@ -83,8 +83,8 @@ def _spreads(freedom: float) -> np.ndarray:
     """Equally likely values of sigma over the sample's deviation: (freedom / chi squared) ** 0.5."""
     from scipy.special import chdtri  # the quantile of chi squared for an upper tail
 
-    # The middles of POINTS slices of equal probability stand for the whole distribution.
-    return np.sqrt(freedom / chdtri(freedom, (np.arange(POINTS) + 0.5) / POINTS))
+    # The middles of QUANTILES slices of equal probability stand for the whole distribution.
+    return np.sqrt(freedom / chdtri(freedom, (np.arange(QUANTILES) + 0.5) / QUANTILES))
 
 
 def _below(values: np.ndarray) -> np.ndarray:

@@ -50,7 +50,7 @@ class Answered(NamedTuple):
         return unpack(self.packed, self.n).astype(bool)
 
 
-class Stage(NamedTuple):
+class StageCost(NamedTuple):
     """What one stage of a run cost; a cached one was paid for by another run."""
 
     name: str
@@ -105,7 +105,7 @@ class Run:
     teacher: str
     """The id of the teacher's record, or empty."""
     teacher_score: float | None
-    stages: tuple[Stage, ...] = field(repr=False)
+    stages: tuple[StageCost, ...] = field(repr=False)
     measured: Measurements = field(repr=False)
     weights: str = field(default="", repr=False)
     """What tells the weights of its finished model from others; empty where it kept none."""
@@ -193,9 +193,9 @@ class _Reader:
         )
 
 
-def _stage(entry: StageEntry) -> Stage:
+def _stage(entry: StageEntry) -> StageCost:
     rows = 0 if entry.corpus_tokens else entry.examples
-    return Stage(entry.name, entry.seconds, entry.steps, entry.cached, rows)
+    return StageCost(entry.name, entry.seconds, entry.steps, entry.cached, rows)
 
 
 def answers(record: Record) -> dict[str, Answered]:

@@ -15,7 +15,7 @@ from bench.claims.averages import recompute
 from bench.claims.claim import TEACHER, Claim, Entry, Ledger
 from bench.claims.units import PRINTED_ONLY, SPEED_AND_SIZE, dev_split
 from bench.core.stats import mean_of, trimmed_mean_of
-from bench.judge.caveats import first_caveat, sound
+from bench.judge.caveats import first_caveat, without_caveats
 from bench.judge.orderings import judge_ordering
 from bench.judge.rules import AGREEING, DIFFERING, STRICT, Judged, correct, settle
 from bench.judge.runs import Run
@@ -29,7 +29,7 @@ def judge(ledgers: Sequence[Ledger], runs: Iterable[Run] | ScoreBook) -> list[Ju
     book = runs if isinstance(runs, ScoreBook) else ScoreBook(SeriesIndex(runs))
     found = []
     for ledger in ledgers:
-        without = sound(ledger, book)
+        without = without_caveats(ledger, book)
         for claim in ledger.claims:
             judged = _judge(ledger, claim, without)
             if not judged.records and without is not book:

@@ -19,7 +19,7 @@ from bench.core.collection import no_collection
 from bench.core.errors import SpecError
 from bench.core.record import Record
 from bench.core.spec import record_scales
-from bench.judge.compare import Compared, Finding, Left, compare
+from bench.judge.compare import Compared, Finding, NotCompared, compare
 from bench.judge.pairing import METRICS
 from bench.judge.runs import SHAPE, runs_of
 from bench.judge.series import SeriesIndex, age
@@ -183,14 +183,14 @@ def summary(result: Result) -> str:
     """The counts, on one line."""
     compared = result.compared
     told = [f"{number} {words}" for verdict, words in VERDICTS.items() if (number := compared.count(verdict))]
-    left = Counter(one.reason.partition(":")[0] for one in compared.left)
+    left = Counter(one.reason.partition(":")[0] for one in compared.not_compared)
     out = [f"{number} {reason}" for reason, number in sorted(left.items())]
     number = len(compared.findings)
     text = f"nothing to compare with {result.about}"
     if number:
         text = f"{number} comparison{'s' * (number != 1)} with {result.about}: {', '.join(told)}"
     text += f"; series not compared: {', '.join(out)}" if out else ""
-    if any(one.reason.startswith("the code changed") for one in compared.left):
+    if any(one.reason.startswith("the code changed") for one in compared.not_compared):
         text += " (--across-code compares them)"
     if not number:
         text += "; next: make the runs of the baseline again into another folder, and name it with --results"
@@ -215,12 +215,12 @@ def page(result: Result) -> Page:
         rows = [{"run": run.id, "variant": run.variant, "task": run.task, "reason": run.reason}
                 for run in compared.failed]  # fmt: skip
         blocks.append(Section("Runs that failed", (Table.of(rows),)))
-    if compared.left:
-        blocks.append(Section("Not compared", (Table.of(_left(compared.left), right=("series",)),)))
+    if compared.not_compared:
+        blocks.append(Section("Not compared", (Table.of(_not_compared(compared.not_compared), right=("series",)),)))
     return Page(FILE, "Regressions", tuple(blocks))
 
 
-def _left(series: Sequence[Left]) -> list[dict[str, str]]:
+def _not_compared(series: Sequence[NotCompared]) -> list[dict[str, str]]:
     """The series that are not compared, one line a variant and reason."""
     tasks: dict[tuple[str, str, str], list[str]] = defaultdict(list)
     for one in series:
@@ -249,7 +249,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "counts": {verdict: compared.count(verdict) for verdict in VERDICTS},
         "findings": [_finding(one, result.results) for one in compared.findings],
         "not_compared": [{"paper": one.paper, "variant": one.variant, "task": one.task, "scale": one.scale,
-                          "reason": one.reason} for one in compared.left],
+                          "reason": one.reason} for one in compared.not_compared],
         "failed": [{"id": run.id, "variant": run.variant, "task": run.task, "seed": run.seed, "reason": run.reason}
                    for run in compared.failed],
     }  # fmt: skip

@@ -112,7 +112,7 @@ def test_quality_pools_machines_and_time_does_not() -> None:
     before = [session("before", place, 3.0) for place in range(4)]
     found = compared(before, [session("now", 0, 3.0, **far)])
     assert not found.findings and found.exit_code == 3
-    assert {one.reason for one in found.left} == {"not run again", "not in the baseline"}
+    assert {one.reason for one in found.not_compared} == {"not run again", "not in the baseline"}
     quick = compared(before, [session("now", 0, 3.0, tier="reduced")])
     assert not quick.findings, "a quick session is another protocol"
 
@@ -176,7 +176,7 @@ def test_changed_code_is_shown_and_compared_where_asked() -> None:
     old: dict[str, Any] = {"code": {"commit": "c", "dirty": False, "stage_hashes": {"fine_tune": "1"}}}
     sides = side("before", 0.9, **old), side("now", 0.85, **new)
     found = compared(*sides)
-    assert found.exit_code == 3 and found.left[0].reason == "the code changed: fine_tune"
+    assert found.exit_code == 3 and found.not_compared[0].reason == "the code changed: fine_tune"
     assert "--across-code" in regressions.summary(result(found))
     across = compared(*sides, across_code=True)
     assert verdicts(across) == ["worse"] and "across a change of fine_tune" in regressions.lines(result(across))[0]
@@ -234,7 +234,7 @@ def test_times_by_other_measuring_code_are_not_compared() -> None:
 
     before, now = [session("before", place, 3.0) for place in range(4)], [session("now", 0, 3.0)]
     found = compared(by("1", before), by("2", now))
-    assert found.exit_code == 3 and found.left[0].reason == "the code changed: measuring"
+    assert found.exit_code == 3 and found.not_compared[0].reason == "the code changed: measuring"
     assert verdicts(compared(by("1", before), by("2", now), across_code=True)) == ["fine"]
     assert verdicts(compared(before, by("2", now))) == ["fine"], "older records do not say"
     scores = by("1", side("before", 0.9)), by("2", side("now", 0.9))
