@@ -6,13 +6,15 @@ import re
 from typing import Any
 
 import pytest
-from worked_records import claim, field_day, ledger, one, ordering, runs
+from worked_records import CHAIN, claim, field_day, ledger, one, ordering, runs
 
 from bench.core.record import StageEntry
 from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
 from bench.judge.verdict import judge
+from bench.report import headlines
+from bench.report.page import plain
 
 
 def test_an_ordering_is_seen_pair_by_pair() -> None:
@@ -135,3 +137,17 @@ def test_variants_may_differ_in_their_settings_but_not_in_their_budget() -> None
     records = field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65})
     tuned = [r.model_copy(update={"hyper": {**r.hyper, "weight_ce": r.spec.variant}}) for r in records]
     assert one(ordering(), tuned).verdict == "reproduced"
+
+
+def test_the_first_screen_says_which_pairs_of_a_ranking_are_seen() -> None:
+    chain = ordering(headline=True, fine_print="", source="Table 4 (losses)")
+    pairs = [ordering(id=f"toy.{number}", order=CHAIN[number : number + 2], variant=CHAIN[number + 1])
+             for number in range(2)]  # fmt: skip
+    whole = ledger(chain, *pairs)
+    judged = judge([whole], runs_of(field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.62}, tier="reduced")))
+    assert [entry.verdict for entry in judged] == ["inconclusive", "consistent", "inconclusive"]
+    *_, rankings, seen = [plain(line) for line in headlines.lines([whole], judged)]
+    assert rankings == "Rankings of ablations: Toy, Table 4 ?."
+    assert seen.endswith("five seeds or more: Toy, toy-cut above toy-random by 2.0 (sst2, rte).")
+    unseen = [entry for entry in judged if entry.verdict != "consistent"]
+    assert plain(headlines.lines([whole], unseen)[-1]) == rankings
