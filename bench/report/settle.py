@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from bench.core.conditions import condition
 from bench.judge.compare import Finding
@@ -101,7 +103,7 @@ def _run(run: Run, seeds: int, results: str) -> tuple[tuple[str, ...], bool]:
     """`bench run` for more seeds of a series, and whether a record holds all that it needs."""
     budget, source = run.settings.budget, run.data.source if run.data else ""
     limits = [part for name, option in OPTIONS.items() if budget.get(name) for part in (option, str(budget[name]))]
-    sets = [part for name, value in sorted(run.settings.changes.items()) for part in ("--set", f"{name}={value}")]
+    sets = [part for change in _changes(run) for part in ("--set", change)]
     complete = run.scale == "smoke" and source.startswith("synthetic")
     inputs: tuple[str, ...] = ()
     if run.scale in ("small", "full"):
@@ -112,4 +114,22 @@ def _run(run: Run, seeds: int, results: str) -> tuple[tuple[str, ...], bool]:
     return (
         "bench", "run", run.scale, "--paper", run.paper, "--variant", run.variant, "--task", run.task, "--seeds",
         str(seeds), *inputs, *limits, *sets, "--results", results,
-    ), complete  # fmt: skip
+    ), complete and not any("PAPER:" in change for change in sets)  # fmt: skip
+
+
+def _changes(run: Run) -> list[str]:
+    """What --set changed of a run and of its teacher. A field that both have and only the teacher changed takes the
+    name of the teacher's paper, which no record holds."""
+    own, theirs = run.settings.changes, run.settings.hyper.get("teacher") or {}
+    fields = set(_fields(run.settings.hyper))
+    every = {name: value for name, value in theirs.items() if name not in own}
+    return [f"{name}={value}" for name, value in sorted(own.items())] + [
+        f"{'PAPER:' if name in fields else ''}{name}={value}" for name, value in sorted(every.items())]  # fmt: skip
+
+
+def _fields(settings: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The dotted names of all settings."""
+    for name, value in settings.items():
+        yield f"{above}{name}"
+        if isinstance(value, Mapping):
+            yield from _fields(value, f"{above}{name}.")

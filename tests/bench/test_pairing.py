@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,16 @@ def test_what_would_settle_a_run_names_its_text_and_no_folder_for_the_hubs_data(
 
     assert "--data" not in told("hub", "c" * 64) and "--corpus FILE" in told("hub", "c" * 64)
     assert "--data FOLDER" in told("folder", "") and "--corpus" not in told("folder", "")
+
+
+def test_what_would_settle_a_run_repeats_what_was_set_of_it_and_of_its_teacher() -> None:
+    hyper = {"tune": {"lr": 0.1, "epochs": 10}, "teacher": {"adapt.tokens": "7", "tune.epochs": "3", "tune.lr": "0.1"}}
+    before, now = (side(when, score, seeds, 4, scale="small", tier="reduced", hyper=hyper, overrides={"tune.lr": "0.1"})
+                   for when, score, seeds in (("before", 0.9, range(9)), ("now", 0.89, range(5))))  # fmt: skip
+    todo = settle(compared(before, now).findings[0], "here")
+    assert todo is not None
+    sets = [part for word, part in pairwise(todo.command) if word == "--set"]
+    assert sets == ["tune.lr=0.1", "adapt.tokens=7", "PAPER:tune.epochs=3"], "what both have, the teacher alone"
 
 
 def test_minutes_without_until_are_refused() -> None:
