@@ -174,5 +174,5 @@ _ROUNDS = {"smoke": 1, "small": 1}
 _SMALL = {"epochs": 10, "batch_size": 16, "lr": 1e-4}
 """Two cores, and a student of two or three layers: smaller batches, larger steps; rates and epochs of the search in
 tests/benchmarks/small_scale_search.json."""
-_PLAIN_TEXT = {"epochs": 3, "batch_size": 16, "lr": 3e-5, "warmup": 0.05}
-"""What is read before a task, by the same search; masked LM from random weights takes a larger rate (not searched)."""
+_PLAIN_TEXT = {"epochs": 3, "batch_size": 16, "lr": 3e-3, "warmup": 0.05}
+"""What is read before a task, at the rate of tests/benchmarks/text_rate.json; masked LM takes 5e-4 (not searched)."""
