@@ -72,7 +72,7 @@ def _folder(results: Path, scale: str, *parts: str) -> Path:
 
 
 def folder_of(results: Path, record: Record) -> Path:
-    """The folder that a record lies in, and what it keeps beside it. Raises RecordError for a name that is no path."""
+    """The folder of a record and of the files beside it. Raises RecordError for a name that is no part of a path."""
     spec = record.spec
     return _folder(results, spec.scale, spec.paper, spec.variant, spec.task)
 

@@ -50,7 +50,7 @@ class Chance:
                     self._majority[run.task, split, measured.n] = measured.value
 
     def most(self, task: str, split: str, measured: Measurements) -> tuple[str, float] | None:
-        """(metric, the most that guessing scores by luck, of 95% of all guesses); None where that is not known.
+        """(metric, upper 95% bound of what guessing scores by luck); None where that is not known.
 
         A correlation (Matthews' too) is 0 by guessing, with a standard error of 1 / sqrt(n); an accuracy is the share
         of the majority class. Units: fractions.

@@ -293,8 +293,10 @@ class SeriesIndex:
         return run.task, run.tier, self._suite_key(run), id(run.settings), _rows(run)
 
     def _given(self, run: Run) -> tuple[str, str]:
-        """(text, encoder), as hashes. A run that does not say them is taken to have had those of its like, where these
-        agree: records of before they were kept.
+        """(hash of the text, hash of the encoder).
+
+        Older records hold neither: such a run gets the pair of its comparable runs where they have one only, else two
+        empty texts.
         """
         said = run.data and (run.data.corpus, run.data.encoder)
         if said and any(said):

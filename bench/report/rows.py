@@ -43,8 +43,8 @@ class Row:
     book: ScoreBook = field(repr=False)
 
     @property
-    def is_the_reference(self) -> bool:
-        """Whether others are compared with it: of the reference's variants, the one that is compared with none."""
+    def is_baseline(self) -> bool:
+        """Whether others are compared with it: a variant of the reference paper without a speed-up of its own."""
         return self.reference and not any(metric == "speedup" and split in BATCHES
                                           for run in self.suite.runs for metric, split in run.measured)  # fmt: skip
 

@@ -46,13 +46,13 @@ class SystemView:
     size: Judged | None
     speed: Judged | None
     speed_judged: Judged | None
-    """Its speed where the verdict is of the machine that speaks: one of another machine is told on its page."""
+    """`speed`, or None where its verdict is from another machine than `timing`."""
     retention: Judged | None
     cost: Judged | None
     bytes_: Measured | None
     """Bytes at paper size: of the weight files, or by arithmetic where no such file exists."""
     own_size: Measured | None
-    """What the claim on the size is about, where the architecture is our stand-in and so judges nothing."""
+    """The measured value of the size claim's metric where the network is our stand-in: shown, and judging nothing."""
     timing: Timing | None
     """Its speed-up over the reference at batch 1, on the kernels that it takes, of the machine that speaks."""
     read: Timing | None

@@ -147,7 +147,7 @@ def score(scores: Scores | None) -> str:
 
 def retention(row: Row) -> str:
     """The share of the own teachers' score in percent; the number of tasks, where some are left out as guesses."""
-    if row.is_the_reference:
+    if row.is_baseline:
         return "reference"
     found = row.telling.kept() if row.telling else None
     if found is None or row.telling is None or row.glue is None:
@@ -196,7 +196,7 @@ def _times(row: Row, machine: str) -> dict[str, Cell]:
 def speed(row: Row, machine: str, split: str) -> str:
     """`1.93x [1.90, 1.96]`; the reference, which is compared with nothing, is 1 by definition."""
     found = row.speedup(machine, split)
-    return times(found) if found else "1 (reference)" if row.is_the_reference else DASH
+    return times(found) if found else "1 (reference)" if row.is_baseline else DASH
 
 
 def times(found: Estimate) -> str:
