@@ -72,6 +72,8 @@ class Paper(Part):
     """Whether its model is the teacher that the others are compared with."""
     released: dict[str, str] = Field(default_factory=dict)
     """variant -> the variant made from the authors' checkpoint, whose runs may answer its claims too."""
+    made_once: str = ""
+    """What all seeds of a variant share, as a sentence: no interval of an ordering holds what another would change."""
 
 
 class Claim(Part):

@@ -151,3 +151,9 @@ def test_the_first_screen_says_which_pairs_of_a_ranking_are_seen() -> None:
     assert seen.endswith("five seeds or more: Toy, toy-cut above toy-random by 2.0 (sst2, rte).")
     unseen = [entry for entry in judged if entry.verdict != "consistent"]
     assert plain(headlines.lines([whole], unseen)[-1]) == rankings
+
+
+def test_an_ordering_says_what_all_its_seeds_share() -> None:
+    records = runs_of(field_day({"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}))
+    (told,), (usual,) = (judge([ledger(ordering(), made_once=text)], records) for text in ("One start for all.", ""))
+    assert told.why == f"{usual.why} One start for all." and told.verdict == usual.verdict
