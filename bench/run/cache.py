@@ -58,7 +58,11 @@ class Cache:
         return self.root / "progress" / key
 
     def has(self, key: str) -> bool:
-        """Whether an entry is there, by its manifest and the sizes of its files; `whole` reads them."""
+        """Whether an entry need not be made."""
+        return self.is_here(key)
+
+    def is_here(self, key: str) -> bool:
+        """Whether an entry lies on this machine, by its manifest and the sizes of its files; `whole` reads them."""
         try:
             self._content(key, sealed.content)
         except (sealed.Damaged, OSError):

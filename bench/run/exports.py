@@ -75,8 +75,10 @@ def has_model(cache: Cache, key: str, record: Record, whole: bool = False) -> bo
 
     They are told by name and size; with `whole` every byte is read, as an export does.
     """
-    if not (cache.whole(key) if whole else cache.has(key)):
+    if whole and not cache.whole(key):
         return False
+    if not cache.is_here(key):
+        return cache.has(key)  # where machines share a cache by an URL: there it lies whole, and need not be fetched
     folders = (cache.model_folder(key), cache.further_folder(key))
     return all(any(_is(folder / one.name, one, whole) for folder in folders) for one in record.artefacts)
 

@@ -48,7 +48,7 @@ class SharedCache(Cache):
                             fix="install what that kind of URL needs, or give a folder") from error  # fmt: skip
 
     def has(self, key: str) -> bool:
-        return super().has(key) or self._there(key)
+        return self.is_here(key) or self._there(key)
 
     def whole(self, key: str) -> bool:
         return super().whole(key) or (self._fetch(key) and super().whole(key))
@@ -59,7 +59,7 @@ class SharedCache(Cache):
         return super().check(key)
 
     def manifest(self, key: str) -> dict[str, Any]:
-        if not super().has(key):
+        if not self.is_here(key):
             self._fetch(key)
         return super().manifest(key)
 
@@ -120,7 +120,7 @@ class SharedCache(Cache):
             log.warning("%s cannot be read (%s): stages are made here", self._url, error)
             return False
         others = [other for other in content.get("models", {}).values() if other != key]
-        return all(super(SharedCache, self).has(other) or self._fetch(other) for other in others)
+        return all(self.is_here(other) or self._fetch(other) for other in others)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from bench.core.errors import SpecError
 from bench.core.record import Record
 from bench.run import execute, plan
 from bench.run.cache import Cache
+from bench.run.exports import has_model
 from bench.run.request import Request
 from bench.run.shared import SharedCache, opened
 
@@ -102,6 +103,17 @@ def test_an_url_that_takes_nothing_costs_a_warning(
     told = [text for text in caplog.messages if "cannot be copied" in text]
     assert told and all("No space left" in text for text in told)
     assert all(record.levelno == logging.WARNING for record in caplog.records if "cannot be copied" in record.message)
+
+
+def test_whether_a_model_is_kept_is_asked_without_fetching_it(
+    machine: Callable[[str], list[Record]], folder: Path
+) -> None:
+    records = machine("a")
+    key, there = plan_key(records), SharedCache(folder / "c", f"file://{folder}/url")
+    assert has_model(there, key, records[-1]) and not list((folder / "c").rglob("*.safetensors"))
+    next((folder / "url" / "stages").glob(f"*/{key}.zip")).write_bytes(b"no zip")
+    assert has_model(there, key, records[-1]), "a look at the name says no more"
+    assert not has_model(there, key, records[-1], whole=True)
 
 
 def test_what_another_process_fetched_meanwhile_is_left_alone(
