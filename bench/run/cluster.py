@@ -118,8 +118,13 @@ class Driver:
                 lease = self._claimed(key)
                 if lease is None:
                     continue
-                lease.__enter__()
-            task = self._nodes.start(self._order(key))
+                lease.start()
+            try:
+                task = self._nodes.start(self._order(key))
+            except BaseException:
+                if lease is not None:
+                    lease.release()
+                raise
             self._running[task] = _Running(number, key, lease)
             self._watch.begins(number, self._pieces.name(key))
 
@@ -159,7 +164,7 @@ class Driver:
                 self._lost(one, str(lost))
             finally:
                 if one.lease is not None and task not in self._running:
-                    one.lease.__exit__(None, None, None)
+                    one.lease.release()
 
     def _lost(self, one: _Running, why: str) -> None:
         name = self._pieces.name(one.key)
@@ -224,7 +229,7 @@ class Driver:
         finally:
             for one in left.values():
                 if one.lease is not None:
-                    one.lease.__exit__(None, None, None)
+                    one.lease.release()
 
     def _tell_once(self, text: str) -> None:
         if text not in self._told:

@@ -11,6 +11,7 @@ import time
 import torch
 
 from bench.core import environment
+from bench.run.device import using_threads
 
 SIZES = (512, 384, 1536)
 """Of the product that is timed: the tokens of a batch, and the widths of a small encoder's feed-forward block."""
@@ -27,14 +28,10 @@ def best_workers() -> tuple[int, float]:
     cores = environment.cores()
     if cores == 1 or torch.cuda.is_available():
         return 1, 1.0
-    before = torch.get_num_threads()
-    try:
-        torch.set_num_threads(1)
+    with using_threads(1):
         apart = _products(cores)
-        torch.set_num_threads(cores)
+    with using_threads(cores):
         together = _products(1)
-    finally:
-        torch.set_num_threads(before)
     room = max(1, environment.memory_bytes() // WORKER_BYTES)
     return (min(cores, room) if apart >= GAIN * together else 1), apart / together
 

@@ -23,9 +23,9 @@ from bench.measure.within import LENGTH, PROTOCOLS, SHAPES
 from bench.models.flops import count, encoder_formula
 from bench.models.shape import Shape, all_shapes
 from bench.models.size import parameters
-from bench.run.inputs import encoder_facts
 from bench.run.plan import Job, Plan, StagePlan
-from bench.run.recorded import Seen
+from bench.run.recorded import RecordedStage
+from bench.run.teachers import encoder_facts
 from bench.train import bounds, checkpoint
 from bench.train.recipe import EncoderFacts, Recipe
 from bench.train.settings import Settings, training_of
@@ -184,7 +184,7 @@ class StageCosts:
         reference = self.reference.flops if job.reference else None
         return _finish(self.size(job).flops, reference, rows, self._mean_length(job))
 
-    def recorded(self, seen: Seen) -> tuple[float, float]:
+    def recorded(self, seen: RecordedStage) -> tuple[float, float]:
         """FLOPs and batches of a recorded stage, counted as those of a plan; none where its recipe is gone."""
         record, entry = seen.record, seen.entry
         values = {one.metric: one.value or 0.0 for one in record.measurements if one.metric in COUNTED}

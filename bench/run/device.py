@@ -1,7 +1,9 @@
-"""What of a device is in the hash of every run that is trained on it."""
+"""What of a device is in the hash of every run that is trained on it, and how many threads it works with."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -29,3 +31,14 @@ class Device:
 def threads() -> int:
     """Threads that torch works with: its own choice, but no more than the cores of a container, which it cannot see."""
     return min(torch.get_num_threads(), environment.cores())
+
+
+@contextmanager
+def using_threads(count: int) -> Iterator[None]:
+    """Torch works with so many threads inside."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -13,7 +13,7 @@ from accelerate import Accelerator
 from bench.core.record import Record
 from bench.core.store import Store, check_writable
 from bench.models import load
-from bench.run import measure
+from bench.run import evaluate
 from bench.run.cache import Cache
 from bench.run.deadline import Deadline
 from bench.run.device import threads
@@ -113,8 +113,8 @@ def refuse_given_teacher(plan: Plan) -> None:
     for job in {job.task.name: job for job in plan.jobs if job.reference is None}.values():
         model = load.realign(load.load(checkpoint, load.architecture(checkpoint.architecture)), job.task.labels)
         split = job.task.scored[0]
-        logits = measure.logits(job, model, job.reading, Accelerator())
-        scores = measure.quality(job, measure.said(job, logits, job.reading))
+        logits = evaluate.logits(job, model, job.reading, Accelerator())
+        scores = evaluate.quality(job, evaluate.said(job, logits, job.reading))
         score = next(m.value for m in scores if m.metric == job.task.primary and m.split == split)
         check_floor(job, score, "the given teacher", plan.request.teacher,
                     "check its label order, or give one that is fine-tuned on the task")  # fmt: skip

@@ -29,6 +29,7 @@ from bench.models.files import FORMATS, InFile, check_same
 from bench.models.outputs import forward
 from bench.run import recipes
 from bench.run.cache import Cache
+from bench.run.device import using_threads
 from bench.run.exports import find_record, model_folder
 from bench.run.modelindex import front_matter
 from bench.train.predict import answers, predict
@@ -121,16 +122,14 @@ def _found(
 @torch.inference_mode()
 def _median_s(file: nn.Module, model: nn.Module, rows: Encoded, length: int | None) -> tuple[float, float]:
     """Seconds for one row, of the file and of the model in turn; both read rows padded to `length` where it is set."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     times: tuple[list[float], list[float]] = ([], [])
-    for number in range(len(rows)):
-        batch = pad(rows, np.array([number]), (length,) if length else ())
-        for one, into in zip((file, model), times, strict=True):
-            started = time.perf_counter()
-            forward(one, batch)
-            into.append(time.perf_counter() - started)
-    torch.set_num_threads(threads)
+    with using_threads(1):
+        for number in range(len(rows)):
+            batch = pad(rows, np.array([number]), (length,) if length else ())
+            for one, into in zip((file, model), times, strict=True):
+                started = time.perf_counter()
+                forward(one, batch)
+                into.append(time.perf_counter() - started)
     first, second = (statistics.median(found[WARM:] or found) for found in times)
     return first, second
 

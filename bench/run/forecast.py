@@ -20,7 +20,7 @@ from bench.run.costs import StageCosts
 from bench.run.device import threads
 from bench.run.plan import Job, Plan, StagePlan
 from bench.run.plan_summary import Costs
-from bench.run.recorded import FINISH, Told
+from bench.run.recorded import FINISH, Calibration
 from bench.train.precision import choose
 
 WORKSPACE = 6e8
@@ -61,7 +61,7 @@ class _Clock:
         here = any(one.machine == machine and one.scale == plan.request.scale for one in runs)
         self._pace = pace.nominal(device) if here else _measured(known.facts, device)
         timed = not here and not self._gpu
-        self.told = Told(runs, machine, lambda one: self._expected(*known.recorded(one)), timed)
+        self.told = Calibration(runs, machine, lambda one: self._expected(*known.recorded(one)), timed)
 
     def stage(self, job: Job, stage: StagePlan, base_bytes: float) -> dict[str, Any]:
         """What making a stage costs; memory beside what a process holds at its start."""
@@ -88,9 +88,10 @@ def _keys(job: Job, stage: str) -> tuple[recorded.Key, ...]:
     return recorded.keys(spec.paper, spec.variant, spec.task, spec.scale, stage)
 
 
-def _says(told: Told) -> str:
+def _says(told: Calibration) -> str:
     """Where the times of a plan are from, in a few words."""
     if told.runs:
-        return f"{told.runs} recorded run{'s'[: told.runs > 1]} of this machine"
-    others = f", and the proportions of {told.machines} other{'s'[: told.machines > 1]}" if told.machines else ""
+        return f"{told.runs} recorded run{'s' if told.runs > 1 else ''} of this machine"
+    plural = "s" if told.machines > 1 else ""
+    others = f", and the proportions of {told.machines} other{plural}" if told.machines else ""
     return f"a moment's training on this machine{others}: no run of it is recorded"

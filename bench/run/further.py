@@ -15,8 +15,8 @@ from torch import nn
 from bench.core.record import Measurement
 from bench.measure.backends import int8_engine, with_int8_linears
 from bench.measure.within import kernel_speed
+from bench.run.evaluate import logits, timed
 from bench.run.inputs import Reading
-from bench.run.measure import logits, timed
 from bench.run.plan import Job
 from bench.train.recipe import Form, Further
 

@@ -31,7 +31,6 @@ from bench.models.checkpoint import tokenizer_files
 from bench.models.config import CONFIG
 from bench.run.request import Request
 from bench.train import predict
-from bench.train.recipe import EncoderFacts
 from bench.train.settings import Windowing
 from bench.train.tracking import Tracking
 
@@ -42,6 +41,10 @@ TRACKED = "local/tracking"
 SYNTHETIC_SENTENCES = 60_000
 SHORTEST = 3
 """Tokens of a sequence of one word: no line is shorter."""
+
+
+Examples = Encoded | spans.Windows | tags.Tagged
+"""The rows of a task as a model reads them: whole, in windows, or word by word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,49 +152,37 @@ class Inputs:
         found |= {"dev_limit": self.request.dev_limit} if cut else {}
         return found | ({"labels": self.request.labels} if self.request.labels else {})
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
     def encoded(self, task: Task, split: str, reading: Reading) -> Encoded:
         """A split as the model reads it; the training split is cut to the user's limit."""
-        if task.spans:
-            return self._windows(task, split, reading).encoded
-        if task.tags:
-            return self._tagged(task, split, reading).encoded
-        rows = self.used(task, split)
-        return encode(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
+        return _encoded(self._examples(task, split, reading))
 
     def mean_length(self, task: Task, reading: Reading, most: int) -> float:
         """Tokens that a training row of the task has, on average over at most so many."""
-        rows, words = self.used(task, task.train).take(most), self.tokenizer(reading.tokenizer_folder)
-        if task.tags:
-            found = tags.tagged(rows, words, reading.max_length).encoded
-        elif reading.windows and task.spans:
-            found = spans.windows(rows, words, reading.max_length, reading.windows.stride,
-                                  reading.windows.question).encoded  # fmt: skip
-        else:
-            found = encode(rows, words, reading.max_length)
-        return len(found.tokens) / len(rows)
+        rows = self.used(task, task.train).take(most)
+        return len(_encoded(self._read(rows, task, reading)).tokens) / len(rows)
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
-    def _windows(self, task: Task, split: str, reading: Reading) -> spans.Windows:
-        assert reading.windows is not None, f"the recipe says nothing of the windows of {task.name}"
-        rows = self.used(task, split)
-        return spans.windows(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length,
-                             reading.windows.stride, reading.windows.question)  # fmt: skip
+    @functools.lru_cache(maxsize=64)  # noqa: B019 - one Inputs lives as long as its plan
+    def _examples(self, task: Task, split: str, reading: Reading) -> Examples:
+        return self._read(self.used(task, split), task, reading)
 
-    @functools.lru_cache(maxsize=64)  # noqa: B019 - as above
-    def _tagged(self, task: Task, split: str, reading: Reading) -> tags.Tagged:
-        rows = self.used(task, split)
-        return tags.tagged(rows, self.tokenizer(reading.tokenizer_folder), reading.max_length)
+    def _read(self, rows: Rows, task: Task, reading: Reading) -> Examples:
+        """Rows of a task as a model reads them."""
+        words = self.tokenizer(reading.tokenizer_folder)
+        if task.spans:
+            assert reading.windows is not None, f"the recipe says nothing of the windows of {task.name}"
+            return spans.windows(rows, words, reading.max_length, reading.windows.stride, reading.windows.question)
+        return (tags.tagged if task.tags else encode)(rows, words, reading.max_length)
 
     def said(self, task: Task, split: str, reading: Reading, logits: np.ndarray) -> Said:
         """What a model's logits [N, ...], in the order of `encoded`, say of each row of a scored split."""
-        if task.tags:
-            return tags.best_tags(logits, self._tagged(task, split, reading))
-        if not task.spans:
+        examples = self._examples(task, split, reading)
+        if isinstance(examples, tags.Tagged):
+            return tags.best_tags(logits, examples)
+        if isinstance(examples, Encoded):
             return predict.answers(task, logits)
-        assert reading.windows is not None
-        return spans.best_answers(logits, self._windows(task, split, reading), self.rows(task, split).texts[1],
-                                  reading.windows.n_best, reading.windows.answer)  # fmt: skip
+        assert reading.windows is not None, "windows were read by it"
+        return spans.best_answers(logits, examples, self.rows(task, split).texts[1], reading.windows.n_best,
+                                  reading.windows.answer)  # fmt: skip
 
     def scores(self, task: Task, split: str, said: Said) -> dict[str, float | None]:
         """All metrics of the task for what was said of a scored split."""
@@ -313,6 +304,10 @@ class Inputs:
         return found
 
 
+def _encoded(examples: Examples) -> Encoded:
+    return examples if isinstance(examples, Encoded) else examples.encoded
+
+
 def _told(corpus: Encoded, asked: int) -> Encoded:
     """Says where a corpus has less than the budget; the record holds what was used."""
     if len(corpus.tokens) < asked:
@@ -327,26 +322,3 @@ def checkpoint_identity(folder: Path) -> str:
     for file in (*load.weight_files(folder), folder / CONFIG, *tokenizer_files(folder)):
         total.update(f"{file.name} {file_sha256(file)}\n".encode())
     return total.hexdigest()
-
-
-FROM_PADDING = frozenset({
-    "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
-    "xlm-roberta-xl", "xmod",
-})  # fmt: skip
-"""Architectures that number the first position one more than the padding's id: so many rows of the table are unread."""
-
-
-def encoder_facts(checkpoint: load.Checkpoint) -> EncoderFacts:
-    """What a recipe may know of a checkpoint. Raises ModelError when its config does not say."""
-    config = checkpoint.config
-    try:
-        positions = config.max_position_embeddings
-        if config.model_type in FROM_PADDING:
-            positions -= config.pad_token_id + 1
-        return EncoderFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
-                            checkpoint.has_lm_head and not checkpoint.kinds, positions,
-                            getattr(config, "type_vocab_size", None), config.model_type)  # fmt: skip
-    except AttributeError as error:
-        raise ModelError("the teacher is no encoder like BERT", where=checkpoint.folder,
-                         found=f"model_type {config.model_type}: {error}", expected="a BERT", fix="give a BERT",
-                         ) from error  # fmt: skip

@@ -36,7 +36,7 @@ from bench.core.redact import cleaned, cleaned_settings
 from bench.core.store import Store
 from bench.data.tasks import floor
 from bench.models import load
-from bench.run import further, measure, peers
+from bench.run import evaluate, further, peers
 from bench.run.cache import WORKERS, Cache
 from bench.run.codehash import measuring_hash
 from bench.run.inputs import Reading, checkpoint_identity
@@ -123,28 +123,28 @@ def _make(job: Job, store: Store, cache: Cache, bars: Bars, so_far: _Found) -> N
     chain.entries[:0] = _base_entries(job, cache, chain)
     facts = cache.check(key)["facts"]
     folder = cache.model_folder(key)
-    measurements += measure.cost(chain.entries)
-    so_far.artefacts += measure.artefacts(load.weight_files(folder))
+    measurements += evaluate.cost(chain.entries)
+    so_far.artefacts += evaluate.artefacts(load.weight_files(folder))
     model = load.load_saved(folder)
     reading = Reading(tokenizer_folder(job, cache), job.reading.max_length, job.reading.windows)
-    logits = measure.logits(job, model, reading, accelerator)
-    said = measure.said(job, logits, reading)
-    measurements += decided(accelerator, lambda: measure.quality(job, said))
+    logits = evaluate.logits(job, model, reading, accelerator)
+    said = evaluate.said(job, logits, reading)
+    measurements += decided(accelerator, lambda: evaluate.quality(job, said))
     so_far.answers = {split: job.inputs.each_answer(job.task, split, found) for split, found in said.items()}
-    measurements += measure.size(model, folder)
-    measurements += measure.findings(facts)
+    measurements += evaluate.size(model, folder)
+    measurements += evaluate.findings(facts)
     other = None
     if job.reference is not None:
         other = load.load_saved(cache.model_folder(make_stages(job.reference, cache, ChainLog(), bars=bars)))
     if job.recipe.further:
         beside = cache.further_folder(key)
         measurements += further.measure(job, job.recipe.further, model, logits, other, beside, reading, accelerator)
-        so_far.artefacts += measure.artefacts(load.packed_files(beside))
+        so_far.artefacts += evaluate.artefacts(load.packed_files(beside))
     if accelerator.is_main_process:  # the others wait: they would disturb its timing
-        measurements += measure.speed(model, other, accelerator)
+        measurements += evaluate.speed(model, other, accelerator)
     accelerator.wait_for_everyone()
     if reference is not None:
-        measurements += measure.against_reference(job, measurements, reference.measurements)
+        measurements += evaluate.against_reference(job, measurements, reference.measurements)
     for one in measurements:
         if found := wrong_measurement(one):
             raise TrainError("a measurement means nothing", where=one.split, found=found, fix="report it: it is a bug")

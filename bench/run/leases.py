@@ -100,9 +100,13 @@ class Lease:
             if self.held():
                 self._path.unlink()
 
-    def __enter__(self) -> Lease:
+    def start(self) -> Lease:
+        """Renew it from now on, until it is released."""
         self._thread.start()
         return self
+
+    def __enter__(self) -> Lease:
+        return self.start()
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.release()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +10,7 @@ from accelerate import Accelerator
 from transformers import BertConfig, BertForSequenceClassification
 
 from bench.models.flops import encoder_formula
+from bench.run.device import using_threads
 from bench.train.precision import choose
 from bench.train.recipe import EncoderFacts
 
@@ -54,24 +53,15 @@ def measured(facts: EncoderFacts, device: torch.device) -> Pace:
     layers = min(LAYERS, facts.layers)
     config = BertConfig(vocab_size=WORDS, hidden_size=facts.hidden, num_hidden_layers=layers,
                         num_attention_heads=facts.heads, intermediate_size=4 * facts.hidden)  # fmt: skip
-    with torch.random.fork_rng(devices=[]), _one_thread() as threads:
+    threads = torch.get_num_threads()
+    # Where other programs are busy, several threads spend most of their time waiting for each other: one is timed, and
+    # the others are taken to share the arithmetic evenly.
+    with torch.random.fork_rng(devices=[]), using_threads(1):
         model = BertForSequenceClassification(config).train()
         whole, least = (_step_s(model, rows, length) for rows, length in ((ROWS, LENGTH), (1, 8)))
     deeper = facts.layers / layers
     flops = 3 * encoder_formula(layers, facts.hidden, 4 * facts.hidden, facts.heads, ROWS, LENGTH)
     return Pace(threads * flops / max(whole - least, 0.1 * whole), least * deeper)
-
-
-@contextmanager
-def _one_thread() -> Iterator[int]:
-    """One thread inside; yields how many there are outside. Where other programs are busy, several threads spend most
-    of their time waiting for each other, so one is timed, and the others are taken to share the arithmetic evenly."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield threads
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _step_s(model: torch.nn.Module, rows: int, length: int) -> float:

@@ -43,7 +43,7 @@ _POLL_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class Reason:
     """Why a process failed."""
 
     text: str
@@ -106,7 +106,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
     before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
     if trouble is None and isinstance(error, Exception):
         reason = said_of(error)
-        alike = _tell(key, Told(reason, machine=False), wait=True)
+        alike = _tell(key, Reason(reason, machine=False), wait=True)
         if alike:
             signal.signal(signal.SIGTERM, before or signal.SIG_DFL)
         return Failure(reason, error, alone=not alike)
@@ -121,7 +121,7 @@ def failure_of(error: BaseException, key: str, where: object) -> Failure:
             raise error
         return Failure(LOST, trouble, alone=True)
     assert trouble is not None
-    _tell(key, Told(str(trouble), machine=True), wait=False)
+    _tell(key, Reason(str(trouble), machine=True), wait=False)
     hang_up()
     raise trouble from error
 
@@ -155,7 +155,7 @@ def _names(key: str) -> list[str]:
     return [f"{key}/{process}" for process in range(Accelerator().num_processes)]
 
 
-def _tell(key: str, told: Told, wait: bool) -> bool:
+def _tell(key: str, told: Reason, wait: bool) -> bool:
     """Tell the others; with `wait` whether all of them fail for the same reason."""
     store, said = _store(), json.dumps(asdict(told))
     try:
@@ -166,13 +166,13 @@ def _tell(key: str, told: Told, wait: bool) -> bool:
         return False
 
 
-def _heard(key: str, seconds: float) -> Told | None:
+def _heard(key: str, seconds: float) -> Reason | None:
     """What another process has told, or None."""
     store = _store()
     try:
         _until(lambda: any(store.check([name]) for name in _names(key)), seconds)
         found = next((name for name in _names(key) if store.check([name])), None)
-        return Told(**json.loads(store.get(found))) if found else None
+        return Reason(**json.loads(store.get(found))) if found else None
     except dist.DistError:
         return None
 

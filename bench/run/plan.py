@@ -23,11 +23,11 @@ from bench.models.checkpoint import tokenizer_files
 from bench.run.cache import Cache
 from bench.run.codehash import code_hash, module_hash
 from bench.run.device import Device
-from bench.run.inputs import Inputs, Reading, checkpoint_identity, encoder_facts
+from bench.run.inputs import Inputs, Reading, checkpoint_identity
 from bench.run.request import Request
 from bench.run.shared import opened
 from bench.run.stack import Named, Stack, chosen_stacks
-from bench.run.teachers import check_teacher, made_facts
+from bench.run.teachers import check_teacher, encoder_facts, made_facts
 from bench.train import bounds, deterministic, engine
 from bench.train.recipe import Asked, EncoderFacts, Recipe, Stage, Variant
 from bench.train.settings import Settings, unknown_field

@@ -28,7 +28,7 @@ Key = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class RecordedStage:
     """A stage of a recorded run that was made then, or its finish."""
 
     machine: str
@@ -65,7 +65,7 @@ def stamp(folders: Iterable[Path]) -> list[int]:
     return [len(times), max(times, default=0)]
 
 
-def read(folders: Iterable[Path], device: str) -> list[Seen]:
+def read(folders: Iterable[Path], device: str) -> list[RecordedStage]:
     """The stages of all runs on such a device (`cpu`, `cuda`), the oldest first; what cannot be read says nothing."""
     records: list[Record] = []
     for folder in _places(folders):
@@ -84,27 +84,31 @@ def _files(folders: Iterable[Path]) -> list[Path]:
     return [file for folder in _places(folders) for scale in SCALES for file in (folder / scale).glob("*/*/*/*.json")]
 
 
-def _seen(record: Record) -> list[Seen]:
+def _seen(record: Record) -> list[RecordedStage]:
     spec, machine = record.spec, str(record.environment.get("machine", ""))
 
-    def one(stage: str, seconds: float, entry: StageEntry | None) -> Seen:
+    def one(stage: str, seconds: float, entry: StageEntry | None) -> RecordedStage:
         peak = float(entry.peak_bytes) if entry else 0.0
-        return Seen(machine, spec.scale, spec.paper, spec.variant, spec.task, stage, seconds, peak, entry, record)
+        return RecordedStage(
+            machine, spec.scale, spec.paper, spec.variant, spec.task, stage, seconds, peak, entry, record
+        )
 
     made = [entry for entry in record.stages if not entry.cached and ":" not in entry.name]
     left = record.seconds - sum(entry.seconds for entry in made)
     return [*(one(entry.name, entry.seconds, entry) for entry in made), one(FINISH, max(0.0, left), None)]
 
 
-class Told:
+class Calibration:
     """How many times as long as `expected` says stages took, on this machine and in the proportions of others.
 
     `timed` says that expectations are of this machine already; else, without a run of its own, it is as fast as others.
     """
 
-    def __init__(self, seen: Sequence[Seen], machine: str, expected: Callable[[Seen], float], timed: bool):
+    def __init__(
+        self, seen: Sequence[RecordedStage], machine: str, expected: Callable[[RecordedStage], float], timed: bool
+    ):
         own = [one for one in seen if one.machine == machine]
-        others: dict[str, list[Seen]] = defaultdict(list)
+        others: dict[str, list[RecordedStage]] = defaultdict(list)
         for one in seen:
             if one.machine != machine:
                 others[one.machine].append(one)
@@ -138,7 +142,9 @@ class Told:
         return self._peaks.get(asked[0]) or None
 
 
-def _factors(seen: Sequence[Seen], expected: Callable[[Seen], float]) -> tuple[dict[Key, float], float]:
+def _factors(
+    seen: Sequence[RecordedStage], expected: Callable[[RecordedStage], float]
+) -> tuple[dict[Key, float], float]:
     """By how much what was expected of one machine's stages is to be multiplied: by key, and of all together."""
     found: dict[Key, list[float]] = defaultdict(list)
     took: list[tuple[float, float]] = []

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import random
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-import torch
 from accelerate import Accelerator
+from accelerate.utils import set_seed
 from torch import nn
 
 from bench.core.record import StageEntry
@@ -94,10 +92,7 @@ def _execute(
     with load.ALONE:  # so that each of two jobs in one process sees its own random numbers
         started = time.monotonic()
         restart_peak(accelerator.device)
-        seed = int(digest([plan.seed, plan.stage.name])[:8], 16)
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.manual_seed(seed)
+        set_seed(int(digest([plan.seed, plan.stage.name])[:8], 16))
         with deterministic.told():
             after = plan.stage.run(state, job.hyper.only(*plan.stage.uses), context)
     fits = context.logs

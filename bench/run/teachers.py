@@ -17,6 +17,29 @@ if TYPE_CHECKING:
     from bench.run.plan import Job
 
 
+FROM_PADDING = frozenset({
+    "camembert", "data2vec-text", "ibert", "longformer", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta",
+    "xlm-roberta-xl", "xmod",
+})  # fmt: skip
+"""Architectures that number the first position one more than the padding's id: so many rows of the table are unread."""
+
+
+def encoder_facts(checkpoint: load.Checkpoint) -> EncoderFacts:
+    """What a recipe may know of a checkpoint. Raises ModelError when its config does not say."""
+    config = checkpoint.config
+    try:
+        positions = config.max_position_embeddings
+        if config.model_type in FROM_PADDING:
+            positions -= config.pad_token_id + 1
+        return EncoderFacts(config.num_hidden_layers, config.hidden_size, config.num_attention_heads, config.vocab_size,
+                            checkpoint.has_lm_head and not checkpoint.kinds, positions,
+                            getattr(config, "type_vocab_size", None), config.model_type)  # fmt: skip
+    except AttributeError as error:
+        raise ModelError("the teacher is no encoder like BERT", where=checkpoint.folder,
+                         found=f"model_type {config.model_type}: {error}", expected="a BERT", fix="give a BERT",
+                         ) from error  # fmt: skip
+
+
 def made_facts(*references: Job | None) -> EncoderFacts | None:
     """What is known of the encoder that the first of these runs goes back to, where a recipe makes it; else None."""
     for job in references:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cli.main import main
-from bench.run import measure
+from bench.run import evaluate
 from bench.train.engine import Eager
 
 where, rank, how = os.environ["FAULT"].split(":")
@@ -46,7 +46,7 @@ def break_call(owner: Any, name: str, number: int) -> None:
 
 
 if os.environ.get("RANK") == rank:
-    places: dict[str, tuple[Any, str, int]] = {"train": (Eager, "run", 20), "predict": (measure, "predict", 1)}
+    places: dict[str, tuple[Any, str, int]] = {"train": (Eager, "run", 20), "predict": (evaluate, "predict", 1)}
     break_call(*places[where])
 sys.argv = ["bench", "run", "profile.toml", "--json"]
 main()

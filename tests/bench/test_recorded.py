@@ -11,7 +11,7 @@ import pytest
 from bench.core import store
 from bench.core.record import Record
 from bench.run import recorded
-from bench.run.recorded import FINISH, Seen, Told, keys
+from bench.run.recorded import FINISH, Calibration, RecordedStage, keys
 
 HERE, THERE = "here-2c-8g-000000", "there-2c-8g-000000"
 
@@ -32,9 +32,9 @@ def write(tmp_path: Path, make_record: Callable[..., Record]) -> Callable[..., P
     return run
 
 
-def told(folder: Path, timed: bool = False) -> Told:
+def told(folder: Path, timed: bool = False) -> Calibration:
     """With one second expected of every stage and every finish."""
-    return Told(recorded.read([folder], "cpu"), HERE, lambda one: 1.0, timed)
+    return Calibration(recorded.read([folder], "cpu"), HERE, lambda one: 1.0, timed)
 
 
 def asked(variant: str, stage: str = "fine_tune", task: str = "sst2") -> tuple[recorded.Key, ...]:
@@ -87,5 +87,5 @@ def test_a_new_record_is_noticed(write: Callable[..., Path], tmp_path: Path) -> 
 
 
 def test_every_key_has_a_source(make_record: Callable[..., Record]) -> None:
-    one = Seen(HERE, "small", "bert", "bert", "sst2", "fine_tune", 1.0, 0.0, None, make_record())
+    one = RecordedStage(HERE, "small", "bert", "bert", "sst2", "fine_tune", 1.0, 0.0, None, make_record())
     assert len(one.keys) == len(recorded.SOURCES)

@@ -9,7 +9,7 @@ import damage
 import pytest
 
 from bench.cli import report
-from bench.run import execute, measure, plan
+from bench.run import evaluate, execute, plan
 
 USER, HOST, WORD = "alice-smith", "alices-laptop", "s3cret-pass-w0rd"
 TOKENS = {"HF_TOKEN": "hf_AbCdEfGhIjKlMnOpQrSt", "WANDB_API_KEY": "0123456789abcdef0123", "DB_PASSWORD": WORD}
@@ -31,7 +31,7 @@ def test_what_was_planted_is_in_no_file(tmp_path: Path, monkeypatch: pytest.Monk
         def broken(*_: object) -> object:
             raise ValueError(told)
 
-        monkeypatch.setattr(measure, "quality", broken)
+        monkeypatch.setattr(evaluate, "quality", broken)
     with damage.at_home(home / "cache"):
         made = plan.make(request)
         if fails:

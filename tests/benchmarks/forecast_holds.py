@@ -32,7 +32,7 @@ from bench.run import pace
 from bench.run.costs import StageCosts
 from bench.run.forecast import START_S
 from bench.run.plan import Plan
-from bench.run.recorded import Seen, Told, read
+from bench.run.recorded import Calibration, RecordedStage, read
 
 ROOT = Path(__file__).resolve().parents[2]
 FACTOR = 1.5
@@ -48,14 +48,14 @@ def halves(device: str) -> list[float]:
     """Of each machine with such a device: what half of its runs say of the others, over what those took."""
     known = StageCosts(cast(Plan, SimpleNamespace(jobs=(), request=None)), narrow=True)
     rate = pace.NOMINAL.get(device, pace.NOMINAL_CPU)
-    machines: dict[str, list[Seen]] = defaultdict(list)
+    machines: dict[str, list[RecordedStage]] = defaultdict(list)
     seen = read([ROOT / "results"], device)
     expected = {id(one): START_S + rate.seconds(*known.recorded(one)) for one in seen}
     for one in seen:
         machines[one.machine].append(one)
     totals = []
     for machine, stages in machines.items():
-        runs: dict[int, list[Seen]] = defaultdict(list)
+        runs: dict[int, list[RecordedStage]] = defaultdict(list)
         for one in stages:
             runs[id(one.record)].append(one)
         if len(runs) < FEWEST:
@@ -66,7 +66,7 @@ def halves(device: str) -> list[float]:
         sources = {"its other half": [one for one in stages if id(one.record) in learned],
                    "other machines": [one for one in seen if one.machine != machine]}  # fmt: skip
         for source, given in sources.items():
-            told = Told(given, machine, lambda one: expected[id(one)], timed=False)
+            told = Calibration(given, machine, lambda one: expected[id(one)], timed=False)
             said = [sum(told.factor(one.keys)[0] * expected[id(one)] for one in runs[run]) for run in asked]
             took = [sum(one.seconds for one in runs[run]) for run in asked]
             ratios = [a / b for a, b in zip(said, took, strict=True)]

@@ -30,8 +30,9 @@ from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertFo
 
 from bench.core.errors import ModelError
 from bench.models import load
-from bench.run.inputs import Inputs, encoder_facts
+from bench.run.inputs import Inputs
 from bench.run.request import Request
+from bench.run.teachers import encoder_facts
 from bench.train.recipe import State
 from papers.bert import recipe
 
