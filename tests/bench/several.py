@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertForMaskedLM, BertForSequenceClassification, PreTrainedTokenizerFast
 
 from bench.data.batches import Batch, Batches, Encoded
+from bench.data.rows import Texts
 from bench.train import processes as together
-from bench.train.augmentation.augment import Augmentation, TracedTexts
+from bench.train.augmentation.augment import Augmentation
 from bench.train.augmentation.shards import augmented
 from bench.train.feed import share
 from bench.train.fit import fit
@@ -72,7 +73,7 @@ def augmentation(accelerator: Accelerator, folder: Path) -> dict[str, str]:
     words = list(WORDS[5:15])
     texts = [" ".join([words[i % 10], "zebra", words[(3 * i) % 10], words[(7 * i + 1) % 10]]) for i in range(12)]
     given = Augmentation(augmentation=3, precision="fp32", probability=0.8)
-    made = augmented(TracedTexts.of([texts], np.arange(12)), given, tokenizer(), BertForMaskedLM(config()), 0, folder,
+    made = augmented(Texts((texts,), np.arange(12)), given, tokenizer(), BertForMaskedLM(config()), 0, folder,
                      batch_tokens=64, shard_rows=5)  # fmt: skip
     assert made.rows > made.originals
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made.folder.iterdir())}

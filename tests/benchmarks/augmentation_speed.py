@@ -29,8 +29,9 @@ from training_throughput import matmul_rate
 from transformers import BertConfig, BertForMaskedLM
 
 from bench.data import synthetic
+from bench.data.rows import Texts
 from bench.models import load
-from bench.train.augmentation.augment import Augmentation, Augmenter, TracedTexts, augmenter
+from bench.train.augmentation.augment import Augmentation, Augmenter, augmenter
 from bench.train.augmentation.candidates import Splitter, replaceable
 from bench.train.augmentation.wordvectors import PieceVectors
 from bench.train.precision import choose
@@ -158,7 +159,7 @@ def main() -> None:
 
     def sides(rows: list[str]) -> dict[str, Callable[[], object]]:
         return {
-            "in batches": lambda: list(machine.shards(TracedTexts.of([rows], np.zeros(len(rows))))),
+            "in batches": lambda: list(machine.shards(Texts((rows,), np.zeros(len(rows))))),
             "one word at a time": lambda: [reference[True].augment(row) for row in rows],
             "one word at a time, no gradients": lambda: [reference[False].augment(row) for row in rows],
         }

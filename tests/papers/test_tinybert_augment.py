@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,8 +19,9 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertForMaskedLM, PreTrainedTokenizerFast
 
 from bench.core.errors import DataError, SpecError
+from bench.data.rows import Texts
 from bench.train.augmentation import shards
-from bench.train.augmentation.augment import Augmentation, Augmenter, TracedTexts, augmenter, variants
+from bench.train.augmentation.augment import Augmentation, Augmenter, augmenter, variants
 from bench.train.augmentation.candidates import STOP_WORDS, MaskedWords, Splitter, replaceable
 from bench.train.augmentation.shards import Augmented, augmented, entry_key
 from bench.train.augmentation.wordvectors import read_word_vectors
@@ -59,10 +60,15 @@ def make(changes: dict | None = None, seed: int = 0, **arguments) -> Augmenter:
     return augmenter(settings, TOKENIZER, MODEL, seed, **arguments)
 
 
-def rows_of(machine: Augmenter, texts: TracedTexts, **arguments) -> list[tuple]:
-    """(original row, label, texts) of everything that comes out."""
+def originals(*columns: list[str], labels: Sequence[float] | None = None) -> Texts:
+    """Rows whose labels, where none are given, say which row it is."""
+    return Texts(columns, np.arange(len(columns[0])) if labels is None else np.array(labels))
+
+
+def rows_of(machine: Augmenter, texts: Texts, **arguments) -> list[tuple]:
+    """(label, texts) of everything that comes out."""
     return [
-        (int(shard.origin[i]), shard.labels[i].item(), tuple(column[i] for column in shard.columns))
+        (shard.labels[i].item(), tuple(column[i] for column in shard.columns))
         for shard in machine.shards(texts, **arguments)
         for i in range(len(shard))
     ]
@@ -119,8 +125,8 @@ def test_replacements_are_drawn_evenly_and_with_the_given_probability():
 
 
 def test_a_pair_varies_one_text_with_the_other_at_its_original():
-    texts = TracedTexts.of([["slow dog runs"], ["great film"]], [1])
-    rows = [row for _, _, row in rows_of(make(), texts)]
+    texts = originals(["slow dog runs"], ["great film"])
+    rows = [row for _, row in rows_of(make(), texts)]
     assert rows[0] == ("slow dog runs", "great film")
     first, second = [r for r in rows[1:] if r[0] != rows[0][0]], [r for r in rows[1:] if r[1] != rows[0][1]]
     assert first and second and len(first) + len(second) == len(rows) - 1
@@ -129,8 +135,8 @@ def test_a_pair_varies_one_text_with_the_other_at_its_original():
 
 
 def test_released_pairs_keep_the_first_text_at_its_last_variant():
-    texts = TracedTexts.of([["slow dog runs"], ["great film"]], [1])
-    rows = [row for _, _, row in rows_of(make({"pairs": "released"}), texts)]
+    texts = originals(["slow dog runs"], ["great film"])
+    rows = [row for _, row in rows_of(make({"pairs": "released"}), texts)]
     start = next(i for i in range(1, len(rows)) if rows[i][0] == rows[i - 1][0])
     stuck = rows[start - 1][0]
     assert stuck != "slow dog runs"
@@ -183,20 +189,20 @@ anything = st.text(max_size=30) | st.lists(odd, max_size=90).map(" ".join)
 
 
 @rules(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(st.tuples(anything, anything, st.integers(0, 2)), min_size=1, max_size=4),
+@given(st.lists(st.tuples(anything, anything), min_size=1, max_size=4),
        st.integers(0, 4), st.booleans(), st.integers(0, 3))  # fmt: skip
-def test_whatever_the_rows(rows: list[tuple[str, str, int]], rounds: int, everything: bool, seed: int):
+def test_whatever_the_rows(rows: list[tuple[str, str]], rounds: int, everything: bool, seed: int):
     choices = {"augmentation": rounds, "skip_stop_words": not everything, "letters_only": not everything}
-    texts = TracedTexts.of([[a for a, _, _ in rows], [b for _, b, _ in rows]], [label for _, _, label in rows])
+    texts = originals([a for a, _ in rows], [b for _, b in rows])
     out = rows_of(make(choices, seed), texts)
     splitter = Splitter(TOKENIZER)
-    for number, (a, b, label) in enumerate(rows):
-        mine = [(found, row) for origin, found, row in out if origin == number]
+    assert {label for label, _ in out} == {*range(len(rows))}
+    for number, (a, b) in enumerate(rows):
+        mine = [row for label, row in out if label == number]
         assert 1 <= len(mine) <= 1 + 2 * rounds
-        assert {found for found, _ in mine} == {label}
-        assert mine[0][1] == (a, b)
-        assert len({row for _, row in mine}) == len(mine)
-        for _, row in mine[1:]:
+        assert mine[0] == (a, b)
+        assert len({*mine}) == len(mine)
+        for row in mine[1:]:
             changed = [column for column in (0, 1) if row[column] != (a, b)[column]]
             assert len(changed) == 1
             words = splitter((a, b)[changed[0]]).words
@@ -206,15 +212,14 @@ def test_whatever_the_rows(rows: list[tuple[str, str, int]], rounds: int, everyt
 
 
 def test_a_row_becomes_the_same_whatever_stands_beside_it():
-    whole = TracedTexts.of([TEXTS], list(range(len(TEXTS))))
-    turned = TracedTexts.of([TEXTS[::-1]], list(range(len(TEXTS)))[::-1])
-    by_label = {label: [row for _, found, row in rows_of(make(), whole) if found == label] for label in range(8)}
+    whole, turned = originals(TEXTS), originals(TEXTS[::-1], labels=range(len(TEXTS))[::-1])
+    by_label = {label: [row for found, row in rows_of(make(), whole) if found == label] for label in range(8)}
     other = rows_of(make(batch_tokens=30), turned, shard_rows=3)
-    assert by_label == {label: [row for _, found, row in other if found == label] for label in range(8)}
+    assert by_label == {label: [row for found, row in other if found == label] for label in range(8)}
     assert rows_of(make(seed=1), whole) != rows_of(make(), whole)
     # Two equal rows do not become twice the same.
-    twice = rows_of(make(), TracedTexts.of([["slow dog runs", "slow dog runs"]], [0, 0]))
-    assert {row for origin, _, row in twice if origin == 0} != {row for origin, _, row in twice if origin == 1}
+    twice = rows_of(make(), originals(["slow dog runs", "slow dog runs"]))
+    assert {row for label, row in twice if label == 0} != {row for label, row in twice if label == 1}
 
 
 def looked_up(monkeypatch: pytest.MonkeyPatch, **given: int) -> list[list[str]]:
@@ -224,7 +229,7 @@ def looked_up(monkeypatch: pytest.MonkeyPatch, **given: int) -> list[list[str]]:
     with monkeypatch.context() as patch:
         patch.setattr(MaskedWords, "find", lambda self, w, n: (asked.append([" ".join(s.words) for s, _ in w]),
                                                                find(self, w, n))[1])  # fmt: skip
-        texts = TracedTexts.of([["a dog", "a cat", "a dog"], ["a film", "a dog", "a cat"]], [0, 0, 0])
+        texts = originals(["a dog", "a cat", "a dog"], ["a film", "a dog", "a cat"])
         list(make().shards(texts, **given))
     return asked
 
@@ -240,7 +245,7 @@ def test_what_is_guessed_together_does_not_depend_on_where_a_run_goes_on(monkeyp
 
 
 def entry(folder: Path, **changes) -> Augmented:
-    given = {"texts": TracedTexts.of([TEXTS], [0.5 * i for i in range(8)]),
+    given = {"texts": originals(TEXTS, labels=[0.5 * i for i in range(8)]),
              "settings": Augmentation(augmentation=3, precision="fp32"), "tokenizer": TOKENIZER,
              "masked_lm": MODEL, "seed": 0, "shard_rows": 3}  # fmt: skip
     return augmented(**{**given, **changes}, folder=folder)
@@ -251,11 +256,9 @@ def test_shards_hold_what_was_made_and_are_made_once(tmp_path: Path, monkeypatch
     first = entry(tmp_path, progress=lambda done, of: told.append((done, of)))
     assert told == [(3, 8), (6, 8), (8, 8)] and len(first.shards) == 3
     texts = first.texts()
-    made = [
-        (int(o), label.item(), (t,)) for o, label, t in zip(texts.origin, texts.labels, *texts.columns, strict=True)
-    ]
+    made = [(label.item(), (text,)) for label, text in zip(texts.labels, *texts.columns, strict=True)]
     machine = make({"augmentation": 3})
-    assert made == rows_of(machine, TracedTexts.of([TEXTS], [0.5 * i for i in range(8)]))
+    assert made == rows_of(machine, originals(TEXTS, labels=[0.5 * i for i in range(8)]))
     assert first.rows == len(made) and first.originals == 8
     monkeypatch.setattr(shards, "augmenter", None)  # not needed again
     assert entry(tmp_path) == first
@@ -286,7 +289,7 @@ def test_a_killed_run_goes_on_after_its_last_whole_shard(tmp_path: Path):
 
 
 def test_the_key_holds_what_shapes_the_rows(tmp_path: Path):
-    texts, plain = TracedTexts.of([TEXTS], list(range(8))), Augmentation()
+    texts, plain = originals(TEXTS), Augmentation()
     for name in ("a.txt", "b.txt"):
         (tmp_path / name).write_text("dog 1 2\n")
     (tmp_path / "c.txt").write_text("dog 1 3\n")
@@ -296,7 +299,7 @@ def test_the_key_holds_what_shapes_the_rows(tmp_path: Path):
         entry_key(texts, plain, TOKENIZER, MODEL, 1),
         entry_key(texts, plain, TOKENIZER, _model(seed=1), 0),
         entry_key(texts, Augmentation(probability=0.3), TOKENIZER, MODEL, 0),
-        entry_key(TracedTexts.of([TEXTS[::-1]], list(range(8))), plain, TOKENIZER, MODEL, 0),
+        entry_key(originals(TEXTS[::-1]), plain, TOKENIZER, MODEL, 0),
         entry_key(dataclasses.replace(texts, labels=texts.labels[::-1]), plain, TOKENIZER, MODEL, 0),
         *(entry_key(texts, choice, TOKENIZER, MODEL, 0) for choice in vectors),
     ]
@@ -319,7 +322,7 @@ def test_a_damaged_entry_is_told_and_made_again(tmp_path: Path, caplog: pytest.L
         assert [path.read_bytes() for path in entry(tmp_path).shards] == whole
         assert len(caplog.messages) >= 1 and told in caplog.messages[0]
     with pytest.raises(DataError, match="nothing to augment"):
-        entry(tmp_path, texts=TracedTexts.of([[]], []))
+        entry(tmp_path, texts=originals([]))
 
 
 def test_a_damaged_shard_of_a_killed_run_is_made_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from bench.train.augmentation.augment import TracedTexts
+from bench.data.rows import Texts
 from bench.train.augmentation.candidates import Splitter
 from tests.papers.test_tinybert_augment import SPECIAL, TOKENIZER, make
 
@@ -23,7 +24,7 @@ def test_the_words_are_those_that_the_tokenizer_reads() -> None:
 def test_they_stay_in_every_variant_and_nothing_new_comes_in(rules: dict) -> None:
     machine = make({"augmentation": 20, "probability": 1.0, **rules})
     text = "the [MASK] runs [SEP] slow [UNK] dog"
-    (shard,) = machine.shards(TracedTexts.of([[text]], [0]))
+    (shard,) = machine.shards(Texts(([text],), np.zeros(1, int)))
     assert len(shard) > 5
     for variant in shard.columns[0]:
         words = variant.split(" ")

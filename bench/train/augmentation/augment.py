@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import nn
 
 from bench.core.errors import SpecError
+from bench.data.rows import Texts
 from bench.train.augmentation.candidates import Candidates, MaskedWords, Sentence, Splitter
 from bench.train.augmentation.wordvectors import Neighbours, file_sha256, piece_vectors, read_word_vectors
 from bench.train.precision import choose
@@ -63,30 +64,6 @@ class Augmentation(Settings):
 
 
 @dataclass(frozen=True, slots=True)
-class TracedTexts:
-    """Rows of one or two text columns."""
-
-    columns: tuple[Sequence[str], ...]
-    """one sequence of N texts per column"""
-    labels: np.ndarray
-    """[N]"""
-    origin: np.ndarray
-    """int64 [N]: the original row that a row was made from"""
-
-    def __post_init__(self) -> None:
-        lengths = {len(self.labels), len(self.origin), *(len(column) for column in self.columns)}
-        assert len(lengths) == 1 and self.columns, f"columns and labels of one length, found {lengths}"
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    @classmethod
-    def of(cls, columns: Sequence[Sequence[str]], labels: Sequence[Any] | np.ndarray) -> TracedTexts:
-        """Original rows."""
-        return cls(tuple(columns), np.asarray(labels), np.arange(len(labels)))
-
-
-@dataclass(frozen=True, slots=True)
 class Augmenter:
     """What is needed to augment: settings, candidates, and a seed."""
 
@@ -94,7 +71,7 @@ class Augmenter:
     candidates: Candidates
     seed: int
 
-    def shards(self, texts: TracedTexts, first: int = 0, shard_rows: int = SHARD_ROWS) -> Iterator[TracedTexts]:
+    def shards(self, texts: Texts, first: int = 0, shard_rows: int = SHARD_ROWS) -> Iterator[Texts]:
         """The augmented rows, a shard of `shard_rows` original rows at a time, from shard number `first` on.
 
         Each original row is followed by its variants. A shard's texts are guessed by themselves, so that the rows are
@@ -109,9 +86,7 @@ class Augmenter:
                 known.update(zip(here, self.candidates.find(here), strict=True))
             yield _shard(texts, [row for i in places for row in self._row(texts, i, known, digests[i])])
 
-    def _row(
-        self, texts: TracedTexts, place: int, known: Known, digest: bytes
-    ) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def _row(self, texts: Texts, place: int, known: Known, digest: bytes) -> Iterator[tuple[int, tuple[str, ...]]]:
         """A row and its variants, as (original row, texts): one column varies at a time."""
         row = tuple(column[place] for column in texts.columns)
         yield place, row
@@ -130,7 +105,7 @@ class Augmenter:
             if released and made:
                 base = (*base[:column], made[-1], *base[column + 1 :])
 
-    def _row_seeds(self, texts: TracedTexts) -> list[bytes]:
+    def _row_seeds(self, texts: Texts) -> list[bytes]:
         """A seed per row from its texts; the second of two equal rows has another one than the first."""
         seen: Counter[bytes] = Counter()
         seeds: list[bytes] = []
@@ -172,10 +147,9 @@ def variants(
     return made
 
 
-def _shard(texts: TracedTexts, rows: list[tuple[int, tuple[str, ...]]]) -> TracedTexts:
-    origin = np.array([place for place, _ in rows], dtype=np.int64)
+def _shard(texts: Texts, rows: list[tuple[int, tuple[str, ...]]]) -> Texts:
     columns = tuple([row[column] for _, row in rows] for column in range(len(texts.columns)))
-    return TracedTexts(columns, texts.labels[origin], texts.origin[origin])
+    return Texts(columns, texts.labels[[place for place, _ in rows]])
 
 
 def word_vectors_identity(settings: Augmentation) -> str:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from bench.data.batches import Encoded
-from bench.data.rows import Texts
-from bench.train.augmentation.augment import Augmentation, TracedTexts
+from bench.train.augmentation.augment import Augmentation
 from bench.train.augmentation.shards import Augmented, augmented
 from bench.train.mlm import HeadTraining, with_lm_head
 from bench.train.recipe import Context, State
@@ -48,11 +47,9 @@ def rows(state: State, hyper: Augmenting, ctx: Context) -> Encoded:
     """The task's rows and those made of them, or the task's own where augmentation is off. Raises as `augment_rows`."""
     if not hyper.augmentation.use:
         return ctx.train_rows(hyper.max_length)
-    texts = _augmented(state, hyper, ctx).texts()
-    return ctx.encode(Texts(tuple(map(list, texts.columns)), texts.labels), hyper.max_length)
+    return ctx.encode(_augmented(state, hyper, ctx).texts(), hyper.max_length)
 
 
 def _augmented(state: State, hyper: Augmenting, ctx: Context) -> Augmented:
-    texts = ctx.train_texts()
-    return augmented(TracedTexts.of(texts.columns, texts.labels), hyper.augmentation, ctx.tokenizer,
-                     state.models["words"], SEED, ctx.kept("augmented"), device=ctx.device)  # fmt: skip
+    return augmented(ctx.train_texts(), hyper.augmentation, ctx.tokenizer, state.models["words"], SEED,
+                     ctx.kept("augmented"), device=ctx.device)  # fmt: skip

@@ -8,13 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
@@ -24,12 +23,12 @@ from torch import nn
 from bench.core import sealed
 from bench.core.errors import DataError
 from bench.core.files import file_sha256, locked, move_folder, remove_folder, sweep, whole_file, write_atomic
-from bench.data.rows import content_sha256
-from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, TracedTexts, augmenter, word_vectors_identity
+from bench.data.rows import Texts, content_sha256, joined
+from bench.train.augmentation.augment import SHARD_ROWS, Augmentation, augmenter, word_vectors_identity
 from bench.train.precision import choose
 from bench.train.processes import decided
 
-FORMAT = 2
+FORMAT = 3
 """Raised when the procedure or the files change, so that old entries are not taken for new ones."""
 FILED = ("architectures", "dtype", "transformers_version", "_name_or_path")
 """Entries of a config that a model has once it was saved and loaded; they change no answer."""
@@ -50,22 +49,13 @@ class Augmented:
     rows: int
     """original rows and variants"""
 
-    def stream(self) -> Iterator[TracedTexts]:
-        """The rows shard by shard; each original row is followed by its variants. Raises: DataError if one is bad."""
-        for path in self.shards:
-            yield _read(path)
-
-    def texts(self) -> TracedTexts:
-        """All rows at once. Raises: DataError for a damaged shard."""
-        shards = list(self.stream())
-        columns = tuple([t for shard in shards for t in shard.columns[i]] for i in range(len(shards[0].columns)))
-        return TracedTexts(
-            columns, np.concatenate([s.labels for s in shards]), np.concatenate([s.origin for s in shards])
-        )
+    def texts(self) -> Texts:
+        """The rows; each original row is followed by its variants. Raises: DataError for a damaged shard."""
+        return joined([_read(path) for path in self.shards])
 
 
 def augmented(
-    texts: TracedTexts, settings: Augmentation, tokenizer: Any, masked_lm: nn.Module, seed: int, folder: Path, *,
+    texts: Texts, settings: Augmentation, tokenizer: Any, masked_lm: nn.Module, seed: int, folder: Path, *,
     device: torch.device | None = None, batch_tokens: int | None = None, shard_rows: int = SHARD_ROWS,
     progress: Callable[[int, int], None] | None = None,
 ) -> Augmented:  # fmt: skip
@@ -121,7 +111,7 @@ def _ended(staging: Path, entry: Path, content: dict[str, Any]) -> dict[str, Any
 
 
 def entry_key(
-    texts: TracedTexts,
+    texts: Texts,
     settings: Augmentation,
     tokenizer: Any,
     masked_lm: nn.Module,
@@ -135,10 +125,9 @@ def entry_key(
     digest = hashlib.sha256()
     choices = settings.model_dump(exclude={"use", "word_vectors", "word_vectors_sha256"})
     config = {k: v for k, v in getattr(masked_lm, "config").to_diff_dict().items() if k not in FILED}  # noqa: B009
-    columns = tuple(list(column) for column in texts.columns)
     for part in (
         FORMAT, seed, shard_rows, json.dumps(choices, sort_keys=True), word_vectors_identity(settings),
-        content_sha256(columns, texts.labels), content_sha256((), texts.origin),
+        content_sha256(texts.columns, texts.labels),
         _words(tokenizer), type(masked_lm).__name__,
         json.dumps(config, sort_keys=True, default=str),
     ):  # fmt: skip
@@ -160,24 +149,22 @@ def _path(folder: Path, number: int) -> Path:
     return folder / f"part-{number:05d}.parquet"
 
 
-def _write(shard: TracedTexts, path: Path) -> tuple[int, str]:
+def _write(shard: Texts, path: Path) -> tuple[int, str]:
     """Its rows, and the sha256 of the file."""
     columns = {f"text{i}": pa.array(column, pa.string()) for i, column in enumerate(shard.columns)}
     with whole_file(path) as staging:
-        pq.write_table(
-            pa.table({"origin": shard.origin, "label": shard.labels, **columns}), staging, compression="zstd"
-        )
+        pq.write_table(pa.table({"label": shard.labels, **columns}), staging, compression="zstd")
     return len(shard), file_sha256(path)
 
 
-def _read(path: Path) -> TracedTexts:
+def _read(path: Path) -> Texts:
     try:
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise DataError("augmented rows cannot be read", where=path, found=type(error).__name__,
                         expected="a shard", fix="delete its folder and run again") from error  # fmt: skip
     columns = tuple(table[name].to_pylist() for name in table.column_names if name.startswith("text"))
-    return TracedTexts(columns, table["label"].to_numpy(), table["origin"].to_numpy())
+    return Texts(columns, table["label"].to_numpy())
 
 
 def _whole_shards(staging: Path) -> list[tuple[int, str]]:
