@@ -113,7 +113,7 @@ AT_ONCE = 65_536
 def encode(rows: Rows | Texts, tokenizer: Any, max_length: int) -> Encoded:
     """Tokenise the rows of a task; a pair is cut longest first to `max_length` pieces."""
     assert rows.labels.ndim == 1, "spans and tags are read by modules of their own"
-    texts = [list(column) for column in (rows.columns if isinstance(rows, Texts) else rows.texts)]
+    texts = [list(column) for column in rows.columns]
     parts: list[Encoded] = []
     for start in range(0, len(rows.labels), AT_ONCE):
         out = tokenizer(

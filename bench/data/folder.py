@@ -53,14 +53,6 @@ class FolderSource:
         digest = _digest([(path, sha256) for path, (_, sha256) in zip(paths, parts, strict=True)])
         return Rows(np.arange(len(found)), found.columns, found.labels, self.name, "", digest, partial, found.answers)
 
-    def identity(self) -> str:
-        """A name for exactly this content: a hash over all `<task>/<split>.parquet` files and their names."""
-        digest = hashlib.sha256()
-        for path in sorted(self.folder.glob("*/*.parquet")):
-            content = hashlib.sha256(_read(path)).hexdigest()
-            digest.update(f"{content}  {path.parent.name}/{path.name}\n".encode())
-        return f"folder:{digest.hexdigest()}"
-
     def _find(self, task: Task, split: str) -> tuple[list[Path], bool]:
         """The files of a split in order, and whether they are only a part of it."""
         folder = self.folder / task.name

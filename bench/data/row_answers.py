@@ -44,7 +44,7 @@ def each_answer(task: Task, said: Said, rows: Rows) -> Answers:
 def rows_sha256(rows: Rows) -> str:
     """A hash of what is scored: the same rows have the same one, whatever source they come from."""
     accepted = [[repr(each) for each in rows.answers]] if rows.answers else []
-    return content_sha256((*rows.texts, *accepted), rows.labels)
+    return content_sha256((*rows.columns, *accepted), rows.labels)
 
 
 def entities_f1(said: list[str], truth: list[str]) -> float:

@@ -43,7 +43,7 @@ class Rows:
 
     ids: np.ndarray
     """int64 [N]: the row's position in its split"""
-    texts: tuple[list[str], ...]
+    columns: tuple[list[str], ...]
     """one list of N texts per text column of the task"""
     labels: np.ndarray
     """as in `Texts`"""
@@ -69,9 +69,9 @@ class Rows:
         if limit is None or limit >= len(self):
             return self
         chosen = np.sort(np.random.default_rng(0).permutation(len(self))[:limit])
-        texts = tuple([column[i] for i in chosen] for column in self.texts)
+        columns = tuple([column[i] for i in chosen] for column in self.columns)
         answers = tuple(self.answers[i] for i in chosen) if self.answers else ()
-        return replace(self, ids=self.ids[chosen], texts=texts, labels=self.labels[chosen], answers=answers)
+        return replace(self, ids=self.ids[chosen], columns=columns, labels=self.labels[chosen], answers=answers)
 
 
 def content_sha256(texts: tuple[list[str], ...], labels: np.ndarray) -> str:

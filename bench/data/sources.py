@@ -23,10 +23,6 @@ class Source(Protocol):
         """The verified rows of a split. Raises DataError where there are none, or not what the task says."""
         ...
 
-    def identity(self) -> str:
-        """A name for exactly this content, for cache keys; it holds no path of this machine."""
-        ...
-
 
 class SyntheticSource:
     """GLUE-shaped tasks in the little language of `bench.data.synthetic`; made on the spot, nothing is read."""
@@ -48,10 +44,6 @@ class SyntheticSource:
         digest = content_sha256(texts, labels)
         return Rows(np.arange(len(labels)), texts, labels, self.name, synthetic.VERSION, digest, partial=False,
                     answers=answers)  # fmt: skip
-
-    def identity(self) -> str:
-        """The version of the language."""
-        return f"synthetic:{synthetic.VERSION}"
 
 
 def open_source(spec: str) -> Source:

@@ -67,7 +67,7 @@ def windows(
     Raises SpecError as `check_windows` does, ModelError for a tokenizer that does not say where its tokens stand.
     """
     check_windows(length, stride, most_question)
-    questions, contexts = rows.columns if isinstance(rows, Texts) else rows.texts
+    questions, contexts = rows.columns
     asked = tokenizer(questions, add_special_tokens=False, truncation=True, max_length=most_question)["input_ids"]
     passages, words = _passages(contexts, tokenizer), Vocabulary.of(tokenizer)
     tokens, segments, begins, ends, labels, of = [], [], [], [], [], []

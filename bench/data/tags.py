@@ -35,7 +35,7 @@ def tagged(rows: Rows | Texts, tokenizer: Any, length: int) -> Tagged:
 
     Raises ModelError for a tokenizer that does not say which word a piece is of.
     """
-    (sentences,) = rows.columns if isinstance(rows, Texts) else rows.texts
+    (sentences,) = rows.columns
     if not tokenizer.is_fast:
         raise ModelError("the tokenizer does not say which word a piece is of", found=type(tokenizer).__name__,
                          expected="a fast tokenizer", fix="give the checkpoint a tokenizer.json")  # fmt: skip

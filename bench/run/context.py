@@ -95,7 +95,7 @@ class StageContext:
 
     def train_texts(self) -> Texts:
         rows = self._inputs.used(self.task, self.task.train)
-        return Texts(rows.texts, rows.labels, rows.answers)
+        return Texts(rows.columns, rows.labels, rows.answers)
 
     def all_texts(self) -> Texts:
         return self._inputs.all_texts(self.task)

@@ -132,7 +132,9 @@ class Inputs:
         """
         rows, kept = self.rows(task, task.train).take(self.request.limit), self.used(task, task.train)
         others = np.flatnonzero(~np.isin(rows.ids, kept.ids))
-        columns = [[*mine, *(column[i] for i in others)] for mine, column in zip(kept.texts, rows.texts, strict=True)]
+        columns = [
+            [*mine, *(column[i] for i in others)] for mine, column in zip(kept.columns, rows.columns, strict=True)
+        ]
         if self.request.unlabelled:
             for column, given in zip(columns, self._unlabelled(len(columns)), strict=True):
                 column += given
@@ -181,7 +183,7 @@ class Inputs:
         if isinstance(examples, Encoded):
             return predict.answers(task, logits)
         assert reading.windows is not None, "windows were read by it"
-        return spans.best_answers(logits, examples, self.rows(task, split).texts[1], reading.windows.n_best,
+        return spans.best_answers(logits, examples, self.rows(task, split).columns[1], reading.windows.n_best,
                                   reading.windows.answer)  # fmt: skip
 
     def scores(self, task: Task, split: str, said: Said) -> dict[str, float | None]:

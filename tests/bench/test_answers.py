@@ -98,7 +98,7 @@ def test_rows_of_a_folder(tmp_path: Path) -> None:
     write(tmp_path, {}, {"answers": {"text": ["Paris"], "answer_start": [0]}})
     rows = open_source(str(tmp_path)).rows(SQUAD, "train")
     assert rows.partial and len(rows) == 2
-    assert rows.texts == (["Wer?", "Wer?"], [ROW["context"]] * 2)
+    assert rows.columns == (["Wer?", "Wer?"], [ROW["context"]] * 2)
     assert rows.labels.tolist() == [[22, 25], [0, 5]] and rows.labels.dtype == np.int64
     assert rows.answers == (("Zoë", "schön, sagt Zoë"), ("Paris",))
     assert rows.take(1).answers in ((rows.answers[0],), (rows.answers[1],)) and rows.take(1).labels.shape == (1, 2)
@@ -163,12 +163,12 @@ def test_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_made_up_answers_stand_in_their_texts() -> None:
     rows = SyntheticSource().rows(SQUAD, "validation")
     kinds: dict[str, set[str]] = {}
-    for question, context, (begin, end), accepted in zip(*rows.texts, rows.labels, rows.answers, strict=True):
+    for question, context, (begin, end), accepted in zip(*rows.columns, rows.labels, rows.answers, strict=True):
         assert accepted == (context[begin:end],) and " " not in accepted[0]
         kinds.setdefault(question, set()).add(accepted[0])
     assert len(rows) == 400 and len(kinds) == 6
     assert not [one for one in kinds for other in kinds if one < other and kinds[one] & kinds[other]]
-    whole = scores(rows.texts[1], rows.answers)["f1"]
+    whole = scores(rows.columns[1], rows.answers)["f1"]
     assert whole is not None and whole < SQUAD.margin, "the whole text is no answer"
 
 

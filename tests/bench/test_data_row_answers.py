@@ -22,7 +22,7 @@ TAGS = {name: number for number, name in enumerate(get_task("conll2003").labels)
 def rows(labels: Any, **given: Any) -> Rows:
     labels = np.array(labels)
     texts = ([f"text {row}" for row in range(len(labels))],)
-    content = {"ids": np.arange(len(labels)), "texts": texts, "labels": labels, "source": "folder", "revision": "",
+    content = {"ids": np.arange(len(labels)), "columns": texts, "labels": labels, "source": "folder", "revision": "",
                "sha256": "0" * 64, "partial": False}  # fmt: skip
     return Rows(**(content | given))
 
@@ -95,7 +95,7 @@ def test_the_same_rows_have_one_hash_whatever_their_source() -> None:
         rows([0, 1, 1]),
         rows([0, 1]),
         first.take(2),
-        replace(first, texts=(["text 1", "text 0", "text 2"],)),
+        replace(first, columns=(["text 1", "text 0", "text 2"],)),
         replace(first, answers=(("a",), ("b",), ("c",))),
         replace(first, answers=(("a", "x"), ("b",), ("c",))),
     ]

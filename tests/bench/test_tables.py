@@ -41,7 +41,7 @@ def test_text_of_every_kind_is_text(tmp_path: Path, column: pa.Array) -> None:
     labels = pa.array([1, 0, 1]).dictionary_encode()
     write(tmp_path / "sst2/train_subset.parquet", pa.table({"sentence": column, "label": labels}))
     rows = read(tmp_path)
-    assert rows.texts == (TEXTS,) and rows.labels.tolist() == [1, 0, 1] and rows.labels.dtype == np.int64
+    assert rows.columns == (TEXTS,) and rows.labels.tolist() == [1, 0, 1] and rows.labels.dtype == np.int64
     assert list(corpus_texts(write(tmp_path / "c.parquet", pa.table({"text": column})))) == TEXTS
 
 
@@ -106,7 +106,7 @@ def test_shards_are_read_in_order_and_all_of_them(tmp_path: Path, ending: str) -
     for i, part in enumerate((whole.slice(0, 300), whole.slice(300))):
         write(tmp_path / f"wnli/train-{i:05}-of-00002{ending}.parquet", part)
     rows = read(tmp_path, "wnli")
-    assert not rows.partial and rows.texts[0] == whole["sentence1"].to_pylist()
+    assert not rows.partial and rows.columns[0] == whole["sentence1"].to_pylist()
     (tmp_path / f"wnli/train-00000-of-00002{ending}.parquet").unlink()
     with pytest.raises(DataError, match=r"parts of a split are not complete.*train-00001-of-00002"):
         read(tmp_path, "wnli")

@@ -157,7 +157,7 @@ def test_a_folder_is_read_and_its_names_checked(tmp_path: Path) -> None:
 
     write(list(NAMES))
     rows = open_source(str(tmp_path)).rows(TASK, "validation")
-    assert rows.texts == (["Ada L. ran", "so"],) and rows.partial
+    assert rows.columns == (["Ada L. ran", "so"],) and rows.partial
     assert rows.labels.tolist() == [[1, 2, 0], [0, NO_WORD, NO_WORD]]
     assert rows.take(1).labels.shape == (1, 3)
     write([NAMES[0], *NAMES[3:], *NAMES[1:3]])

@@ -42,16 +42,16 @@ def test_labels_are_withheld_and_the_text_stays(inputs: Callable[..., Inputs]) -
     task, given = get_task("sst2"), inputs(labels=10)
     labelled, everything = given.used(task, task.train), given.all_texts(task)
     assert len(labelled) == 10 and len(everything) == ROWS
-    assert everything.columns[0][:10] == labelled.texts[0]
+    assert everything.columns[0][:10] == labelled.columns[0]
     assert (everything.labels[10:] == UNLABELLED).all() and np.array_equal(everything.labels[:10], labelled.labels)
-    assert sorted(everything.columns[0]) == sorted(given.whole(task, task.train).texts[0])
+    assert sorted(everything.columns[0]) == sorted(given.whole(task, task.train).columns[0])
     assert given.limits(task) == {"limit": None, "labels": 10}
 
 
 def test_more_text_may_come_without_more_labels(inputs: Callable[..., Inputs]) -> None:
     task = get_task("sst2")
     few, many = inputs(labels=10, limit=20), inputs(labels=10)
-    assert few.used(task, task.train).texts == many.used(task, task.train).texts, "the same rows keep their labels"
+    assert few.used(task, task.train).columns == many.used(task, task.train).columns, "the same rows keep their labels"
     assert (len(few.all_texts(task)), len(many.all_texts(task))) == (20, ROWS)
     plain = inputs()
     assert plain.limits(task) == {"limit": None} and len(plain.all_texts(task)) == ROWS

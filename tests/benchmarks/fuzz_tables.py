@@ -139,10 +139,10 @@ def check_rows(rows: Rows, table: pa.Table, task: Task) -> None:
     """What was read is what was written."""
     written = [table.column(table.column_names.index(name)).to_pylist() for name in (*task.columns, task.answer_column)]
     if task.tags:
-        assert [text.split(" ") for text in rows.texts[0]] == written[0]
+        assert [text.split(" ") for text in rows.columns[0]] == written[0]
         assert [[tag for tag in row if tag >= 0] for row in rows.labels.tolist()] == written[1]
         return
-    assert [list(column) for column in rows.texts] == written[: len(task.columns)]
+    assert [list(column) for column in rows.columns] == written[: len(task.columns)]
     if not task.spans:
         assert rows.labels.tolist() == [float(v) if task.regression else int(v) for v in written[-1]]
 

@@ -60,7 +60,7 @@ def sides(arguments: argparse.Namespace) -> dict[str, Side]:
     found = {"teacher": Side(bert, classifier_config(checkpoint.config, task),
                              Batches(encode(few, words, 128), 32, 0), supervised("label"), tuned)}  # fmt: skip
     recipe = load_recipe("lowresource")
-    own = vocabulary(Texts(rows.texts, rows.labels), 5000)
+    own = vocabulary(Texts(rows.columns, rows.labels), 5000)
     for name in ("bilstm", "cnn", "cbow-ffn"):
         hyper = recipe.hyper(recipe.variants[name], "sst2", "small", None)
         encoded = encode(many, own, hyper.max_length)

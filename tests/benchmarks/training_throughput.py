@@ -97,7 +97,7 @@ class Sides:
     def stock(self, model: nn.Module, seed: int, grouped: bool) -> None:
         """transformers.Trainer with its usual collator, memory as it finds it; `grouped` takes rows of like length."""
         with_memory(False)
-        features = self.tokenizer(*self.rows.texts, truncation=True, max_length=128)  # pyright: ignore
+        features = self.tokenizer(*self.rows.columns, truncation=True, max_length=128)  # pyright: ignore
         rows = [
             {**{k: v[i] for k, v in features.items()}, "labels": int(self.rows.labels[i])}
             for i in range(len(self.rows))
