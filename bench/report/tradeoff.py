@@ -129,11 +129,13 @@ def place(
 ) -> list[Box]:
     """A box for each label near its anchor, in which neither another label nor an obstacle lies, and within the frame.
 
-    Tried are places around the anchor, farther and farther; where all are taken the one with the least under it.
+    Tried are places around the anchor, farther and farther; where all are taken the one with the least under it. The
+    highest anchor is first, which keeps labels nearer to theirs than the order of the systems does.
     """
     taken = list(obstacles)
-    found: list[Box] = []
-    for (x, y), (width, height) in zip(anchors, sizes, strict=True):
+    found: dict[int, Box] = {}
+    for number in sorted(range(len(anchors)), key=lambda number: -anchors[number][1]):
+        (x, y), (width, height) = anchors[number], sizes[number]
         tried = []
         for distance in range(7, 160, 6):
             for across, up in ((0, 0.5), (1, 0.5), (0, 1), (0, 0), (1, 1), (1, 0), (0.5, 1), (0.5, 0)):
@@ -144,9 +146,9 @@ def place(
         inside = [box for box in tried if box[0] >= frame[0] and box[2] <= frame[2]
                   and box[1] >= frame[1] and box[3] <= frame[3]]  # fmt: skip
         best = min(inside or tried, key=lambda box: sum(_shared(box, other) for other in taken))  # the first of equals
-        found.append(best)
+        found[number] = best
         taken.append(best)
-    return found
+    return [found[number] for number in range(len(anchors))]
 
 
 def _shared(one: Box, other: Box) -> float:
