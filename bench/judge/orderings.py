@@ -95,7 +95,8 @@ def judge_ordering(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     if verdict == "not reproduced" and claim.transcription == "recalled":
         verdict, left = "inconclusive", None
         why += " The ordering is only recalled, which does not suffice to call it wrong."
-    why += _unequal(comparison) + (f" {ledger.paper.made_once}" if ledger.paper.made_once else "")
+    unequal = _unequal(comparison)
+    why += unequal + (f" {ledger.paper.made_once}" if ledger.paper.made_once else "")
     other = _otherwise(ledger, claim, comparison)
     if other and p is not None:
         verdict, p, left, why = "inconclusive", None, None, f"{other} {why}"
@@ -105,6 +106,7 @@ def judge_ordering(ledger: Ledger, claim: Claim, book: ScoreBook) -> Judged:
     return Judged(
         claim, verdict, smallest and smallest.points.value, low, high, tier=comparison.tier, scale=comparison.scale,
         seeds=len(comparison.trained), p=p, why=why, records=comparison.records, tasks=comparison.tasks, open=left,
+        unequal=bool(unequal),
     )  # fmt: skip
 
 

@@ -71,6 +71,8 @@ class Judged:
     records: tuple[str, ...] = ()
     tasks: tuple[str, ...] = ()
     """Of an ordering: those of its tasks that it was measured on."""
+    unequal: bool = False
+    """Of an ordering: whether one variant trained on far more rows than another; `why` says how many."""
     open: Open | None = field(default=None, repr=False)
     """What would settle it, where more seeds would; `correct` says how many."""
 

@@ -45,12 +45,15 @@ def _pairs(own: Mapping[str, Ledger], judged: Sequence[Judged]) -> list[Cell]:
         claim = entry.claim
         if claim.is_printed and len(claim.order) == 2 and entry.verdict in AGREEING and entry.measured is not None:
             worse, better = claim.order
-            told = f"{better} above {worse} by {significant(entry.measured, 2)} ({', '.join(entry.tasks)})"
+            where = ", ".join(entry.tasks) + (", unequal rows" if entry.unequal else "")
+            told = f"{better} above {worse} by {significant(entry.measured, 2)} ({where})"
             found.setdefault(own[claim.paper].paper.label, []).append(told)
     if not found:
         return []
     told = "; ".join(f"{label}, {', '.join(pairs)}" for label, pairs in found.items())
-    return [(f"Of their pairs these are seen as printed, in points, over five seeds or more: {told}.",)]
+    unequal = any("unequal rows" in pair for pairs in found.values() for pair in pairs)
+    why = " Unequal rows: one trained on over 1.5 times as many; it may have a phase more." if unequal else ""
+    return [f"Of their pairs these are seen as printed, in points, over five seeds or more: {told}.{why}"]
 
 
 def _number(ledger: Ledger, entry: Judged) -> Cell:

@@ -76,7 +76,9 @@ def with_lm_head(encoder: nn.Module, settings: HeadTraining, ctx: Context) -> tu
     assert isinstance(encoder, PreTrainedModel), f"no masked-LM head is known for {type(encoder).__name__}"
     corpus = ctx.corpus(settings.corpus_tokens, settings.max_length)
     learnt = len(corpus) - max(1, int(HELD_OUT * len(corpus)))
-    model = headed(encoder, corpus.between(0, max(1, learnt)), settings.training, ctx)
+    if not learnt:  # a single sequence: none is left to be held out
+        return headed(encoder, corpus, settings.training, ctx), {}
+    model = headed(encoder, corpus.between(0, learnt), settings.training, ctx)
     found = masked_accuracy(model, corpus.between(learnt, len(corpus)), ctx)
     if found["held_out"] < found["commonest"] + LITTLE:
         log.warning("masked_lm_accuracy=%.3f commonest=%.3f reason='the new head knows hardly more than which word is "

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from worked_records import CHAIN, claim, field_day, ledger, one, ordering, runs
 
 from bench.core.record import StageEntry
+from bench.judge.rules import Judged
 from bench.judge.runs import runs_of
 from bench.judge.scores import ScoreBook
 from bench.judge.series import SeriesIndex
@@ -56,17 +58,18 @@ def test_variants_that_score_alike_are_said_to() -> None:
 def test_variants_that_trained_on_unequal_numbers_of_rows_are_named() -> None:
     good = {"toy-random": 0.60, "toy-cut": 0.62, "toy": 0.65}
 
-    def judged(**rows: int) -> str:
+    def judged(**rows: int) -> Judged:
         text = StageEntry(name="corpus", seconds=1, examples=10**6, corpus_tokens=10**7)
         stages = {name: [text, StageEntry(name="tune", seconds=1, examples=count)] for name, count in rows.items()}
         records = [entry.model_copy(update={"stages": stages[entry.spec.variant.replace("-", "_")]})
                    for entry in field_day(good)]  # fmt: skip
-        return one(ordering(), records).why
+        return one(ordering(), records)
 
-    assert "unequal" not in judged(toy_random=1000, toy_cut=1500, toy=1200), "a corpus is not rows of a task"
+    assert not judged(toy_random=1000, toy_cut=1500, toy=1200).unequal, "a corpus is not rows of a task"
     told = judged(toy_random=1000, toy_cut=1501, toy=1200)
-    assert told.endswith("unequal numbers of rows, each pass counted: toy-random 1,000, toy-cut 1,501, toy 1,200.")
-    assert "unequal" in judged(toy_random=0, toy_cut=1, toy=1), "one that trained on none is told, too"
+    assert told.unequal
+    assert told.why.endswith("unequal numbers of rows, each pass counted: toy-random 1,000, toy-cut 1,501, toy 1,200.")
+    assert judged(toy_random=0, toy_cut=1, toy=1).unequal, "one that trained on none is told, too"
 
 
 def test_an_ordering_takes_five_seeds() -> None:
@@ -149,6 +152,8 @@ def test_the_first_screen_says_which_pairs_of_a_ranking_are_seen() -> None:
     *_, rankings, seen = [plain(line) for line in headlines.lines([whole], judged)]
     assert rankings == "Rankings of ablations: Toy, Table 4 ?."
     assert seen.endswith("five seeds or more: Toy, toy-cut above toy-random by 2.0 (sst2, rte).")
+    told = headlines.lines([whole], [replace(entry, unequal=True) for entry in judged])[-1]
+    assert "(sst2, rte, unequal rows). Unequal rows: one trained on over 1.5 times as many" in plain(told)
     unseen = [entry for entry in judged if entry.verdict != "consistent"]
     assert plain(headlines.lines([whole], unseen)[-1]) == rankings
 

@@ -303,6 +303,16 @@ def test_a_head_that_knows_no_more_than_the_commonest_word_is_told(
         assert any("hardly more" in text for text in caplog.messages) == told
 
 
+def test_a_single_sequence_trains_the_head_and_measures_nothing(
+    context: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctx = context()
+    one = ctx.corpus(500, 16).between(0, 1)
+    monkeypatch.setattr(ctx, "corpus", lambda *_: one)
+    model, facts = with_lm_head(BertModel(teacher_config()), head_settings(), ctx)
+    assert isinstance(model, BertForMaskedLM) and facts == {} and len(ctx.fitted) == 1
+
+
 def test_a_teacher_with_a_head_is_left_as_it_is(pair: Pair, context: Callable[..., Any]) -> None:
     _, teacher = pair()
     ctx = context(given=teacher)
